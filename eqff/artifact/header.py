@@ -1,0 +1,100 @@
+"""header.json: everything one must know about a potential without executing it."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from eqff.elements import atomic_number
+from eqff.errors import ConfigError, PotentialError
+
+FORMAT = 1
+DTYPES = ("float32", "float64")
+UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
+# What the author of a potential states; export writes "not stated" where nothing was said.
+PROVENANCE = ("training_data", "metrics", "level_of_theory", "licence", "citation")
+
+
+def to_json(header: Mapping[str, Any]) -> bytes:
+    """Header as JSON text.  Raises: PotentialError for values JSON cannot carry (NaN, infinity, objects)."""
+    try:
+        return json.dumps(header, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise PotentialError("EQ4103", f"header: {error}; use plain finite numbers, text, lists and tables") from error
+
+
+def from_json(text: bytes, where: str) -> dict[str, Any]:
+    """Parse and check a header.
+
+    Args:    text: of header.json; where: file name for messages
+    Raises:  PotentialError naming the field and what was expected
+    """
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not a number")
+
+    try:
+        header = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise PotentialError("EQ4104", f"{where}: header.json is not JSON ({error}); export the model again") from error
+    if not isinstance(header, dict):
+        raise PotentialError("EQ4104", f"{where}: header.json is not a table; export the model again")
+    if header.get("format") != FORMAT:
+        raise PotentialError(
+            "EQ4105", f"{where}: format={header.get('format')!r}, this eqff reads {FORMAT}; install a matching eqff"
+        )
+    for name, (expected, is_valid) in FIELDS.items():
+        if name not in header or not is_valid(header[name]):
+            shown = repr(header.get(name, "missing"))[:80]
+            raise PotentialError("EQ4106", f"{where}: header {name}={shown}, expected {expected}; export it again")
+    if len(header["reference_energies"]) != len(header["species"]):
+        raise PotentialError(
+            "EQ4107",
+            f"{where}: {len(header['reference_energies'])} reference energies for "
+            f"{len(header['species'])} species; export it again",
+        )
+    return header
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_species(value: Any) -> bool:
+    if not isinstance(value, list) or not value or not all(isinstance(symbol, str) for symbol in value):
+        return False
+    try:
+        return len({atomic_number(symbol) for symbol in value}) == len(value)
+    except ConfigError:
+        return False
+
+
+def _is_member_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and len(entry["sha256"]) == 64
+        and _is_count(entry.get("size"))
+        for entry in value.values()
+    )
+
+
+FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "family": ("the name of a model family", lambda value: isinstance(value, str) and value != ""),
+    "config": ("a table", lambda value: isinstance(value, dict)),
+    "species": ("different chemical symbols", _is_species),
+    "r_max": ("a positive length in Å", lambda value: _is_finite(value) and value > 0),
+    "n_hops": ("a whole number >= 0", _is_count),
+    "dtype": (" or ".join(DTYPES), lambda value: value in DTYPES),
+    "units": (f"{UNITS}", lambda value: value == UNITS),
+    "reference_energies": (
+        "one finite energy in eV for each species",
+        lambda value: isinstance(value, list) and all(_is_finite(energy) for energy in value),
+    ),
+    "versions": ("a table of package versions", lambda value: isinstance(value, dict)),
+    "members": ("a table of SHA-256 and size", _is_member_table),
+}

@@ -1,0 +1,171 @@
+"""The TorchScript program of a potential file: loading, proving, and cheap first calls."""
+
+import hashlib
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from eqff.artifact import vectors
+from eqff.artifact.archive import VECTORS, Contents, read
+from eqff.artifact.header import DTYPES
+from eqff.errors import ConfigError, PotentialError, ResourceError
+from eqff.potential import GradientEvaluator, Potential
+
+# What a potential file must do without: proved in a fresh process.
+FOREIGN = ("e3nn", "torch_geometric", "h5py", "lightning", "matplotlib", "eqff.models", "eqff.nn", "eqff.o3")
+
+
+def load(path: Path, device: str = "cpu", dtype: str = "auto") -> Potential:
+    """See `eqff.artifact.load`; here path is a file."""
+    if dtype not in ("auto", *DTYPES):
+        raise ConfigError("EQ1101", f"dtype={dtype!r}: expected auto, {' or '.join(DTYPES)}")
+    place = _device(device)
+    contents = read(path)
+    run_dtype = getattr(torch, contents.header["dtype"] if dtype == "auto" else dtype)
+    module = load_module(contents, place, run_dtype)
+    evaluator = GradientEvaluator(module)
+    expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents.extra[VECTORS], path)]
+    with cheap_first_call():
+        smallest = min(expected, key=lambda vector: vector.structure.senders.shape[0])
+        vectors.evaluate(evaluator, smallest.structure, smallest.edge_vector)
+    _check_once(contents, module, run_dtype, place, expected)
+    header = contents.header
+    return Potential(
+        evaluator=evaluator,
+        module=module,
+        species=tuple(header["species"]),
+        r_max=float(header["r_max"]),
+        n_hops=header["n_hops"],
+        dtype=run_dtype,
+        device=place,
+        header=header,
+        path=path,
+    )
+
+
+def load_module(contents: Contents, device: torch.device, dtype: torch.dtype) -> torch.jit.ScriptModule:
+    """TorchScript module from verified bytes, weights in dtype; this executes code from the file."""
+    try:
+        module = torch.jit.load(io.BytesIO(contents.content), map_location=device)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise PotentialError(
+            "EQ4132", f"{contents.path}: torch {torch.__version__} cannot load the program ({reason}); rebuild it"
+        ) from error
+    if dtype != getattr(torch, contents.header["dtype"]):
+        module.to(dtype)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval()
+
+
+@contextmanager
+def cheap_first_call() -> Iterator[None]:
+    """A module called for the first time in here keeps torch's simple executor for good.
+
+    The default executor profiles and recompiles during the first three calls, seconds for a real model, and is not
+    faster afterwards.  The choice is made per module at its first call; the global switch is put back.
+    """
+    previous = torch._C._jit_set_profiling_mode(False)
+    try:
+        yield
+    finally:
+        torch._C._jit_set_profiling_mode(previous)
+
+
+def prove(path: Path) -> None:
+    """Check all test vectors three times, as any program with torch would run them and as `load` does.
+
+    For a fresh process: it also checks that nothing but torch was needed.
+
+    Raises: PotentialError
+    """
+    contents = read(path)
+    expected = vectors.unpack(contents.extra[VECTORS], path)
+    stored = contents.header["dtype"]
+    for dtype in {torch.float64, getattr(torch, stored)}:
+        evaluator = GradientEvaluator(load_module(contents, torch.device("cpu"), dtype))
+        for call in (1, 2, 3):  # torch's default executor runs other code in each of them
+            for vector in expected:
+                vectors.check(evaluator, vector, dtype, contents.header, f"{path}, call {call}")
+    potential = load(path)
+    for _ in range(3):
+        for vector in expected:
+            vectors.check(potential.evaluator, vector, potential.dtype, contents.header, str(path))
+    loaded = [name for name in FOREIGN if name in sys.modules]
+    if loaded:
+        raise PotentialError("EQ4133", f"{path}: loading it imported {', '.join(loaded)}; only torch may be needed")
+
+
+def _check_once(
+    contents: Contents,
+    module: torch.jit.ScriptModule,
+    dtype: torch.dtype,
+    device: torch.device,
+    expected: list[vectors.Expected],
+) -> None:
+    """Check the largest test vector, unless this file passed before on this device with this torch.
+
+    Once with float64 weights, of a fresh module that needs no casting back, and once in the dtype of the run.
+    """
+    marker = _marker(contents.digest, dtype, device)
+    if marker is not None and marker.is_file():
+        return
+    vector = max(expected, key=lambda vector: vector.structure.senders.shape[0])
+    where = f"{contents.path} on {device}"
+    if dtype != torch.float64:
+        exact = GradientEvaluator(load_module(contents, device, torch.float64))
+        with cheap_first_call():
+            vectors.check(exact, vector, torch.float64, contents.header, where)
+    vectors.check(GradientEvaluator(module), vector, dtype, contents.header, where)
+    if marker is not None:
+        try:
+            marker.touch(mode=0o600)
+        except OSError:
+            return  # checked again next time
+
+
+def _marker(digest: str, dtype: torch.dtype, device: torch.device) -> Path | None:
+    """File whose presence says that a check passed; None without a cache that is ours alone."""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    key = "\n".join([digest, str(dtype), device.type, hardware, torch.__version__])
+    directory = private_cache("verified")
+    return None if directory is None else directory / hashlib.sha256(key.encode()).hexdigest()
+
+
+def private_cache(name: str) -> Path | None:
+    """Directory of the user's cache ($XDG_CACHE_HOME or ~/.cache) that nobody else can write, or None."""
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqff"
+        for level in (root, root / name):
+            level.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = level.lstat()
+            if not stat.S_ISDIR(status.st_mode) or (os.name == "posix" and status.st_uid != os.getuid()):
+                return None
+            if os.name == "posix" and stat.S_IMODE(status.st_mode) != 0o700:
+                level.chmod(0o700)
+    except (OSError, RuntimeError):  # RuntimeError: no home directory
+        return None
+    return root / name
+
+
+def _device(device: str) -> torch.device:
+    """torch.device that exists here.  Raises: ConfigError for a name torch does not know, ResourceError if absent."""
+    place: torch.device | None
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        place = None
+    if place is None or place.type not in ("cpu", "cuda"):
+        raise ConfigError("EQ1102", f"device={device!r}: expected cpu, cuda or cuda:<n>")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(
+            "EQ6102", f"device={device!r}: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs; use cpu"
+        )
+    return place

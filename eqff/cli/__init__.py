@@ -1,0 +1,67 @@
+"""The command line: one verb a file.  A file has a `command` function, or an `app` (a typer group of sub-verbs).
+
+A verb parses, calls one task and prints.  Heavy packages are imported inside the function, so `eqff --help` is quick.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from eqff import registry
+from eqff.errors import EqffError
+
+INTERRUPTED = 130  # what shells call a program stopped by Ctrl-C
+
+
+def build() -> typer.Typer:
+    """A typer app with every verb of this folder and of the entry points `eqff.cli`."""
+    app = typer.Typer(
+        name="eqff",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in registry.names("cli"):
+        verb = registry.load("cli", name)
+        if hasattr(verb, "app"):
+            app.add_typer(verb.app, name=name)
+        else:
+            app.command(name.replace("_", "-"))(verb.command)
+    return app
+
+
+def main() -> None:
+    """Entry point of `eqff`: an error of this package is one line on stderr and its exit code, never a traceback."""
+    try:
+        build()()
+    except EqffError as error:
+        _show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from eqff import __version__
+
+        typer.echo(f"eqff {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Equivariant neural-network force fields: train, export, simulate."""
+
+
+def _show(error: EqffError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble((f"{type(error).__name__} {error.id}", "bold red"), f": {error.message}")
+    Console(stderr=True).print(line, soft_wrap=True)

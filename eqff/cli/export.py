@@ -1,0 +1,21 @@
+"""eqff export: training run -> potential file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Potential file to write, <name>.eqff.pt.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write the best model of a training run as a potential file that has proved itself in a fresh process."""
+    from eqff.artifact import read
+    from eqff.training.checkpoint import export_run
+
+    export_run(run, output, force)
+    contents = read(output)
+    typer.echo(f"{output}: {len(contents.content) / 1e6:.2f} MB, sha256 {contents.digest}")
+    typer.echo("proved in a fresh process: energies and forces of all test vectors, three calls each")

@@ -1,0 +1,55 @@
+"""eqff inspect: what a potential file says about itself, after checking every digest; it is never executed."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a known potential.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole header as JSON.")] = False,
+) -> None:
+    """Show what a potential file is: species, cut-off, origin, licence, test errors. Never executes the file."""
+    from eqff.artifact import find, read
+
+    contents = read(find(potential))
+    if as_json:
+        typer.echo(json.dumps(contents.header, indent=1, ensure_ascii=False))
+        return
+    header = contents.header
+    rows = {
+        "file": f"{contents.path} ({len(contents.content) / 1e6:.2f} MB)",
+        "integrity": f"all {len(header['members']) + 1} members and the whole file match their SHA-256",
+        "digest": contents.digest,
+        "species": " ".join(header["species"]),
+        "cut-off": f"{header['r_max']:g} Å x {header['n_hops']} hops",
+        "family": header["family"],
+        "weights": f"{header.get('n_parameters', '?')} parameters, {header['dtype']}",
+        "units": ", ".join(f"{quantity} {unit}" for quantity, unit in header["units"].items()),
+        "reference energies": ", ".join(
+            f"{symbol} {energy:.6f} eV"
+            for symbol, energy in zip(header["species"], header["reference_energies"], strict=True)
+        ),
+    }
+    for name in ("level_of_theory", "licence", "citation", "training_data", "metrics", "config", "versions"):
+        rows[name.replace("_", " ")] = header.get(name, "not stated")
+    for name, value in _flat(rows):
+        typer.echo(f"{name:<22}{_printable(value)}")
+
+
+def _flat(table: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, Any]]:
+    """Rows of a nested table, inner names indented under their own row."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield indent + str(name), ""
+            yield from _flat(value, indent + "  ")
+        else:
+            yield indent + str(name), value
+
+
+def _printable(value: Any) -> str:
+    """Text of a value from the file that cannot steer the terminal."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -1,0 +1,45 @@
+"""A new file that appears whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from eqff.errors import DataError
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """Name of a temporary file beside `path`; synced and renamed to it when the block ends, removed if it fails.
+
+    Args:   force: replace a file that exists
+    Raises: DataError EQ3070 if the file exists, EQ3071 if its folder does not
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise DataError("EQ3070", f"{path}: the file exists; choose another name, or force (--force) to replace it")
+    if path.is_dir():
+        raise DataError("EQ3070", f"{path}: is a folder; choose another name")
+    if not path.parent.is_dir():
+        raise DataError("EQ3071", f"{path}: there is no folder {path.parent}; make it first")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename durable, where the system can sync folders."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,31 @@
+"""eqff's own HDF5 store as a format: see eqff/data/store.py."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from eqff.data.frame import Frame
+from eqff.data.options import ReadOptions
+from eqff.data.store import Store, write_store
+from eqff.data.units import Units, decide_units
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
+    """Frames in eV and Å.  Raises: DataError for a damaged or foreign file, or an option that contradicts the store"""
+    units(path, options)
+    with Store(path) as store:
+        yield from store
+
+
+def units(path: str | Path, options: ReadOptions | None = None) -> Units:
+    """eV and Å, always."""
+    options = options or ReadOptions()
+    return decide_units(str(path), energy=(options.energy_unit, "eV", None), length=(options.length_unit, "Å", None))
+
+
+def write(
+    path: str | Path, frames: Iterable[Frame], *, provenance: Mapping[str, str] | None = None, force: bool = False
+) -> str:
+    """Write a store; returns its digest."""
+    return write_store(path, frames, provenance=provenance, force=force)

@@ -1,0 +1,246 @@
+"""Frames as torch_geometric data sets and batches: neighbours found once, shuffles that a resumed run repeats.
+
+Any PyG model can be trained on these batches: `edge_index` and `pos` are there under PyG's names too.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from torch_geometric.data import Batch, Data, Dataset
+from torch_geometric.loader import DataLoader, DynamicBatchSampler
+
+from eqff.data.frame import LABELS, Frame
+from eqff.data.store import Store
+from eqff.elements import species_index
+from eqff.errors import ConfigError, DataError
+from eqff.graph import Structure
+from eqff.neighbors import neighbor_list
+
+
+class FrameData(Data):
+    """One frame as tensors.  Batching concatenates everything; senders and receivers move with the atoms.
+
+    positions [n_atoms, 3] Å, species [n_atoms], cell [1, 3, 3] Å, pbc [1, 3], senders, receivers [n_edges],
+    edge_shift [n_edges, 3], energy [1] eV, forces [n_atoms, 3] eV/Å, stress [1, 6] eV/Å^3, has_energy, has_forces,
+    has_stress [1] bool (a label that is absent is 0), frame_index [1].  Floats are float64, integers int64.
+    """
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.num_nodes if key in ("senders", "receivers") else 0
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return 0
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges: DynamicBatchSampler(mode="edge") counts by it."""
+        return int(self.senders.shape[0])
+
+    @property
+    def edge_index(self) -> Tensor:
+        """[2, n_edges] in PyG's order: from sender (row 0) to receiver (row 1)."""
+        return torch.stack([self.senders, self.receivers])
+
+    @property
+    def pos(self) -> Tensor:
+        """PyG's name for positions."""
+        return self.positions
+
+
+class FrameDataset(Dataset):
+    """Frames with their neighbour lists, each found at first use and kept.
+
+    Args:   source: frames, or a Store that is read as needed; species: symbols, their order gives the index;
+            r_max Å; r_edges Å: cut-off of the lists if larger than r_max (edges beyond r_max add exactly 0 to any
+            energy; they make edge counts of one molecule equal); require: labels that every frame must have
+    Raises: ConfigError EQ1032 for a cut-off that cannot be; DataError EQ3060 for a frame without a required label;
+            GraphError for an element that is not in species
+    """
+
+    def __init__(
+        self,
+        source: Sequence[Frame] | Store,
+        species: Sequence[str],
+        r_max: float,
+        r_edges: float | None = None,
+        require: Sequence[str] = ("energy", "forces"),
+    ) -> None:
+        super().__init__()
+        r_edges = r_max if r_edges is None else r_edges
+        if not 0.0 < r_max <= r_edges:
+            raise ConfigError("EQ1032", f"r_max={r_max} Å, r_edges={r_edges} Å: expected 0 < r_max <= r_edges")
+        unknown = sorted(set(require) - set(LABELS))
+        if unknown:
+            raise ConfigError("EQ1033", f"require={unknown}: labels are {', '.join(LABELS)}")
+        self.source = source
+        self.species = tuple(species)
+        self.r_edges = float(r_edges)
+        self.require = tuple(require)
+        self.cache: list[FrameData | None] = [None] * len(source)
+        if not isinstance(source, Store):
+            for index, frame in enumerate(source):
+                self._check(index, frame)
+
+    def len(self) -> int:
+        """Number of frames (all; a subset made by indexing has its own len())."""
+        return len(self.cache)
+
+    def get(self, idx: int) -> FrameData:
+        """Frame idx as tensors."""
+        found = self.cache[idx]
+        if found is None:
+            frame = self.source.frame(idx) if isinstance(self.source, Store) else self.source[idx]
+            self._check(idx, frame)
+            found = frame_data(frame, self.species, self.r_edges, idx)
+            self.cache[idx] = found
+        return found
+
+    def _check(self, index: int, frame: Frame) -> None:
+        species_index(frame.atomic_numbers, self.species)
+        for name in self.require:
+            if getattr(frame, name) is None:
+                raise DataError(
+                    "EQ3060", f"frame {index} has no {name}; drop such frames, or leave {name!r} out of the loss"
+                )
+
+
+def frame_data(frame: Frame, species: Sequence[str], r_edges: float, index: int = 0) -> FrameData:
+    """One frame as tensors, with its edges.
+
+    Args: frame: eV, Å; species: symbols; r_edges Å; index: kept as frame_index
+    """
+    n_atoms = len(frame.atomic_numbers)
+    senders, receivers, edge_shift = neighbor_list(
+        frame.positions, frame.cell, frame.pbc, r_edges, where=f"frame {index}"
+    )
+    forces = np.zeros((n_atoms, 3)) if frame.forces is None else frame.forces
+    stress = np.zeros(6) if frame.stress is None else frame.stress
+    return FrameData(
+        positions=torch.tensor(frame.positions, dtype=torch.float64),
+        species=torch.tensor(species_index(frame.atomic_numbers, species)),
+        cell=torch.tensor(frame.cell, dtype=torch.float64).unsqueeze(0),
+        pbc=torch.tensor(frame.pbc, dtype=torch.bool).unsqueeze(0),
+        senders=torch.tensor(senders, dtype=torch.int64),
+        receivers=torch.tensor(receivers, dtype=torch.int64),
+        edge_shift=torch.tensor(edge_shift, dtype=torch.int64).reshape(-1, 3),
+        energy=torch.tensor([0.0 if frame.energy is None else frame.energy], dtype=torch.float64),
+        forces=torch.tensor(forces, dtype=torch.float64),
+        stress=torch.tensor(stress, dtype=torch.float64).unsqueeze(0),
+        has_energy=torch.tensor([frame.energy is not None]),
+        has_forces=torch.tensor([frame.forces is not None]),
+        has_stress=torch.tensor([frame.stress is not None]),
+        frame_index=torch.tensor([index]),
+        num_nodes=n_atoms,
+    )
+
+
+class FrameSampler(Sampler[int]):
+    """Order of frames: a function of (seed, epoch) alone, so a resumed run draws what the first would have drawn.
+
+    Args: n_frames; shuffle: False keeps the order; seed.  Lightning calls set_epoch before each epoch.
+    """
+
+    def __init__(self, n_frames: int, shuffle: bool = False, seed: int = 0) -> None:
+        self.n_frames = n_frames
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch, counted from 0."""
+        self.epoch = epoch
+
+    def order(self) -> list[int]:
+        """The order of the current epoch."""
+        if not self.shuffle:
+            return list(range(self.n_frames))
+        generator = torch.Generator()
+        mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(2, np.uint32)
+        generator.manual_seed((int(mixed[0]) << 31) ^ int(mixed[1]))
+        return torch.randperm(self.n_frames, generator=generator).tolist()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order())
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+
+class EdgeBatchSampler(DynamicBatchSampler):
+    """Batches of at most max_edges edges, one frame at least, in the order of a FrameSampler.
+
+    The number of batches differs from epoch to epoch, so len() is undefined (TypeError, as Lightning expects).
+    """
+
+    def __init__(self, dataset: Dataset, max_edges: int, sampler: FrameSampler) -> None:
+        super().__init__(dataset, max_num=max_edges, mode="edge")
+        self.sampler = sampler  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch, counted from 0."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.sampler.order()
+        ordered = self.dataset.index_select(order)
+        for batch in DynamicBatchSampler(ordered, max_num=self.max_num, mode="edge"):
+            yield [order[i] for i in batch]
+
+    def __len__(self) -> int:
+        raise TypeError("the number of batches of at most max_edges edges is not known before they are made")
+
+
+def make_loader(
+    dataset: Dataset,
+    *,
+    batch_size: int | None = None,
+    max_edges: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    n_workers: int = 0,
+) -> DataLoader:
+    """A DataLoader of batches of a fixed number of frames or of a largest number of edges.
+
+    Args:    dataset: FrameDataset or a part of it (`dataset[indices]`); batch_size frames or max_edges, one of the two;
+             shuffle, seed: see FrameSampler; n_workers: processes that prepare batches
+    Returns: torch_geometric DataLoader; call `loader.sampler.set_epoch(e)` or `loader.batch_sampler.set_epoch(e)`
+             outside Lightning (`set_epoch` here does it for both)
+    Raises:  ConfigError EQ1034 unless exactly one size is given and it is >= 1; DataError EQ3025 without frames
+    """
+    size = batch_size if max_edges is None else max_edges
+    if (batch_size is None) == (max_edges is None) or size is None or size < 1:
+        raise ConfigError("EQ1034", f"batch_size={batch_size}, max_edges={max_edges}: give one of them, >= 1")
+    if len(dataset) == 0:
+        raise DataError("EQ3025", "loader: the data set has no frames")
+    sampler = FrameSampler(len(dataset), shuffle, seed)
+    if max_edges is not None:
+        batches = EdgeBatchSampler(dataset, max_edges, sampler)
+        return DataLoader(dataset, batch_sampler=batches, num_workers=n_workers)
+    return DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=n_workers)
+
+
+def set_epoch(loader: DataLoader, epoch: int) -> None:
+    """Choose the order in which a loader made here gives its frames."""
+    sampler = loader.batch_sampler.sampler if hasattr(loader.batch_sampler, "sampler") else loader.sampler
+    sampler.set_epoch(epoch)
+
+
+def to_structure(batch: Batch | FrameData) -> Structure:
+    """A batch (or one frame) as the Structure that models and engines take."""
+    n_atoms = batch.positions.shape[0]
+    index = getattr(batch, "batch", None)
+    return Structure(
+        positions=batch.positions,
+        species=batch.species,
+        cell=batch.cell,
+        pbc=batch.pbc,
+        batch=batch.positions.new_zeros(n_atoms, dtype=torch.int64) if index is None else index,
+        n_graphs=int(batch.cell.shape[0]),
+        senders=batch.senders,
+        receivers=batch.receivers,
+        edge_shift=batch.edge_shift,
+    )

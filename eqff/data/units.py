@@ -1,0 +1,150 @@
+"""Which units a data file is in: told by the caller, stated by the file, fixed by a convention, or asked for.
+
+Files of the MD17 family rarely state their units, and a wrong guess trains a potential that is wrong by a factor of
+23.06 without any sign of it.  So a unit that is neither told nor stated is an error that asks, with a suggestion.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqff.errors import ConfigError, DataError
+from eqff.units import energy_factor, length_factor
+
+# how files spell the units of eqff.units (lower case); the factors are there, not here
+SPELLINGS = {
+    "kcal/mol": "kcal/mol",
+    "kcal mol-1": "kcal/mol",
+    "kcal mol^-1": "kcal/mol",
+    "kj/mol": "kJ/mol",
+    "ev": "eV",
+    "electronvolt": "eV",
+    "mev": "meV",
+    "ha": "Hartree",
+    "hartree": "Hartree",
+    "a": "Å",
+    "å": "Å",
+    "ang": "Å",
+    "angstrom": "Å",
+    "bohr": "Bohr",
+    "nm": "nm",
+}
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units a file was read in, and how that was decided."""
+
+    energy: str
+    length: str
+    energy_source: str  # "option", "stated in the file" or "convention of the format"
+    length_source: str
+    force_rms: float | None = None  # eV/Å, after conversion, of the frames that were judged
+
+    @property
+    def energy_factor(self) -> float:
+        """Energies of the file times this are eV."""
+        return energy_factor(self.energy)
+
+    @property
+    def length_factor(self) -> float:
+        """Lengths of the file times this are Å."""
+        return length_factor(self.length)
+
+    @property
+    def force_factor(self) -> float:
+        """Forces of the file times this are eV/Å."""
+        return self.energy_factor / self.length_factor
+
+    @property
+    def doubt(self) -> str | None:
+        """A warning for the user if the magnitude of the forces speaks against the units."""
+        if self.force_rms is None or 0.02 <= self.force_rms <= 8.0:
+            return None
+        return f"a force RMS of {self.force_rms:.4g} eV/Å is unusual: are energies really in {self.energy}?"
+
+    def __str__(self) -> str:
+        return f"energies in {self.energy} ({self.energy_source}), lengths in {self.length} ({self.length_source})"
+
+
+def decide_units(
+    where: str,
+    *,
+    energy: tuple[str | None, str | None, str | None],
+    length: tuple[str | None, str | None, str | None],
+    forces: np.ndarray | None = None,
+    shortest_distance: float | None = None,
+) -> Units:
+    """Settle the units of a file; the first of (option, stated in the file, convention of the format) that is given.
+
+    Args:    where: file name for messages; energy, length: (option, stated, convention), None where there is none;
+             forces [..., 3], shortest_distance: in the file's own units, for the suggestion
+    Returns: Units
+    Raises:  DataError EQ3010 if a unit is neither told nor stated, EQ3013 if the file states one that is unknown,
+             EQ3011 if it contradicts the option, EQ3012 if eV by convention meets forces that look like kcal/mol
+    """
+    rms = None if forces is None or np.size(forces) == 0 else float(np.sqrt(np.mean(np.square(forces, dtype=float))))
+    energy_unit, energy_source = _settle(where, "energy", energy, energy_factor, _suggestion(rms))
+    hint = "" if shortest_distance is None else f"The shortest distance in frame 0 is {shortest_distance:.3g}"
+    length_unit, length_source = _settle(where, "length", length, length_factor, hint)
+    units = Units(energy_unit, length_unit, energy_source, length_source)
+    if rms is None:
+        return units
+    converted = rms * units.force_factor
+    if energy_source.startswith("convention") and converted > 8.0:
+        raise DataError(
+            "EQ3012",
+            f"{where}: energy unit is not stated and would be {energy_unit} by convention, but the force RMS is "
+            f"{rms:.4g}: {_suggestion(rms)}; pass energy_unit (--energy-unit on the command line) to say what it is",
+        )
+    return Units(energy_unit, length_unit, energy_source, length_source, converted)
+
+
+def _settle(
+    where: str,
+    quantity: str,
+    given: tuple[str | None, str | None, str | None],
+    factor: Callable[[str], float],
+    hint: str,
+) -> tuple[str, str]:
+    option, stated, convention = (None if unit is None else _spelling(unit) for unit in given)
+    if option is not None:
+        factor(option)  # ConfigError for an unknown unit
+    if stated is not None:
+        try:
+            factor(stated)
+        except ConfigError as error:
+            raise DataError("EQ3013", f"{where}: the file states an unknown {quantity} unit: {error.message}") from None
+    if option is not None and stated is not None and option != stated:
+        raise DataError(
+            "EQ3011",
+            f"{where}: {quantity}_unit={option!r}, but the file states {stated!r}; drop the option, or repair the file",
+        )
+    for unit, source in ((stated, "stated in the file"), (option, "option"), (convention, "convention of the format")):
+        if unit is not None:
+            return unit, source
+    raise DataError(
+        "EQ3010",
+        f"{where}: the file does not state its {quantity} unit; pass {quantity}_unit "
+        f"(--{quantity}-unit on the command line). {hint}",
+    )
+
+
+def _spelling(unit: str) -> str:
+    return SPELLINGS.get(" ".join(unit.split()).lower(), unit)
+
+
+def _suggestion(rms: float | None) -> str:
+    """What the magnitude of forces says: molecules at 300 to 500 K have about 1 eV/Å."""
+    if rms is None:
+        return "There are no forces to judge by"
+    for low, high, name in (
+        (0.004, 0.09, "Hartree/Bohr"),
+        (0.2, 4.0, "eV/Å"),
+        (8.0, 60.0, "kcal/mol/Å"),
+        (60.0, 250.0, "kJ/mol/Å"),
+    ):
+        if low <= rms < high:
+            return f"A force RMS of {rms:.4g} looks like {name}"
+    return f"A force RMS of {rms:.4g} does not look like any usual unit"

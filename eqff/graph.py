@@ -1,0 +1,166 @@
+"""Structure -> edge vectors.  The flat tensors every model and engine works on, batching, and the input gate."""
+
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eqff.errors import GraphError
+
+MAX_COORDINATE = 1e7  # Å; farther out a float64 coordinate no longer resolves 1e-9 Å
+MIN_LATTICE_VECTOR, MAX_LATTICE_VECTOR = 0.1, 1e5  # Å, periodic directions only
+MIN_LATTICE_ANGLE = 1e-6  # smallest singular value of the periodic lattice vectors after each is scaled to length 1
+MAX_ATOMIC_NUMBER = 118
+
+
+class Structure(NamedTuple):
+    """One or several structures with their edges, as flat tensors.
+
+    edge_vector = r_sender - r_receiver + edge_shift @ cell: it points from the receiving atom to the sender.
+    Edges are sorted by (receiver, sender). Lists may be directed: the reverse edge need not exist.
+    """
+
+    positions: Tensor  # [n_atoms, 3] Å, float64
+    species: Tensor  # [n_atoms] int64, index into the potential's species, not Z
+    cell: Tensor  # [n_graphs, 3, 3] Å, float64, rows are lattice vectors, zero where there is none
+    pbc: Tensor  # [n_graphs, 3] bool
+    batch: Tensor  # [n_atoms] int64, which graph an atom belongs to
+    n_graphs: int
+    senders: Tensor  # [n_edges] int64
+    receivers: Tensor  # [n_edges] int64
+    edge_shift: Tensor  # [n_edges, 3] int64, lattice vectors added to the sender
+
+
+def edge_vectors(structure: Structure) -> Tensor:
+    """r_sender - r_receiver + edge_shift @ cell.
+
+    Args:    structure: positions [n_atoms, 3] Å, edge_shift [n_edges, 3] integer, cell [n_graphs, 3, 3] Å
+    Returns: [n_edges, 3] Å, float64, differentiable with respect to positions and cell
+    """
+    positions, receivers = structure.positions, structure.receivers
+    vector = positions.index_select(0, structure.senders) - positions.index_select(0, receivers)
+    cell = structure.cell.index_select(0, structure.batch.index_select(0, receivers))  # [n_edges, 3, 3]
+    shift = structure.edge_shift.to(positions.dtype)
+    return vector + (shift.unsqueeze(2) * cell).sum(1)
+
+
+def batch_structures(structures: Sequence[Structure]) -> Structure:
+    """Several structures as one: atoms, edges and graphs are concatenated, indices are moved."""
+    n_atoms = torch.tensor([0] + [s.positions.shape[0] for s in structures[:-1]]).cumsum(0).tolist()
+    n_graphs = torch.tensor([0] + [s.n_graphs for s in structures[:-1]]).cumsum(0).tolist()
+    return Structure(
+        positions=torch.cat([s.positions for s in structures]),
+        species=torch.cat([s.species for s in structures]),
+        cell=torch.cat([s.cell for s in structures]),
+        pbc=torch.cat([s.pbc for s in structures]),
+        batch=torch.cat([s.batch + g for s, g in zip(structures, n_graphs, strict=True)]),
+        n_graphs=sum(s.n_graphs for s in structures),
+        senders=torch.cat([s.senders + a for s, a in zip(structures, n_atoms, strict=True)]),
+        receivers=torch.cat([s.receivers + a for s, a in zip(structures, n_atoms, strict=True)]),
+        edge_shift=torch.cat([s.edge_shift for s in structures]),
+    )
+
+
+def check_atoms(positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where: str = "") -> None:
+    """The gate at the border: refuse a structure that would give a model nonsense, naming the atom and the remedy.
+
+    Coincident atoms are found where edges exist, in `eqff.neighbors`; unknown species in `eqff.elements`.
+
+    Args:   positions [n_atoms, 3] Å; atomic_numbers [n_atoms] Z; cell [3, 3] Å, rows are lattice vectors; pbc [3] bool;
+            where: file and frame, put before the message
+    Raises: GraphError EQ2102 shapes, EQ2103 not finite, EQ2104 too far, EQ2105 and EQ2106 cell, EQ2107 atomic numbers,
+            EQ2108 no atoms
+    """
+    check_geometry(positions, cell, pbc, where)
+    n_atoms = len(positions)
+    numbers = _array("atomic_numbers", atomic_numbers, (n_atoms,), where)
+    if n_atoms == 0:
+        raise GraphError("EQ2108", f"{_at(where)}positions: n_atoms=0; a structure needs at least one atom")
+    wrong = ~((numbers >= 1) & (numbers <= MAX_ATOMIC_NUMBER) & (numbers == np.floor(numbers)))  # also true for NaN
+    if wrong.any():
+        atom = int(np.argmax(wrong))
+        raise GraphError(
+            "EQ2107",
+            f"{_at(where)}atomic_numbers: atom {atom} has Z={numbers[atom]:g}, expected an integer from 1 to "
+            f"{MAX_ATOMIC_NUMBER}; give every atom its element, remove dummy atoms",
+        )
+
+
+def check_geometry(positions: Any, cell: Any, pbc: Any, where: str = "") -> None:
+    """What `check_atoms` asks of positions, cell and pbc; the neighbour list asks it too.  Zero atoms pass."""
+    points = _array("positions", positions, (None, 3), where)
+    lattice = _array("cell", cell, (3, 3), where)
+    periodic = _array("pbc", pbc, (3,), where) != 0
+    if not np.isfinite(points).all():
+        atom = int(np.argmax(~np.isfinite(points).all(axis=1)))
+        raise GraphError(
+            "EQ2103",
+            f"{_at(where)}positions: atom {atom} is not finite {_row(points[atom])}; "
+            "remove the frame or repair the coordinate; in a simulation, take a smaller time step",
+        )
+    if points.size and np.abs(points).max() > MAX_COORDINATE:
+        atom = int(np.argmax(np.abs(points).max(axis=1)))
+        raise GraphError(
+            "EQ2104",
+            f"{_at(where)}positions: atom {atom} is at {_row(points[atom])}, expected |coordinate| <= "
+            f"{MAX_COORDINATE:g} Å; check the unit, or move the structure to the origin",
+        )
+    if not np.isfinite(lattice).all():
+        vector = int(np.argmax(~np.isfinite(lattice).all(axis=1)))
+        raise GraphError(
+            "EQ2105",
+            f"{_at(where)}cell: lattice vector {vector} is not finite {_row(lattice[vector])}; "
+            "repair it, or set pbc=False and a zero vector",
+        )
+    _check_lattice(lattice, periodic, where)
+
+
+def _check_lattice(lattice: np.ndarray, periodic: np.ndarray, where: str) -> None:
+    """Periodic lattice vectors must have a length and span as many dimensions as there are of them."""
+    length = np.linalg.norm(lattice, axis=1)
+    wrong = periodic & ((length < MIN_LATTICE_VECTOR) | (length > MAX_LATTICE_VECTOR))
+    if wrong.any():
+        vector = int(np.argmax(wrong))
+        raise GraphError(
+            "EQ2106",
+            f"{_at(where)}cell: pbc={periodic.tolist()} but lattice vector {vector} is {_row(lattice[vector])}, length "
+            f"{length[vector]:g} Å, expected {MIN_LATTICE_VECTOR:g} to {MAX_LATTICE_VECTOR:g} Å; "
+            f"give the vector, or set pbc=False for axis {vector}",
+        )
+    if not periodic.any():
+        return
+    unit = lattice[periodic] / length[periodic, None]
+    n_periodic = len(unit)
+    rank = int((np.linalg.svd(unit, compute_uv=False) > MIN_LATTICE_ANGLE).sum())
+    if rank < n_periodic:
+        rows = ", ".join(_row(vector) for vector in lattice[periodic])
+        raise GraphError(
+            "EQ2106",
+            f"{_at(where)}cell: rank {rank}, but {n_periodic} directions are periodic (vectors {rows}); "
+            "give linearly independent lattice vectors, or set pbc=False where there is no lattice",
+        )
+
+
+def _array(name: str, value: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:
+    """`value` as float64 of the expected shape (None: any length)."""
+    expected = ", ".join("n_atoms" if n is None else str(n) for n in shape)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise GraphError(
+            "EQ2102", f"{_at(where)}{name}: not an array of numbers [{expected}] ({error}); give plain numbers"
+        ) from error
+    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        raise GraphError(
+            "EQ2102", f"{_at(where)}{name}: shape {list(array.shape)}, expected [{expected}]; give one row per atom"
+        )
+    return array
+
+
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def _row(vector: np.ndarray) -> str:
+    return "(" + ", ".join(f"{x:g}" for x in vector) + ")"

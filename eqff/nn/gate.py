@@ -1,0 +1,54 @@
+"""Gated non-linearity: scalars are activated, every other channel is multiplied by a scalar of its own."""
+
+from typing import List
+
+import torch
+from torch import Tensor, nn
+
+from eqff.errors import ConfigError
+from eqff.nn.activation import normalized_silu, normalized_tanh
+from eqff.o3.irreps import Block, Irrep, Irreps
+
+EVEN_SCALAR = Irrep(0, 1)
+ODD_SCALAR = Irrep(0, -1)
+
+
+class Gate(nn.Module):
+    r"""s -> a(s) for scalars; x -> x * silu(g) for l > 0, one gate g per channel.
+
+    Args:    irreps_out: wanted blocks, the even scalars among them
+    Attributes:
+        irreps_in: the same blocks, the even scalars followed by the gates (in the order of irreps_out)
+    Raises:  ConfigError if irreps_out has no even scalars
+    Source:  Weiler et al., 3D Steerable CNNs (2018); activations as in NequIP: silu for even, tanh for odd scalars
+    """
+
+    def __init__(self, irreps_out: Irreps) -> None:
+        super().__init__()
+        self.irreps_out = irreps_out
+        gates = sum(block.n_channels for block in irreps_out if block.irrep.l > 0)
+        if not any(block.irrep == EVEN_SCALAR for block in irreps_out):
+            raise ConfigError("EQ1042", "hidden irreps need even scalars (0e): gates and energies come from them")
+        self.irreps_in = tuple(
+            Block(b.irrep, b.n_channels + (gates if b.irrep == EVEN_SCALAR else 0)) for b in irreps_out
+        )
+        self.even = [block.irrep for block in irreps_out].index(EVEN_SCALAR)
+        self.kinds = [0 if b.irrep == EVEN_SCALAR else 1 if b.irrep == ODD_SCALAR else 2 for b in irreps_out]
+        scalars = irreps_out[self.even].n_channels
+        self.gate_sizes = [scalars] + [block.n_channels for block in irreps_out if block.irrep.l > 0]
+
+    def forward(self, blocks: List[Tensor]) -> List[Tensor]:
+        """Blocks of irreps_in [n_atoms, 2l+1, n_channels] -> blocks of irreps_out."""
+        # scalars and gates share their activation
+        gates = normalized_silu(blocks[self.even]).split(self.gate_sizes, 2)
+        outputs: List[Tensor] = []
+        used = 1
+        for k, kind in enumerate(self.kinds):
+            if kind == 0:
+                outputs.append(gates[0])
+            elif kind == 1:
+                outputs.append(normalized_tanh(blocks[k]))
+            else:
+                outputs.append(blocks[k] * gates[used])
+                used += 1
+        return outputs

@@ -1,0 +1,1 @@
+"""Mathematics of rotations: irreps, coupling coefficients, spherical harmonics."""

@@ -1,0 +1,101 @@
+"""Irreducible representations of O(3): the one place that keeps book of which blocks a feature has.
+
+Notation of the field: "64x0e + 32x1o" is 64 scalars and 32 vectors; e and o are the parities +1 and -1.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from eqff.errors import ConfigError
+
+
+class Irrep(NamedTuple):
+    """One irreducible representation: degree l >= 0 and parity p = +1 (e) or -1 (o)."""
+
+    l: int
+    p: int
+
+    @property
+    def dim(self) -> int:
+        return 2 * self.l + 1
+
+    def __str__(self) -> str:
+        return f"{self.l}{'e' if self.p > 0 else 'o'}"
+
+    def product(self, other: "Irrep") -> list["Irrep"]:
+        """Irreps in the tensor product with `other`: l from |l1 - l2| to l1 + l2, parity p1 p2."""
+        return [Irrep(l, self.p * other.p) for l in range(abs(self.l - other.l), self.l + other.l + 1)]
+
+
+class Block(NamedTuple):
+    """n_channels copies of an irrep, stored as [n_atoms, 2l+1, n_channels]."""
+
+    irrep: Irrep
+    n_channels: int
+
+    @property
+    def width(self) -> int:
+        return self.irrep.dim * self.n_channels
+
+    def __str__(self) -> str:
+        return f"{self.n_channels}x{self.irrep}"
+
+
+Irreps = tuple[Block, ...]
+
+
+def parse(text: str) -> Irreps:
+    """ "8x0e + 4x1o" -> blocks, in the order written.
+
+    Raises: ConfigError for a term that is not <n>x<l><e|o>, or an irrep written twice
+    """
+    blocks = []
+    for term in text.split("+"):
+        match = re.fullmatch(r"(?:(\d+)x)?(\d+)([eo])", term.strip())
+        if match is None or int(match[1] or 1) < 1:
+            raise ConfigError("EQ1040", f"irreps={text!r}: {term.strip()!r} is not of the form 8x1o")
+        blocks.append(Block(Irrep(int(match[2]), 1 if match[3] == "e" else -1), int(match[1] or 1)))
+    if len({block.irrep for block in blocks}) < len(blocks):
+        raise ConfigError("EQ1040", f"irreps={text!r}: an irrep appears twice; write it once with the sum of channels")
+    return tuple(blocks)
+
+
+def to_text(irreps: Irreps) -> str:
+    """Blocks -> "8x0e + 4x1o"."""
+    return " + ".join(str(block) for block in irreps)
+
+
+def sorted_irreps(irreps: Iterable[Irrep]) -> list[Irrep]:
+    """By degree, odd before even: the storage order of e3nn, needed where foreign weights are read."""
+    return sorted(irreps)
+
+
+def width(irreps: Irreps) -> int:
+    """Numbers per atom: sum of (2l+1) n_channels."""
+    return sum(block.width for block in irreps)
+
+
+def spherical_harmonics_irreps(l_max: int, natural_parity: bool = True) -> list[Irrep]:
+    """Irreps of Y_0 ... Y_l_max: parity (-1)^l, or all even where a model gives parity up."""
+    return [Irrep(l, (-1) ** l if natural_parity else 1) for l in range(l_max + 1)]
+
+
+class Path(NamedTuple):
+    """One term of a tensor product: (block of the input) x Y_l -> irrep of the output."""
+
+    block: int  # index into irreps_in
+    l_edge: int
+    irrep_out: Irrep
+
+
+def tensor_product_paths(irreps_in: Irreps, irreps_edge: Iterable[Irrep], targets: Iterable[Irrep]) -> list[Path]:
+    """All paths irreps_in x irreps_edge -> targets; input block outer, edge degree middle, output degree inner."""
+    wanted, edges = set(targets), list(irreps_edge)
+    return [
+        Path(i, edge.l, out)
+        for i, block in enumerate(irreps_in)
+        for edge in edges
+        for out in block.irrep.product(edge)
+        if out in wanted
+    ]

@@ -1,0 +1,1 @@
+"""Training of models on energies and forces, with Lightning."""

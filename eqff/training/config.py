@@ -1,0 +1,91 @@
+"""What a training run is told: one TOML file, every key with its unit."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from eqff.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Labelled frames and how they are divided."""
+
+    train: str  # file with frames to train and validate on
+    energy_unit: str | None = None  # of the file, where it does not state it, e.g. "kcal/mol"
+    length_unit: str | None = None
+    energy_key: str | None = None  # of extended XYZ
+    forces_key: str | None = None
+    n_train: int = 950
+    n_validation: int = 50
+    split_seed: int = 0
+    split: str | None = None  # a saved split instead of a random one
+    level_of_theory: str = ""  # goes into the potential's header, e.g. "PBE/def2-SVP"
+    licence: str = ""  # of the data
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    r"""L = w_F l(F - F_ref) + w_E l((E - E_ref) / n_atoms), means over components and frames, in eV and eV/Å."""
+
+    forces: float = 1.0
+    energy_per_atom: float = 1.0
+    kind: Literal["mse", "huber"] = "mse"
+    huber_delta: float = 0.01  # eV/Å (and eV/atom): quadratic below, linear above
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Optimiser, schedule and bookkeeping."""
+
+    epochs: int = 100
+    batch_size: int = 5  # frames
+    learning_rate: float = 0.01  # Adam with amsgrad
+    final_learning_rate: float = 1e-5  # cosine from one to the other
+    warmup_steps: int = 100
+    ema_decay: float = 0.999  # of the weights that are validated and exported
+    gradient_clip: float = 0.0  # norm; 0 is none
+    seed: int = 0  # of weights and shuffles
+    validate_every: int = 1  # epochs
+    checkpoint_every: int = 10  # epochs
+    accelerator: str = "cpu"  # as Lightning names it: cpu, cuda, auto
+    threads: int = 0  # of torch; 0 leaves it alone
+    compile: bool = False  # torch.compile of the whole step; needs frames of one composition
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A training run: data, model (`family` and the fields of its Config), training."""
+
+    data: DataConfig
+    model: dict[str, Any]
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def check(config: RunConfig) -> None:
+    """Raises: ConfigError for values that cannot work together."""
+    training = config.training
+    positive = {
+        "training.epochs": training.epochs,
+        "training.batch_size": training.batch_size,
+        "training.learning_rate": training.learning_rate,
+        "training.validate_every": training.validate_every,
+        "training.checkpoint_every": training.checkpoint_every,
+        "training.loss.huber_delta": training.loss.huber_delta,
+        "data.n_train": config.data.n_train,
+        "data.n_validation": config.data.n_validation,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise ConfigError("EQ1060", f"{name}={value}: expected > 0")
+    if not 0.0 <= training.ema_decay < 1.0:
+        raise ConfigError("EQ1061", f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1")
+    if training.loss.forces < 0 or training.loss.energy_per_atom < 0:
+        raise ConfigError("EQ1062", "training.loss: weights must not be negative")
+    if "family" not in config.model:
+        raise ConfigError("EQ1063", 'model.family is missing; write e.g. family = "nequip"')
+    for name in ("train", "split"):
+        path = getattr(config.data, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError("EQ1064", f"data.{name}={path!r}: no such file (relative paths start at the config file)")

@@ -1,0 +1,45 @@
+"""Loss and metrics of energies and forces."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eqff.graph import Structure
+from eqff.potential import GradientEvaluator, Model, energy_forces_stress
+from eqff.training.config import LossConfig
+
+
+class Errors(NamedTuple):
+    """Predicted minus reference."""
+
+    energy: Tensor  # [n_graphs] eV
+    forces: Tensor  # [n_atoms, 3] eV/Å
+    n_atoms: Tensor  # [n_graphs]
+
+
+def errors(model: Model, structure: Structure, energy: Tensor, forces: Tensor, create_graph: bool) -> Errors:
+    """Evaluate a batch against its labels.
+
+    Args: energy [n_graphs] eV; forces [n_atoms, 3] eV/Å; create_graph: keep it differentiable for training
+    """
+    predicted = energy_forces_stress(GradientEvaluator(model, create_graph=create_graph), structure)
+    n_atoms = energy.new_zeros(structure.n_graphs).index_add(0, structure.batch, torch.ones_like(forces[:, 0]))
+    return Errors(predicted.energy - energy, predicted.forces - forces, n_atoms)
+
+
+def loss(difference: Errors, config: LossConfig) -> Tensor:
+    """Weighted sum of mean penalties of force components and of per-atom energies (see LossConfig); a scalar."""
+    forces = penalty(difference.forces, config).mean()
+    energy = penalty(difference.energy / difference.n_atoms, config).mean()
+    return config.forces * forces + config.energy_per_atom * energy
+
+
+def penalty(difference: Tensor, config: LossConfig) -> Tensor:
+    """Elementwise: d^2, or Huber's function divided by delta, so that far out it is |d| - delta/2."""
+    if config.kind == "mse":
+        return difference.square()
+    zero = torch.zeros_like(difference)
+    return torch.nn.functional.huber_loss(difference, zero, reduction="none", delta=config.huber_delta) / (
+        config.huber_delta
+    )

@@ -1,0 +1,173 @@
+"""eqff train: from a TOML file to a run folder.
+
+    run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.csv  learning_curve.png
+          checkpoints/{best,last}.ckpt
+"""
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eqff import config as config_io
+from eqff import registry
+from eqff.data.frame import Frame
+from eqff.data.loader import FrameDataset, make_loader
+from eqff.data.options import ReadOptions
+from eqff.data.read import Source, read_source
+from eqff.data.splits import Split, load_split, random_split
+from eqff.data.statistics import Statistics, statistics
+from eqff.elements import SYMBOLS
+from eqff.errors import ConfigError, ResourceError
+from eqff.training.config import RunConfig, check
+
+logger = logging.getLogger("eqff.training")
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """A RunConfig from TOML; file names in it are relative to its folder.
+
+    Raises: ConfigError naming the key
+    """
+    mapping = config_io.overridden(config_io.read_toml(path), overrides)
+    config = config_io.from_mapping(RunConfig, mapping, where=path.name)
+    folder = path.resolve().parent
+    data = dataclasses.replace(
+        config.data,
+        train=str(folder / config.data.train),
+        split=None if config.data.split is None else str(folder / config.data.split),
+    )
+    config = dataclasses.replace(config, data=data)
+    check(config)
+    return config
+
+
+def train(path: str | Path, output: str | Path, resume: bool = False, overrides: Sequence[str] = ()) -> Path:
+    """Train a model and leave everything about it in a run folder.
+
+    Args:    path: TOML file of a RunConfig; output: run folder; resume: continue its last checkpoint;
+             overrides: "training.epochs=10"
+    Returns: the run folder
+    Raises:  ConfigError, DataError as they come; ResourceError without Lightning
+    """
+    try:
+        import lightning  # noqa: F401
+    except ImportError as error:
+        raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
+    from eqff.training.fit import fit
+
+    config, folder = read_config(Path(path), overrides), Path(output)
+    _prepare_folder(folder, config, resume)
+    options = ReadOptions(
+        energy_unit=config.data.energy_unit,
+        length_unit=config.data.length_unit,
+        energy_key=config.data.energy_key,
+        forces_key=config.data.forces_key,
+    )
+    source = read_source(config.data.train, options)
+    split = _split(config, len(source.frames))
+    train_frames = [source.frames[i] for i in split.train]
+    model_config, numbers = _model_config(config, source.frames, train_frames)
+    _write_records(folder, config, source, split, numbers, model_config)
+    logger.info("%s", numbers.report)
+    model = registry.load("models", config.model["family"]).Model(model_config)
+    r_edges = _complete_radius(source.frames, model_config.r_max) if config.training.compile else None
+    dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges)
+    training = config.training
+    train_loader = make_loader(
+        dataset[split.train], batch_size=training.batch_size, shuffle=True, seed=training.seed
+    )
+    validation_loader = make_loader(dataset[split.validation], batch_size=50)
+    if training.threads > 0:
+        torch.set_num_threads(training.threads)
+    fit(model, training, train_loader, validation_loader, folder, resume, show_bar=sys.stderr.isatty())
+    return folder
+
+
+def _prepare_folder(folder: Path, config: RunConfig, resume: bool) -> None:
+    record = folder / "config.toml"
+    if resume:
+        if not record.is_file():
+            raise ConfigError("EQ1066", f"{folder}: nothing to resume there; start without --resume")
+        saved = config_io.to_mapping(config_io.from_toml(RunConfig, record))
+        changed = _difference(saved, config_io.to_mapping(config))
+        if changed:
+            raise ConfigError("EQ1067", f"{folder}: the configuration changed since the run started: {changed}")
+    elif folder.exists() and any(folder.iterdir()):
+        raise ConfigError("EQ1068", f"{folder}: is not empty; choose another run folder, or --resume")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _difference(saved: dict[str, Any], now: dict[str, Any], where: str = "") -> str:
+    found = []
+    for key in sorted(saved.keys() | now.keys()):
+        old, new = saved.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = _difference(old, new, f"{where}{key}.")
+            found += [inner] if inner else []
+        elif old != new:
+            found.append(f"{where}{key}: {old!r} -> {new!r}")
+    return "; ".join(found)
+
+
+def _split(config: RunConfig, n_frames: int) -> Split:
+    if config.data.split is not None:
+        split = load_split(config.data.split)
+        if split.n_frames != n_frames:
+            raise ConfigError("EQ1069", f"data.split is of {split.n_frames} frames, the file has {n_frames}")
+        return split
+    return random_split(n_frames, config.data.n_train, config.data.n_validation, seed=config.data.split_seed)
+
+
+def _model_config(config: RunConfig, frames: list[Frame], train_frames: list[Frame]) -> tuple[Any, Statistics]:
+    """The family's Config: what the user wrote, and what the training frames say where the user was silent."""
+    family = registry.load("models", config.model["family"])
+    mapping = {key: value for key, value in config.model.items() if key != "family"}
+    present = sorted({int(z) for frame in frames for z in frame.atomic_numbers})
+    mapping.setdefault("species", [SYMBOLS[z] for z in present])
+    partial = config_io.from_mapping(family.Config, mapping, where="model")
+    numbers = statistics(train_frames, partial.species, partial.r_max)
+    if numbers.force_rms is None:
+        raise ConfigError("EQ1070", f"{config.data.train}: the training frames have no forces")
+    mapping.setdefault("avg_num_neighbors", numbers.avg_num_neighbors)
+    mapping.setdefault("energy_scale", numbers.force_rms)
+    mapping.setdefault("reference_energies", list(numbers.reference_energies))
+    mapping.setdefault("seed", config.training.seed)
+    return config_io.from_mapping(family.Config, mapping, where="model"), numbers
+
+
+def _complete_radius(frames: list[Frame], r_max: float) -> float:
+    """A cut-off that makes every molecule a complete graph, so that all frames of one molecule have equal shapes."""
+    if any(frame.pbc.any() for frame in frames):
+        return r_max
+    return max(r_max, max(2.0 * float(np.linalg.norm(f.positions - f.positions.mean(0), axis=1).max()) for f in frames) + 0.1)
+
+
+def _write_records(
+    folder: Path, config: RunConfig, source: Source, split: Split, numbers: Statistics, model_config: Any
+) -> None:
+    (folder / "config.toml").write_text(config_io.to_toml(config), encoding="utf-8")
+    split.save(folder / "split.json")
+    record = {
+        "family": config.model["family"],
+        "config": config_io.to_mapping(model_config),
+        "data": source.provenance
+        | {
+            "split_sha256": split.sha256,
+            "n_train": len(split.train),
+            "n_validation": len(split.validation),
+            "level_of_theory": config.data.level_of_theory,
+            "licence": config.data.licence,
+            "min_distance_A": numbers.min_distance,
+        },
+    }
+    (folder / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / "statistics.json").write_text(
+        json.dumps(dataclasses.asdict(numbers), indent=2) + "\n", encoding="utf-8"
+    )

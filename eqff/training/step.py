@@ -1,0 +1,92 @@
+"""One training step: loss and its gradient with respect to the weights, eager or compiled as a whole."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eqff.errors import ConfigError
+from eqff.graph import Structure
+from eqff.training.config import LossConfig
+from eqff.training.losses import errors, loss
+
+
+class GivenGradient(torch.autograd.Function):
+    """Lets a loss whose gradient is already known take part in loss.backward()."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:  # type: ignore[override]
+        return None, None, *[gradient * grad_output.to(gradient.dtype) for gradient in ctx.gradients]
+
+
+class EagerStep:
+    """Loss, differentiable with respect to the model's weights, by autograd of autograd."""
+
+    def __init__(self, model: nn.Module, config: LossConfig) -> None:
+        self.model, self.config = model, config
+
+    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor) -> Tensor:
+        return loss(errors(self.model, structure, energy, forces, create_graph=True), self.config)
+
+
+class CompiledStep:
+    """The same loss and gradient as one torch.compile'd program of plain tensors.
+
+    The second derivative is inside the traced program (autograd cannot differentiate compiled code twice). Shapes are
+    fixed: every batch needs the same numbers of atoms and edges, so the first batch decides.
+    """
+
+    def __init__(self, model: nn.Module, config: LossConfig) -> None:
+        self.model, self.config = model, config
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.program: Any = None
+        self.shape: tuple[int, ...] = ()
+
+    def constants(self) -> dict[str, Tensor]:
+        """Everything the program reads that is not trained."""
+        frozen = {name: p.detach() for name, p in self.model.named_parameters() if not p.requires_grad}
+        return frozen | dict(self.model.named_buffers())
+
+    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor) -> Tensor:
+        shape = (structure.positions.shape[0], structure.senders.shape[0], structure.n_graphs)
+        inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
+        inputs += [structure.senders, structure.receivers, structure.edge_shift, energy, forces]
+        parameters = [p.detach() for p in self.parameters.values()]
+        tensors = [*parameters, *self.constants().values(), *inputs]
+        if self.program is None:
+            self.program, self.shape = self._trace(tensors, structure.n_graphs), shape
+        if shape != self.shape:
+            raise ConfigError(
+                "EQ1065",
+                f"training.compile=true, but a batch has (atoms, edges, frames)={shape} and the first had {self.shape}; "
+                "it needs frames of one composition and n_train divisible by batch_size; set compile = false",
+            )
+        with torch.no_grad():
+            value, *gradients = self.program(*tensors)
+        return GivenGradient.apply(value, gradients, *self.parameters.values())
+
+    def _trace(self, tensors: list[Tensor], n_graphs: int) -> Any:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        names, constant_names = list(self.parameters), list(self.constants())
+        first, last = len(names), len(names) + len(constant_names)
+
+        def step(*values: Tensor) -> list[Tensor]:
+            parameters = [value.detach().requires_grad_(True) for value in values[:first]]
+            state = dict(zip(names, parameters, strict=True))
+            state |= dict(zip(constant_names, values[first:last], strict=True))
+            positions, species, cell, pbc, batch, senders, receivers, edge_shift, energy, forces = values[last:]
+            structure = Structure(positions, species, cell, pbc, batch, n_graphs, senders, receivers, edge_shift)
+
+            def model(*arguments: Tensor) -> Tensor:
+                return torch.func.functional_call(self.model, state, arguments)
+
+            value = loss(errors(model, structure, energy, forces, create_graph=True), self.config)
+            return [value.detach(), *torch.autograd.grad([value], parameters)]
+
+        return torch.compile(make_fx(step, tracing_mode="fake")(*tensors), dynamic=False)

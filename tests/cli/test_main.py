@@ -1,0 +1,120 @@
+"""The entry point: verbs, exit codes, errors as one line, and no heavy import before a verb runs."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+import eqff
+from eqff import cli, errors, registry
+
+
+def test_help_lists_every_verb_with_its_first_line():
+    result = CliRunner().invoke(cli.build(), ["--help"])
+    assert result.exit_code == 0
+    for verb in registry.names("cli"):
+        assert f" {verb} " in result.output
+    assert "Run molecular dynamics." in result.output
+
+
+@pytest.mark.parametrize("verb", registry.names("cli"))
+def test_every_verb_explains_itself(verb):
+    result = CliRunner().invoke(cli.build(), [verb, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_help_and_version_import_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from eqff.cli import main\n"
+        "sys.argv = ['eqff', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "heavy = {'torch', 'numpy', 'ase', 'e3nn', 'torch_geometric', 'h5py', 'lightning', 'matplotlib', 'pydantic'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_python_dash_m_prints_the_version():
+    result = subprocess.run([sys.executable, "-m", "eqff", "--version"], check=True, capture_output=True, text=True)
+    assert result.stdout == f"eqff {eqff.__version__}\n"
+
+
+def run_main(monkeypatch, action, arguments=("verb",)):
+    """Exit code of `eqff verb` when the verb does `action`."""
+
+    def command() -> None:
+        """A verb."""
+        action()
+
+    other = SimpleNamespace(command=lambda: None)
+    monkeypatch.setattr(registry, "names", lambda family: ["other", "verb"])
+    monkeypatch.setattr(
+        registry, "load", lambda family, name: SimpleNamespace(command=command) if name == "verb" else other
+    )
+    monkeypatch.setattr(sys, "argv", ["eqff", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (errors.RunError, 1),
+        (errors.ConfigError, 2),
+        (errors.GraphError, 3),
+        (errors.DataError, 3),
+        (errors.PotentialError, 4),
+        (errors.ResourceError, 5),
+    ],
+)
+def test_errors_are_one_line_on_stderr_and_an_exit_code(monkeypatch, capsys, error, exit_code):
+    def action():
+        raise error("EQ9999", "atom 7 of [red]water.xyz[/red] is " + "very " * 40 + "wrong; remove it")
+
+    assert run_main(monkeypatch, action) == exit_code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith(f"{error.__name__} EQ9999: atom 7 of [red]water.xyz[/red] is very")
+
+
+def test_unexpected_errors_keep_their_traceback(monkeypatch):
+    def action():
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run_main(monkeypatch, action)
+
+
+def test_interrupt_success_and_usage(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert run_main(monkeypatch, interrupted) == 130
+    assert run_main(monkeypatch, lambda: None) == 0
+    assert run_main(monkeypatch, lambda: None, ["verb", "--nonsense"]) == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+def test_a_group_of_verbs_is_added_under_its_file_name(monkeypatch):
+    import typer
+
+    group = typer.Typer()
+
+    @group.command("one")
+    def one() -> None:
+        """First."""
+        typer.echo("one ran")
+
+    @group.command("two")
+    def two() -> None:
+        """Second."""
+
+    monkeypatch.setattr(registry, "names", lambda family: ["things"])
+    monkeypatch.setattr(registry, "load", lambda family, name: SimpleNamespace(app=group))
+    assert "one ran" in CliRunner().invoke(cli.build(), ["things", "one"]).output

@@ -1,0 +1,111 @@
+"""The md verb from end to end on an exported potential with random weights."""
+
+import inspect
+import json
+from dataclasses import fields
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from typer.testing import CliRunner
+
+from eqff import cli, config, export
+from eqff.cli import md
+from eqff.engines.ase import EqffCalculator
+from eqff.models import nequip
+from eqff.tasks.md import MDConfig
+
+
+@pytest.fixture(scope="module")
+def potentials(tmp_path_factory):
+    """A directory of named potentials with one member, `toy`, and its structure."""
+    directory = tmp_path_factory.mktemp("potentials")
+    (directory / "toy").mkdir()
+    settings = nequip.Config(species=("H", "C", "O"), r_max=3.0, l_max=1, n_layers=2, n_channels=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nequip.Model(settings)
+    export.export(model, "nequip", config.to_mapping(settings), directory / "toy" / "toy.eqff.pt")
+    ase.io.write(directory / "toy" / "structure.xyz", molecule("CH3CH2OH"))
+    return directory
+
+
+@pytest.fixture
+def run(potentials, monkeypatch, tmp_path):
+    monkeypatch.setenv("EQFF_POTENTIALS", str(potentials))
+    monkeypatch.chdir(tmp_path)
+    app, runner = cli.build(), CliRunner()
+    return lambda *arguments: runner.invoke(app, ["md", *map(str, arguments)])
+
+
+def test_named_potential_brings_its_structure_and_leaves_three_files(run, tmp_path):
+    result = run("toy", "--steps", 20)
+    assert result.exit_code == 0, result.output
+    for word in ("C2H6O", "20 steps of 0.5 fs", "ns/day", "meV/atom/ps", "traj.extxyz", "traj.csv", "traj.png"):
+        assert word in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["traj.csv", "traj.extxyz", "traj.png"]
+    frames = ase.io.read(tmp_path / "traj.extxyz", ":")
+    assert len(frames) == 3
+    stored = frames[-1].get_forces()
+    frames[-1].calc = EqffCalculator("toy")
+    np.testing.assert_allclose(stored, frames[-1].get_forces(), atol=1e-5)
+
+
+def test_json_and_structure_file_and_no_plot(run, tmp_path):
+    ase.io.write(tmp_path / "pair.xyz", [molecule("CH4"), molecule("H2O")])
+    n_threads = torch.get_num_threads()
+    options = ["--ensemble", "nvt", "--steps", 4, "-o", "a/run.xyz", "--no-plot", "--json", "--threads", n_threads]
+    result = run("toy", "--structure", "pair.xyz@0", *options)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["n_atoms"] == 5
+    assert report["n_steps"] == 4
+    assert report["drift"] is None
+    assert report["trajectory"] == "a/run.xyz"
+    assert report["picture"] is None
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.csv", "run.xyz"]
+
+
+def test_nothing_is_overwritten_without_force(run, tmp_path):
+    (tmp_path / "traj.png").write_text("precious")
+    assert run("toy", "--steps", 1).exception.id == "EQ1210"
+    assert [path.name for path in tmp_path.iterdir()] == ["traj.png"]
+    assert run("toy", "--steps", 1, "--force").exit_code == 0
+    assert (tmp_path / "traj.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["toyy"], "toy"),
+        (["toy", "--structure", "absent.xyz"], "absent.xyz"),
+        (["toy", "--structure", "garbage.xyz"], "ASE cannot read it"),
+        (["toy", "--structure", "argon.xyz"], "Ar"),
+        (["toy", "--ensemble", "npt"], "periodic in three directions"),
+        (["toy", "--timestep", "-1"], "timestep=-1.0"),
+        (["toy", "--dtype", "float12"], "float12"),
+    ],
+)
+def test_errors_name_the_culprit(run, tmp_path, arguments, words):
+    (tmp_path / "garbage.xyz").write_text("three\nblind mice\n")
+    ase.io.write(tmp_path / "argon.xyz", ase.Atoms("Ar"))
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert words in str(result.exception)
+    assert not (tmp_path / "traj.extxyz").exists()
+
+
+def test_a_lone_file_needs_a_structure(run, potentials, tmp_path):
+    path = tmp_path / "lone.eqff.pt"
+    path.write_bytes((potentials / "toy" / "toy.eqff.pt").read_bytes())
+    assert "--structure" in str(run(path).exception)
+
+
+def test_defaults_are_those_of_the_task():
+    options = {name: parameter.default for name, parameter in inspect.signature(md.command).parameters.items()}
+    renamed = {"pressure_gpa": "pressure", "trajectory": "output"}
+    for field in fields(MDConfig):
+        if field.name != "log_interval":
+            assert options[renamed.get(field.name, field.name)] == field.default

@@ -1,0 +1,213 @@
+import pickle
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_geometric.loader import DataLoader, DynamicBatchSampler
+
+from eqff.data.frame import Frame
+from eqff.data.loader import FrameDataset, FrameSampler, make_loader, set_epoch, to_structure
+from eqff.data.read import read_frames
+from eqff.data.store import Store, write_store
+from eqff.errors import ConfigError, DataError, GraphError
+from eqff.graph import Structure, batch_structures, edge_vectors
+from eqff.neighbors import build_structure
+
+SPECIES = ("H", "C", "O")
+
+
+@pytest.fixture(scope="module")
+def frames(ethanol_file, water_file) -> list[Frame]:
+    """Molecules and crystals, and one atom alone without edges."""
+    alone = Frame(atomic_numbers=np.array([1]), positions=np.zeros((1, 3)), energy=-13.6, forces=np.zeros((1, 3)))
+    ethanol, water = read_frames(ethanol_file), read_frames(water_file)
+    return [ethanol[0], water[0], alone, ethanol[1], water[1], *ethanol[2:]]
+
+
+@pytest.fixture(scope="module")
+def dataset(frames) -> FrameDataset:
+    return FrameDataset(frames, SPECIES, 4.0)
+
+
+def one_by_one(frames) -> Structure:
+    index = np.zeros(9, dtype=np.int64)
+    index[[1, 6, 8]] = 0, 1, 2
+    return batch_structures([build_structure(f.positions, index[f.atomic_numbers], f.cell, f.pbc, 4.0) for f in frames])
+
+
+def test_a_batch_is_what_structures_one_by_one_give(dataset, frames):
+    (batch,) = make_loader(dataset[:5], batch_size=5)
+    found, expected = to_structure(batch), one_by_one(frames[:5])
+    for name in Structure._fields:
+        a, b = getattr(found, name), getattr(expected, name)
+        if name == "n_graphs":
+            assert a == b == 5
+        else:
+            assert a.dtype == b.dtype, name
+            assert torch.equal(a, b), name
+    assert torch.equal(edge_vectors(found), edge_vectors(expected))
+    assert batch.energy.tolist() == [frame.energy for frame in frames[:5]]
+    assert torch.equal(batch.forces, torch.tensor(np.concatenate([f.forces for f in frames[:5]])))
+    assert batch.forces.dtype == batch.energy.dtype == batch.stress.dtype == torch.float64
+    assert batch.stress.shape == (5, 6)
+    assert batch.has_stress.tolist() == [False, True, False, False, True]
+    assert batch.frame_index.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_edges_stay_sorted_by_receiver_and_sender(dataset):
+    for batch in make_loader(dataset, batch_size=7, shuffle=True, seed=2):
+        key = batch.receivers * batch.num_nodes + batch.senders
+        assert (key.diff() >= 0).all()
+        assert (batch.batch[batch.senders] == batch.batch[batch.receivers]).all()
+
+
+def test_names_of_pyg_are_there(dataset):
+    (batch,) = make_loader(dataset[:2], batch_size=2)
+    assert torch.equal(batch.edge_index, torch.stack([batch.senders, batch.receivers]))
+    assert torch.equal(batch.pos, batch.positions)
+    assert batch.num_edges == batch.senders.shape[0]
+    assert batch.num_graphs == 2
+    assert batch.num_nodes == 9 + 48
+    single = batch[1]  # taking a batch apart undoes the moving of indices
+    assert torch.equal(single.senders, dataset[1].senders)
+
+
+def test_one_frame_is_a_structure_too(dataset):
+    structure = to_structure(dataset[3])
+    assert structure.n_graphs == 1
+    assert structure.batch.tolist() == [0] * 9
+    assert structure.batch.dtype == torch.int64
+
+
+@given(st.integers(1, 50), st.integers(0, 2**40), st.integers(0, 1000))
+def test_order_is_a_function_of_seed_and_epoch(n_frames, seed, epoch):
+    sampler = FrameSampler(n_frames, shuffle=True, seed=seed)
+    for earlier in range(3):  # what was drawn before does not matter
+        sampler.set_epoch(earlier)
+        list(sampler)
+    sampler.set_epoch(epoch)
+    state = torch.get_rng_state()
+    resumed = FrameSampler(n_frames, shuffle=True, seed=seed)
+    resumed.set_epoch(epoch)
+    assert list(sampler) == list(resumed)
+    assert sorted(sampler) == list(range(n_frames))
+    assert torch.equal(state, torch.get_rng_state())  # the global generator is left alone
+
+
+def test_epochs_and_seeds_differ():
+    orders = set()
+    for seed in range(4):
+        for epoch in range(4):
+            sampler = FrameSampler(20, shuffle=True, seed=seed)
+            sampler.set_epoch(epoch)
+            orders.add(tuple(sampler))
+    assert len(orders) == 16
+
+
+@pytest.mark.parametrize("size", [{"batch_size": 4}, {"max_edges": 300}])
+def test_a_resumed_loader_repeats_the_epoch(dataset, size):
+    def epoch(loader, number):
+        set_epoch(loader, number)
+        return [batch.frame_index.tolist() for batch in loader]
+
+    loader = make_loader(dataset, shuffle=True, seed=5, **size)
+    run = [epoch(loader, number) for number in range(3)]
+    assert run[0] != run[1]
+    assert sorted(chain(*run[0])) == list(range(len(dataset)))
+    assert epoch(make_loader(dataset, shuffle=True, seed=5, **size), 2) == run[2]
+    still = make_loader(dataset, shuffle=False, **size)
+    assert list(chain(*epoch(still, 0))) == list(chain(*epoch(still, 1))) == list(range(len(dataset)))
+
+
+def test_lightning_finds_the_samplers(dataset):
+    from lightning.fabric.utilities.data import _set_sampler_epoch
+
+    for size in ({"batch_size": 4}, {"max_edges": 300}):
+        ours, theirs = (make_loader(dataset, shuffle=True, seed=5, **size) for _ in range(2))
+        set_epoch(ours, 7)
+        _set_sampler_epoch(theirs, 7)
+        first, second = ([b.frame_index.tolist() for b in loader] for loader in (ours, theirs))
+        assert first == second
+
+
+def test_batches_by_edges_are_full_but_never_fuller(dataset):
+    n_edges = [dataset[i].num_edges for i in range(len(dataset))]
+    loader = make_loader(dataset, max_edges=300, shuffle=True, seed=1)
+    assert isinstance(loader.batch_sampler, DynamicBatchSampler)
+    batches = [batch.frame_index.tolist() for batch in loader]
+    for batch, following in zip(batches, [*batches[1:], None], strict=True):
+        count = sum(n_edges[i] for i in batch)
+        assert count <= 300 or len(batch) == 1  # a frame that is too large by itself comes alone
+        if following is not None:
+            assert count + n_edges[following[0]] > 300
+    with pytest.raises(TypeError):
+        len(loader)
+    assert max(n_edges) > 300 > min(n_edges) == 0
+
+
+def test_a_larger_cut_off_of_the_lists(frames):
+    near, far = FrameDataset(frames, SPECIES, 2.0), FrameDataset(frames, SPECIES, 2.0, r_edges=20.0)
+    ethanol = [0, 3, *range(5, 20)]
+    assert len({near[i].num_edges for i in ethanol}) > 1
+    assert {far[i].num_edges for i in ethanol} == {9 * 8}
+    structure = to_structure(far[0])
+    inside = edge_vectors(structure).norm(dim=1) < 2.0
+    assert torch.equal(structure.senders[inside], near[0].senders)
+    assert torch.equal(structure.receivers[inside], near[0].receivers)
+
+
+def test_lists_are_found_once_and_shared_by_parts(dataset):
+    assert dataset[4] is dataset[4]
+    part = dataset[np.array([4, 2])]
+    assert len(part) == 2
+    assert part[0] is dataset[4]
+
+
+def test_labels_that_are_required(mixed_frames):
+    with pytest.raises(DataError, match="frame 0 has no forces") as caught:
+        FrameDataset(mixed_frames, SPECIES, 4.0)
+    assert caught.value.id == "EQ3060"
+    dataset = FrameDataset(mixed_frames, SPECIES, 4.0, require=())
+    (batch,) = make_loader(dataset, batch_size=4)
+    assert batch.has_energy.tolist() == [True, True, False, False]
+    assert batch.has_forces.tolist() == [False, True, True, False]
+    assert batch.has_stress.tolist() == [False, True, False, False]
+    for name in ("energy", "forces", "stress"):
+        assert torch.isfinite(batch[name]).all()  # a mask can multiply it
+
+
+def test_a_store_is_read_as_needed(frames, tmp_path, dataset):
+    write_store(tmp_path / "a.h5", frames)
+    with Store(tmp_path / "a.h5") as store:
+        lazy = FrameDataset(store, SPECIES, 4.0)
+        copy = pickle.loads(pickle.dumps(lazy))  # what a loader's worker gets
+        for from_store, from_memory in zip(
+            make_loader(lazy, batch_size=6), make_loader(dataset, batch_size=6), strict=True
+        ):
+            for name in from_memory.keys():  # noqa: SIM118  # PyG's keys is a method, its iterator gives pairs
+                assert np.array_equal(from_store[name], from_memory[name]), name
+        assert torch.equal(copy[1].senders, lazy[1].senders)
+        copy.source.close()
+
+
+def test_pygs_own_loader_works_as_well(dataset):
+    (batch,) = DataLoader(dataset[:3], batch_size=3)
+    assert to_structure(batch).n_graphs == 3
+
+
+def test_errors(frames, dataset):
+    for r_max, r_edges in ((0.0, None), (-1.0, None), (4.0, 3.0), (float("nan"), None)):
+        with pytest.raises(ConfigError, match="EQ1032"):
+            FrameDataset(frames, SPECIES, r_max, r_edges)
+    with pytest.raises(ConfigError, match="EQ1033"):
+        FrameDataset(frames, SPECIES, 4.0, require=("dipole",))
+    with pytest.raises(GraphError, match="knows only H O"):
+        FrameDataset(frames, ("H", "O"), 4.0)
+    for size in ({}, {"batch_size": 0}, {"max_edges": 0}, {"batch_size": 2, "max_edges": 9}):
+        with pytest.raises(ConfigError, match="EQ1034"):
+            make_loader(dataset, **size)
+    with pytest.raises(DataError, match="EQ3025"):
+        make_loader(dataset[:0], batch_size=2)

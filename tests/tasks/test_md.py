@@ -1,0 +1,262 @@
+"""Molecular dynamics against closed forms and conservation laws, with calculators of ASE and a harmonic crystal."""
+
+import csv
+import math
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms, FixBondLength
+
+from eqff.errors import ConfigError, GraphError, RunError
+from eqff.tasks.md import LOG_HEADER, MDConfig, drift, run_md
+from eqff.tasks.velocities import n_degrees_of_freedom, set_momenta
+
+
+class Harmonic(Calculator):
+    """Every atom bound to its site by a spring: the one system whose dynamics and statistics are known exactly."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, sites, spring=5.0, fails_at=None, failure=math.nan):
+        super().__init__()
+        self.sites, self.spring, self.fails_at, self.failure, self.n_calls = sites, spring, fails_at, failure, 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        displacement = atoms.positions - self.sites
+        forces = -self.spring * displacement
+        self.n_calls += 1
+        if self.fails_at is not None and self.n_calls > self.fails_at:
+            if isinstance(self.failure, Exception):
+                raise self.failure
+            forces[1, 0] = self.failure
+        self.results = {"energy": 0.5 * self.spring * float((displacement**2).sum()), "forces": forces}
+
+
+@pytest.fixture
+def copper():
+    return bulk("Cu", cubic=True) * (2, 2, 2)
+
+
+def config(tmp_path, **options):
+    return MDConfig(trajectory=tmp_path / "traj.extxyz", **options)
+
+
+def test_nve_conserves_energy_and_its_fluctuation_is_second_order(tmp_path, copper):
+    coarse = run_md(config(tmp_path, timestep=8.0, steps=125, temperature=600.0), copper, EMT())
+    fine = run_md(config(tmp_path, timestep=4.0, steps=250, temperature=600.0, force=True), copper, EMT())
+    assert abs(coarse.drift) < 0.5  # meV/atom/ps
+    assert coarse.fluctuation > 1e-3
+    assert coarse.drift_resolution == pytest.approx(math.sqrt(12) * coarse.fluctuation)  # the run lasts 1 ps
+    assert 3.0 < coarse.fluctuation / fine.fluctuation < 5.0
+    assert coarse.conserved == "total energy"
+    assert coarse.time_ps == 1.0
+
+
+def test_nve_oscillator_follows_its_closed_form(tmp_path):
+    sites = np.array([[0.0, 0, 0], [9, 0, 0]])
+    atoms = Atoms("Ar2", positions=sites, pbc=False)
+    atoms.set_momenta([[0.3, 0, 0], [0, -0.2, 0.1]])
+    report = run_md(config(tmp_path, timestep=0.2, steps=500, keep_momenta=True), atoms, Harmonic(sites))
+    frames = ase.io.read(report.trajectory, ":")
+    omega = math.sqrt(5.0 / atoms.get_masses()[0])
+    for frame in frames:
+        phase = omega * frame.info["time_fs"] * units.fs
+        expected = sites + atoms.get_velocities() * math.sin(phase) / omega
+        np.testing.assert_allclose(frame.positions, expected, atol=1e-5)
+        np.testing.assert_allclose(frame.get_momenta(), atoms.get_momenta() * math.cos(phase), atol=1e-4)
+
+
+def test_nvt_mean_temperature_and_equipartition(tmp_path):
+    sites = np.random.default_rng(0).uniform(0, 20, (60, 3))
+    atoms = Atoms("C60", positions=sites)
+    options = {"timestep": 2.0, "steps": 1500, "thermostat_time": 50.0, "temperature": 350.0}
+    report = run_md(config(tmp_path, ensemble="nvt", **options), atoms, Harmonic(sites))
+    second_half = report.samples[len(report.samples) // 2 :]
+    # 180 oscillators, each with energy kT; about 15 independent samples: standard error about 2.5 %
+    assert report.mean_temperature == pytest.approx(350.0, rel=0.1)
+    assert second_half["potential"].mean() == pytest.approx(0.5 * 180 * units.kB * 350.0, rel=0.12)
+    assert report.drift is None
+    assert report.conserved == ""
+
+
+def test_npt_conserves_its_extended_energy_and_changes_volume(tmp_path, copper):
+    options = {"timestep": 4.0, "steps": 100, "thermostat_time": 100.0, "barostat_time": 200.0}
+    report = run_md(config(tmp_path, ensemble="npt", pressure_gpa=-8.0, interval=50, **options), copper, EMT())
+    assert report.conserved == "extended-system energy"
+    assert abs(report.drift) < 5.0
+    assert report.fluctuation < 1.0
+    assert np.ptp(report.samples["total"]) * 1e3 / 32 > 20 * report.fluctuation  # what is conserved is not the total
+    assert report.samples["volume"][-1] > 1.01 * report.samples["volume"][0]  # tension expands
+    frames = ase.io.read(report.trajectory, ":")
+    assert frames[-1].get_volume() == pytest.approx(report.samples["volume"][-1], rel=1e-6)
+    assert "stress" in frames[-1].calc.results
+
+
+def test_seed_decides_everything(tmp_path, copper):
+    def positions(seed, name):
+        options = {"ensemble": "nvt", "timestep": 2.0, "steps": 10, "seed": seed}
+        report = run_md(MDConfig(trajectory=tmp_path / name, **options), copper, EMT())
+        return report.trajectory.read_text()
+
+    assert positions(1, "a.xyz") == positions(1, "b.xyz")
+    assert positions(1, "c.xyz") != positions(2, "d.xyz")
+
+
+def test_files_hold_what_was_computed_and_atoms_stay(tmp_path, copper):
+    copper.rattle(0.05, seed=1)
+    before, seen = copper.copy(), []
+    report = run_md(config(tmp_path, timestep=4.0, steps=25, interval=10), copper, EMT(), seen.append)
+    assert copper == before
+    assert not copper.has("momenta")
+    assert [sample.step for sample in seen] == list(range(26))
+    frames = ase.io.read(report.trajectory, ":")
+    assert [frame.info["step"] for frame in frames] == [0, 10, 20, 25]
+    assert [frame.info["time_fs"] for frame in frames] == [0.0, 40.0, 80.0, 100.0]
+    with report.log.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == LOG_HEADER
+    assert len(rows) == 26
+    for frame in frames:
+        row = [float(value) for value in rows[frame.info["step"]]]
+        stored = frame.get_potential_energy(), frame.get_forces()
+        assert row[2] == pytest.approx(stored[0], abs=1e-6)
+        assert row[3] == pytest.approx(frame.get_kinetic_energy(), rel=1e-4)
+        frame.calc = EMT()
+        np.testing.assert_allclose(frame.get_forces(), stored[1], atol=1e-6)
+        assert frame.get_potential_energy() == pytest.approx(stored[0], abs=1e-6)
+    assert report.max_force > 0.1
+    assert report.ns_per_day > 0
+
+
+def test_existing_files_are_kept_without_force(tmp_path, copper):
+    for name in ("traj.extxyz", "traj.csv"):
+        (tmp_path / name).write_text("precious")
+        with pytest.raises(ConfigError, match=f"{name} exists"):
+            run_md(config(tmp_path, steps=1), copper, EMT())
+        assert (tmp_path / name).read_text() == "precious"
+        (tmp_path / name).unlink()
+    (tmp_path / "traj.extxyz").write_text("old")
+    report = run_md(config(tmp_path, steps=1, force=True), copper, EMT())
+    assert len(ase.io.read(report.trajectory, ":")) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "id", "words"),
+    [
+        (math.nan, "EQ5102", "force of atom 1 (Ar) is"),
+        (1e5, "EQ5104", "force on atom 1 (Ar) is 1e+05 eV/Å"),
+        (GraphError("EQ2199", "atoms 0 and 1 coincide"), "EQ5101", "atoms 0 and 1 coincide"),
+    ],
+)
+def test_blow_up_names_step_and_atom_and_keeps_the_last_good_frame(tmp_path, failure, id, words):
+    sites = np.array([[0.0, 0, 0], [5, 0, 0]])
+    calculator = Harmonic(sites, fails_at=14, failure=failure)  # call 1 is step 0
+    with pytest.raises(RunError) as caught:
+        run_md(config(tmp_path, steps=100), Atoms("Ar2", positions=sites), calculator)
+    assert caught.value.id == id
+    assert "step 14 of 100" in caught.value.message
+    assert words in caught.value.message
+    frames = ase.io.read(tmp_path / "traj.extxyz", ":")
+    assert [frame.info["step"] for frame in frames] == [0, 10, 13]
+    assert np.isfinite(frames[-1].get_forces()).all()
+
+
+def test_bad_start_touches_no_file(tmp_path):
+    sites = np.array([[0.0, 0, 0], [5, 0, 0]])
+    with pytest.raises(RunError, match=r"step 0: force of atom 1 \(Ar\)"):
+        run_md(config(tmp_path), Atoms("Ar2", positions=sites), Harmonic(sites, fails_at=0))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ensemble": "nph"}, "expected nve, nvt or npt"),
+        ({"timestep": 0.0}, "timestep=0.0"),
+        ({"timestep": math.inf}, "timestep=inf"),
+        ({"steps": -1}, "steps=-1"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"temperature": math.nan}, "temperature=nan"),
+        ({"temperature": 0.0, "ensemble": "npt"}, "temperature=0.0"),
+        ({"interval": 0}, "interval=0"),
+        ({"log_interval": 0}, "log_interval=0"),
+        ({"trajectory": "a.csv"}, "ends in .extxyz"),
+    ],
+)
+def test_options_out_of_range_are_named(options, words):
+    with pytest.raises(ConfigError, match=words):
+        MDConfig(**options)
+
+
+def test_options_that_do_not_fit_the_structure(tmp_path):
+    ethanol = molecule("CH3CH2OH")
+    with pytest.raises(ConfigError, match=r"ensemble=npt: pbc=\[False, False, False\]"):
+        run_md(config(tmp_path, ensemble="npt"), ethanol, EMT())
+    with pytest.raises(ConfigError, match="carries no momenta"):
+        run_md(config(tmp_path, keep_momenta=True), ethanol, EMT())
+    with pytest.raises(ConfigError, match="no atoms"):
+        run_md(config(tmp_path), Atoms(), EMT())
+    with pytest.raises(ConfigError, match="atom 0 has mass 0"):
+        run_md(config(tmp_path), Atoms("H", masses=[0.0]), EMT())
+    ethanol.set_constraint(FixBondLength(0, 1))
+    with pytest.raises(ConfigError, match="FixBondLength"):
+        run_md(config(tmp_path, ensemble="nvt"), ethanol, EMT())
+
+
+def test_fixed_atoms_stay(tmp_path, copper):
+    copper.set_constraint(FixAtoms([0, 1]))
+    for ensemble in ("nve", "nvt"):
+        report = run_md(config(tmp_path, ensemble=ensemble, timestep=4.0, steps=5, force=True), copper, EMT())
+        last = ase.io.read(report.trajectory)
+        np.testing.assert_allclose(last.positions[:2], copper.positions[:2], atol=1e-7)
+        assert np.abs(last.positions[2:] - copper.positions[2:]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("atoms", "n_free"),
+    [
+        (Atoms("Ar"), 0),
+        (molecule("N2"), 1),
+        (molecule("CO2"), 4),
+        (molecule("CH3CH2OH"), 21),
+        (bulk("Cu", cubic=True), 9),
+    ],
+)
+def test_momenta_have_no_drift_no_spin_and_the_temperature(atoms, n_free):
+    assert n_degrees_of_freedom(atoms) == n_free
+    set_momenta(atoms, 250.0, np.random.default_rng(3))
+    np.testing.assert_allclose(atoms.get_momenta().sum(0), 0.0, atol=1e-12)
+    if not atoms.pbc.any():
+        np.testing.assert_allclose(atoms.get_angular_momentum(), 0.0, atol=1e-10)
+    assert atoms.get_kinetic_energy() == pytest.approx(0.5 * n_free * units.kB * 250.0)
+
+
+def test_momenta_follow_maxwell_and_boltzmann():
+    atoms = Atoms("H2000Xe2000", positions=np.random.default_rng(0).uniform(0, 90, (4000, 3)), cell=[90] * 3, pbc=True)
+    set_momenta(atoms, 300.0, np.random.default_rng(0))
+    for symbol, mass in (("H", 1.008), ("Xe", 131.293)):
+        velocity = atoms.get_velocities()[atoms.symbols == symbol]
+        assert velocity.var() * mass == pytest.approx(units.kB * 300.0, rel=0.06)
+        assert (velocity**4).mean() / velocity.var() ** 2 == pytest.approx(3.0, rel=0.1)  # Gaussian
+
+
+def test_no_fluctuation_mimics_more_drift_than_the_resolution():
+    time_ps = np.linspace(0.0, 0.3, 2000)
+    for period in (0.05, 0.3, 0.6, 3.0):
+        for phase in np.linspace(0.0, 6.0, 13):
+            energy = 0.2 * np.sin(2 * np.pi * time_ps / period + phase)
+            slope, _ = drift(time_ps, energy)
+            assert abs(slope) <= math.sqrt(12) * energy.std() / 0.3 * 1.001
+
+
+def test_drift_of_a_known_line():
+    time_ps = np.linspace(3.0, 13.0, 10_001)
+    slope, deviation = drift(time_ps, -4000.0 + 0.25 * time_ps + 0.1 * np.sin(2 * np.pi * 20 * time_ps))
+    assert slope == pytest.approx(0.25, abs=2e-3)
+    assert deviation == pytest.approx(0.1 / math.sqrt(2), rel=1e-2)
