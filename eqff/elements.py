@@ -30,8 +30,8 @@ def species_index(atomic_numbers: np.ndarray, species: Sequence[str]) -> np.ndar
     Raises:  GraphError naming the first atom of an unknown species
     """
     table = np.full(len(SYMBOLS), -1, dtype=np.int64)
-    for index, symbol in enumerate(species):
-        table[atomic_number(symbol)] = index
+    for k, symbol in enumerate(species):
+        table[atomic_number(symbol)] = k
     numbers = np.asarray(atomic_numbers, dtype=np.int64)
     outside = (numbers < 1) | (numbers >= len(SYMBOLS))
     index = table[np.where(outside, 0, numbers)]

@@ -1,8 +1,8 @@
 """Energy, forces and stress: the only place that takes the gradient of a model or assembles what follows from it.
 
-    E = sum_i e_i,   g_ij = dE / d r_ij   (one gradient, with respect to edge vectors)
-    F_k = sum_(receiver = k) g - sum_(sender = k) g
-    dE / d strain = sum_ij r_ij (x) g_ij,   stress = (dE / d strain) / V   (ASE sign: tension is positive)
+E = sum_i e_i,   g_ij = dE / d r_ij   (one gradient, with respect to edge vectors)
+F_k = sum_(receiver = k) g - sum_(sender = k) g
+dE / d strain = sum_ij r_ij (x) g_ij,   stress = (dE / d strain) / V   (ASE sign: tension is positive)
 """
 
 from collections.abc import Mapping

@@ -43,6 +43,6 @@ def rebuild(name_or_path: str | Path) -> nn.Module:
         raise PotentialError("EQ4151", f"{path}: weights do not fit {header['family']}: {reason}") from error
     model.eval()
     exact = GradientEvaluator(copy.deepcopy(model).to(torch.float64).requires_grad_(False))
-    for vector in vectors.unpack(contents.extra[archive.VECTORS], path):
+    for vector in vectors.unpack(contents):
         vectors.check(exact, vector, torch.float64, header, f"{path}, rebuilt")
     return model

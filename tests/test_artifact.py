@@ -345,7 +345,7 @@ def test_loaded_potential_is_the_model(potential_file, model, dtype):
     eager = GradientEvaluator(nequip.Model(CONFIG).to(run_dtype))
     contents = archive.read(potential_file)
     tolerance = 1e-12 if run_dtype == torch.float64 else 1e-6
-    for vector in vectors.unpack(contents.extra["test_vectors.safetensors"], potential_file):
+    for vector in vectors.unpack(contents):
         got, target = potential(vector.structure), energy_forces_stress(eager, vector.structure)
         torch.testing.assert_close(got.energies, target.energies, rtol=0, atol=tolerance)
         torch.testing.assert_close(got.forces, target.forces, rtol=0, atol=tolerance)
@@ -374,7 +374,7 @@ def autograd_names(tensor):
 def test_first_calls_are_not_profiled_and_no_global_state_changes(potential_file):
     contents = archive.read(potential_file)
     vector = max(
-        vectors.unpack(contents.extra["test_vectors.safetensors"], potential_file),
+        vectors.unpack(contents),
         key=lambda vector: vector.structure.senders.shape[0],
     )
 
@@ -468,7 +468,15 @@ def test_program_that_misses_its_test_vector_is_refused(content, tmp_path, tenso
 
 def test_file_without_usable_test_vectors_is_refused(content, tmp_path):
     path = tmp_path / "wrong.eqff.pt"
-    for change in (lambda tensors: tensors.clear(), lambda tensors: tensors.pop("0.species")):
+    changes = (
+        lambda tensors: tensors.clear(),
+        lambda tensors: tensors.pop("0.species"),
+        lambda tensors: tensors["1.senders"].fill_(10**6),
+        lambda tensors: tensors["1.species"].fill_(-1),
+        lambda tensors: tensors.update({"1.edge_vector": tensors["1.edge_vector"][1:]}),
+        lambda tensors: tensors.update({"1.node_energy": tensors["1.node_energy"].float()}),
+    )
+    for change in changes:
         path.write_bytes(with_vectors(content, change))
         with pytest.raises(PotentialError, match="EQ4130"):
             artifact.load(path)
@@ -481,9 +489,20 @@ def test_program_torch_cannot_load_is_refused(content, tmp_path):
         artifact.load(path)
 
 
+def test_program_with_another_signature_is_refused(content, tmp_path):
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
+    contents = archive.verify(content, tmp_path)
+    path = tmp_path / "wrong.eqff.pt"
+    path.write_bytes(archive.pack(buffer.getvalue(), contents.header, contents.extra))
+    with pytest.raises(PotentialError, match="EQ4134"):
+        artifact.load(path)
+
+
 def test_test_vectors_survive_packing(potential_file):
-    stored = archive.read(potential_file).extra["test_vectors.safetensors"]
-    unpacked = vectors.unpack(stored, potential_file)
+    contents = archive.read(potential_file)
+    stored = contents.extra["test_vectors.safetensors"]
+    unpacked = vectors.unpack(contents)
     assert vectors.pack(unpacked, CONFIG.species) == stored
     assert [vector.structure.senders.shape[0] > 0 for vector in unpacked] == [False, True, True]
     assert safetensors.torch.load(stored)["1.atomic_numbers"].tolist()[:4] == [1, 6, 8, 1]

@@ -105,7 +105,7 @@ def test_export_describes_the_model_and_does_not_change_it(tmp_path):
     assert model.weight.dtype == torch.float32
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [entry.name for entry in tmp_path.glob("*.eqff.pt*")] == ["toy.eqff.pt"]
-    stored = vectors.unpack(archive.read(path).extra["test_vectors.safetensors"], path)
+    stored = vectors.unpack(archive.read(path))
     assert len(stored) == 4
     assert torch.equal(stored[3].structure.positions, own.positions)
     with pytest.raises(PotentialError, match="EQ4116"):

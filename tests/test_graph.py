@@ -78,7 +78,7 @@ def test_bad_structures_are_refused_by_name(change, expected):
 
 
 def test_where_comes_first():
-    with pytest.raises(GraphError, match="EQ2103: water.xyz, frame 12: positions: atom 0"):
+    with pytest.raises(GraphError, match=r"EQ2103: water.xyz, frame 12: positions: atom 0"):
         check_atoms(WATER * NAN, [8, 1, 1], CUBE, [True] * 3, where="water.xyz, frame 12")
 
 

@@ -65,7 +65,7 @@ def test_rebuilt_model_is_the_exported_one(potential_file):
         assert torch.equal(tensor, expected[name]), name
     contents = archive.read(potential_file)
     potential = artifact.load(potential_file)
-    for vector in vectors.unpack(contents.extra["test_vectors.safetensors"], potential_file):
+    for vector in vectors.unpack(contents):
         result = energy_forces_stress(GradientEvaluator(rebuilt), vector.structure)
         torch.testing.assert_close(result.energy, potential(vector.structure).energy, rtol=0, atol=1e-6)
         torch.testing.assert_close(result.forces, potential(vector.structure).forces, rtol=0, atol=1e-6)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from eqff.artifact import vectors
-from eqff.artifact.archive import VECTORS, Contents, read
+from eqff.artifact.archive import Contents, read
 from eqff.artifact.header import DTYPES
 from eqff.errors import ConfigError, PotentialError, ResourceError
 from eqff.potential import GradientEvaluator, Potential
@@ -30,7 +30,7 @@ def load(path: Path, device: str = "cpu", dtype: str = "auto") -> Potential:
     run_dtype = getattr(torch, contents.header["dtype"] if dtype == "auto" else dtype)
     module = load_module(contents, place, run_dtype)
     evaluator = GradientEvaluator(module)
-    expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents.extra[VECTORS], path)]
+    expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
     with cheap_first_call():
         smallest = min(expected, key=lambda vector: vector.structure.senders.shape[0])
         vectors.evaluate(evaluator, smallest.structure, smallest.edge_vector)
@@ -87,7 +87,7 @@ def prove(path: Path) -> None:
     Raises: PotentialError
     """
     contents = read(path)
-    expected = vectors.unpack(contents.extra[VECTORS], path)
+    expected = vectors.unpack(contents)
     stored = contents.header["dtype"]
     for dtype in {torch.float64, getattr(torch, stored)}:
         evaluator = GradientEvaluator(load_module(contents, torch.device("cpu"), dtype))

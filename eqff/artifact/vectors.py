@@ -1,7 +1,6 @@
 """Test vectors: inputs a program is given, with the results that it must return on any machine."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
@@ -9,6 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from eqff.artifact.archive import VECTORS, Contents
 from eqff.elements import atomic_number
 from eqff.errors import PotentialError
 from eqff.graph import Structure, edge_vectors
@@ -19,6 +19,21 @@ EXACT_ENERGY, EXACT_FORCE = (1e-9, 1e-10), (1e-8, 1e-9)
 # With float32 weights: the largest error over the RMS of the float64 results (of node energies without reference
 # energies, of forces); an RMS below 1 eV, or 1 eV/Å, counts as 1.
 SINGLE = 1e-5
+
+# Tensors of one vector in the file: dtype and shape.
+LAYOUT: dict[str, tuple[Any, ...]] = {
+    "positions": (torch.float64, "atoms", 3),
+    "cell": (torch.float64, 3, 3),
+    "pbc": (torch.bool, 3),
+    "atomic_numbers": (torch.int64, "atoms"),
+    "species": (torch.int64, "atoms"),
+    "senders": (torch.int64, "edges"),
+    "receivers": (torch.int64, "edges"),
+    "edge_shift": (torch.int64, "edges", 3),
+    "edge_vector": (torch.float64, "edges", 3),
+    "node_energy": (torch.float64, "atoms"),
+    "edge_gradient": (torch.float64, "edges", 3),
+}
 
 
 class Expected(NamedTuple):
@@ -38,9 +53,20 @@ def expect(evaluator: Evaluator, structure: Structure) -> Expected:
 
 
 def evaluate(evaluator: Evaluator, structure: Structure, edge_vector: Tensor) -> tuple[Tensor, Tensor]:
-    """(node_energy [n_atoms] eV, edge_gradient [n_edges, 3] eV/Å) with all atoms weighted 1."""
+    """(node_energy [n_atoms] eV, edge_gradient [n_edges, 3] eV/Å) with all atoms weighted 1.
+
+    Raises: PotentialError for a model that stops with an error of torch
+    """
     node_weight = torch.ones(structure.species.shape[0], dtype=torch.float64, device=edge_vector.device)
-    return evaluator(structure.species, structure.senders, structure.receivers, edge_vector, node_weight)
+    try:
+        return evaluator(structure.species, structure.senders, structure.receivers, edge_vector, node_weight)
+    except (RuntimeError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+        n_atoms, n_edges = structure.species.shape[0], structure.senders.shape[0]
+        raise PotentialError(
+            "EQ4134",
+            f"the model stops on the test vector of {n_atoms} atoms, {n_edges} edges: {reason}; export it again",
+        ) from error
 
 
 def pack(vectors: Sequence[Expected], species: Sequence[str]) -> bytes:
@@ -69,18 +95,18 @@ def pack(vectors: Sequence[Expected], species: Sequence[str]) -> bytes:
     return safetensors.torch.save(tensors)
 
 
-def unpack(content: bytes, path: Path) -> list[Expected]:
+def unpack(contents: Contents) -> list[Expected]:
     """Test vectors of a potential file.  Raises: PotentialError if they cannot be read or there are none."""
+    n_species = len(contents.header["species"])
     try:
-        tensors = safetensors.torch.load(content)
+        tensors = safetensors.torch.load(contents.extra[VECTORS])
         n_vectors = len({name.split(".")[0] for name in tensors})
-        vectors = [_unpack_one(tensors, k) for k in range(n_vectors)]
-    except (safetensors.SafetensorError, KeyError, IndexError) as error:
-        raise PotentialError(
-            "EQ4130", f"{path}: test vectors cannot be read ({error}); export the model again"
-        ) from error
+        vectors = [_unpack_one(tensors, k, n_species) for k in range(n_vectors)]
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        reason = f"{contents.path}: test vectors cannot be used ({error}); export the model again"
+        raise PotentialError("EQ4130", reason) from error
     if not vectors:
-        raise PotentialError("EQ4130", f"{path}: no test vectors; export the model again")
+        raise PotentialError("EQ4130", f"{contents.path}: no test vectors; export the model again")
     return vectors
 
 
@@ -130,17 +156,29 @@ def _rms(values: Tensor) -> Tensor:
     return values.square().mean().sqrt().clamp(min=1.0)
 
 
-def _unpack_one(tensors: Mapping[str, Tensor], k: int) -> Expected:
-    species = tensors[f"{k}.species"]
+def _unpack_one(tensors: Mapping[str, Tensor], k: int, n_species: int) -> Expected:
+    """Test vector k.  Raises: KeyError, ValueError for a tensor that is missing, misshapen, or points nowhere."""
+    n_atoms, n_edges = len(tensors[f"{k}.species"]), len(tensors[f"{k}.senders"])
+    limits = {"species": n_species, "senders": n_atoms, "receivers": n_atoms}
+    fields = {}
+    for name, (dtype, *shape) in LAYOUT.items():
+        tensor = tensors[f"{k}.{name}"]
+        if tensor.dtype != dtype or list(tensor.shape) != [
+            {"atoms": n_atoms, "edges": n_edges}.get(n, n) for n in shape
+        ]:
+            raise ValueError(f"{k}.{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} {shape}")
+        if name in limits and bool(((tensor < 0) | (tensor >= limits[name])).any()):
+            raise ValueError(f"{k}.{name} has an index outside 0 ... {limits[name] - 1}")
+        fields[name] = tensor
     structure = Structure(
-        positions=tensors[f"{k}.positions"],
-        species=species,
-        cell=tensors[f"{k}.cell"].unsqueeze(0),
-        pbc=tensors[f"{k}.pbc"].unsqueeze(0),
-        batch=torch.zeros_like(species),
+        positions=fields["positions"],
+        species=fields["species"],
+        cell=fields["cell"].unsqueeze(0),
+        pbc=fields["pbc"].unsqueeze(0),
+        batch=torch.zeros_like(fields["species"]),
         n_graphs=1,
-        senders=tensors[f"{k}.senders"],
-        receivers=tensors[f"{k}.receivers"],
-        edge_shift=tensors[f"{k}.edge_shift"],
+        senders=fields["senders"],
+        receivers=fields["receivers"],
+        edge_shift=fields["edge_shift"],
     )
-    return Expected(structure, *(tensors[f"{k}.{name}"] for name in ("edge_vector", "node_energy", "edge_gradient")))
+    return Expected(structure, fields["edge_vector"], fields["node_energy"], fields["edge_gradient"])

@@ -1,7 +1,7 @@
 """eqff export: training run -> potential file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -9,13 +9,17 @@ import typer
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Potential file to write, <name>.eqff.pt.")],
+    card: Annotated[Optional[Path], typer.Option("--card", help="Markdown card to store in the file.")] = None,
+    metrics: Annotated[
+        Optional[Path], typer.Option("--metrics", help="JSON of further metrics for the header, e.g. on test frames.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write the best model of a training run as a potential file that has proved itself in a fresh process."""
     from eqff.artifact import read
     from eqff.training.checkpoint import export_run
 
-    export_run(run, output, force)
+    export_run(run, output, force, card, metrics)
     contents = read(output)
     typer.echo(f"{output}: {len(contents.content) / 1e6:.2f} MB, sha256 {contents.digest}")
     typer.echo("proved in a fresh process: energies and forces of all test vectors, three calls each")

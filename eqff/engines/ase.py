@@ -182,7 +182,7 @@ def _check_finite(result: EnergyForces) -> None:
 def _check_options(potential: Potential, device: str, dtype: str) -> None:
     """A Potential that is already loaded must be what the options say."""
     place = torch.device(device)
-    if place.type != potential.device.type or place.index not in (None, potential.device.index):
+    if place.type != potential.device.type or (place.index or 0) != (potential.device.index or 0):
         raise ConfigError(
             "EQ1304", f"device={device!r}: the given Potential is on {potential.device}; load it there, or give a path"
         )

@@ -107,10 +107,9 @@ class Interaction(nn.Module):
         self, config: Config, irreps_in: Irreps, targets: Irreps, self_connection: bool, generator: torch.Generator
     ) -> None:
         super().__init__()
-        irreps_edge = spherical_harmonics_irreps(config.l_max, config.parity != "none")
+        irreps_edge = self.irreps_edge = spherical_harmonics_irreps(config.l_max, config.parity != "none")
         reached = {
-            path.irrep_out
-            for path in tensor_product_paths(irreps_in, irreps_edge, [block.irrep for block in targets])
+            path.irrep_out for path in tensor_product_paths(irreps_in, irreps_edge, [block.irrep for block in targets])
         }
         # only what a path leads to exists; scalars come first, as in the gate
         kept = sorted((block for block in targets if block.irrep in reached), key=lambda block: block.irrep.l > 0)

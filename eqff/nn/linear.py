@@ -52,9 +52,7 @@ class SpeciesLinear(nn.Module):
         weights = []
         for k in self.outputs:
             n_in = channels_in[irreps_out[k].irrep][1]
-            weights.append(
-                nn.Parameter(torch.randn(n_species, n_in, irreps_out[k].n_channels, generator=generator))
-            )
+            weights.append(nn.Parameter(torch.randn(n_species, n_in, irreps_out[k].n_channels, generator=generator)))
             self.scales.append(1.0 / math.sqrt(n_in))
         self.weights = nn.ParameterList(weights)
 

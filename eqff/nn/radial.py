@@ -18,12 +18,7 @@ def polynomial_envelope(x: Tensor, p: int) -> Tensor:
     Source:  Gasteiger et al., DimeNet (2020), eq. 8
     """
     power = x.pow(p)
-    value = (
-        1.0
-        - (p + 1.0) * (p + 2.0) / 2.0 * power
-        + p * (p + 2.0) * power * x
-        - p * (p + 1.0) / 2.0 * power * x * x
-    )
+    value = 1.0 - (p + 1.0) * (p + 2.0) / 2.0 * power + p * (p + 2.0) * power * x - p * (p + 1.0) / 2.0 * power * x * x
     return torch.where(x < 1.0, value, torch.zeros_like(value))
 
 

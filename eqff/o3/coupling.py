@@ -40,9 +40,7 @@ def coupling_matrix(irreps_in: Irreps, paths: list[Path], l_max: int) -> Tensor:
 def harmonics_recursion(l: int) -> Tensor:
     """H with Y_l = (Y_(l-1) x Y_1) H for unit vectors in component normalisation; [(2l-1) * 3, 2l+1] float64, l >= 2."""
     direction = torch.nn.functional.normalize(torch.tensor([[0.3, -0.7, 0.5]], dtype=torch.float64))
-    lower, first, target = (
-        o3.spherical_harmonics(degree, direction, False, "component") for degree in (l - 1, 1, l)
-    )
+    lower, first, target = (o3.spherical_harmonics(degree, direction, False, "component") for degree in (l - 1, 1, l))
     table = wigner_3j(l - 1, 1, l).reshape(-1, 2 * l + 1)
     product = (lower.unsqueeze(2) * first.unsqueeze(1)).flatten(1) @ table
     return table * (target * product).sum() / (product * product).sum()

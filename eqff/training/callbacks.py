@@ -1,6 +1,5 @@
 """What a run writes while it goes on: metrics.csv, a learning curve, a line per validation."""
 
-import csv
 import logging
 import time
 from pathlib import Path
@@ -9,27 +8,9 @@ from typing import Any
 import lightning
 
 from eqff.report.plots import plot_learning_curve
+from eqff.training.metrics_file import COLUMNS, read_metrics, write_metrics
 
-COLUMNS = ("epoch", "step", "train_loss", "validation_loss", "forces_mae_meV_A", "energy_mae_meV", "learning_rate", "time_s")
 logger = logging.getLogger("eqff.training")
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a metrics.csv; an empty list if there is none yet."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    """All rows, replaced as a whole."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
 
 
 class MetricsFile(lightning.Callback):

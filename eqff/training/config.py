@@ -30,6 +30,9 @@ class LossConfig:
 
     forces: float = 1.0
     energy_per_atom: float = 1.0
+    final_energy_per_atom: float | None = (
+        None  # w_E at the end, reached geometrically; energies profit late, at small steps
+    )
     kind: Literal["mse", "huber"] = "mse"
     huber_delta: float = 0.01  # eV/Å (and eV/atom): quadratic below, linear above
 
@@ -83,6 +86,10 @@ def check(config: RunConfig) -> None:
         raise ConfigError("EQ1061", f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1")
     if training.loss.forces < 0 or training.loss.energy_per_atom < 0:
         raise ConfigError("EQ1062", "training.loss: weights must not be negative")
+    if training.loss.final_energy_per_atom is not None and not (
+        training.loss.energy_per_atom > 0 and training.loss.final_energy_per_atom > 0
+    ):
+        raise ConfigError("EQ1062", "training.loss.final_energy_per_atom: both energy weights must be > 0")
     if "family" not in config.model:
         raise ConfigError("EQ1063", 'model.family is missing; write e.g. family = "nequip"')
     for name in ("train", "split"):

@@ -30,7 +30,9 @@ def fit(
     callbacks: list[lightning.Callback] = [
         MetricsFile(folder),
         ModelCheckpoint(filename="best", monitor="forces_mae_meV_A", mode="min", save_top_k=1, **common),
-        ModelCheckpoint(filename="last", every_n_epochs=config.checkpoint_every, save_on_train_epoch_end=True, **common),
+        ModelCheckpoint(
+            filename="last", every_n_epochs=config.checkpoint_every, save_on_train_epoch_end=True, **common
+        ),
     ]
     if show_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))

@@ -28,11 +28,23 @@ def errors(model: Model, structure: Structure, energy: Tensor, forces: Tensor, c
     return Errors(predicted.energy - energy, predicted.forces - forces, n_atoms)
 
 
-def loss(difference: Errors, config: LossConfig) -> Tensor:
-    """Weighted sum of mean penalties of force components and of per-atom energies (see LossConfig); a scalar."""
+def loss_weights(config: LossConfig, progress: float) -> Tensor:
+    """(w_F, w_E) at a fraction of the run from 0 to 1; [2] float64."""
+    final = config.energy_per_atom if config.final_energy_per_atom is None else config.final_energy_per_atom
+    energy = config.energy_per_atom
+    if final != energy:
+        energy *= (final / energy) ** progress
+    return torch.tensor([config.forces, energy], dtype=torch.float64)
+
+
+def loss(difference: Errors, weights: Tensor, config: LossConfig) -> Tensor:
+    """w_F times the mean penalty of force components + w_E times that of per-atom energies; a scalar.
+
+    Args: weights [2]: see `loss_weights`
+    """
     forces = penalty(difference.forces, config).mean()
     energy = penalty(difference.energy / difference.n_atoms, config).mean()
-    return config.forces * forces + config.energy_per_atom * energy
+    return torch.dot(weights, torch.stack([forces, energy]))
 
 
 def penalty(difference: Tensor, config: LossConfig) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eqff.data.loader import to_structure
 from eqff.training.config import TrainingConfig
 from eqff.training.ema import WeightAverage
-from eqff.training.losses import errors, loss
+from eqff.training.losses import errors, loss, loss_weights
 from eqff.training.step import CompiledStep, EagerStep
 
 
@@ -41,7 +41,8 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Loss of one batch."""
-        value = self.step(to_structure(batch), batch.energy, batch.forces)
+        weights = loss_weights(self.config.loss, self.global_step / self.n_steps).to(batch.energy.device)
+        value = self.step(to_structure(batch), batch.energy, batch.forces, weights)
         self.train_loss += torch.stack([value.detach().to("cpu", torch.float64), torch.ones((), dtype=torch.float64)])
         return value
 
@@ -63,7 +64,7 @@ class TrainingModule(lightning.LightningModule):
         """Sum the errors of one batch."""
         with torch.enable_grad():  # forces are a gradient, also in validation
             difference = errors(self.model, to_structure(batch), batch.energy, batch.forces, create_graph=False)
-            value = loss(difference, self.config.loss)
+            value = loss(difference, loss_weights(self.config.loss, 0.0).to(batch.energy.device), self.config.loss)
         n_graphs = float(difference.energy.shape[0])
         self.sums += torch.stack(
             [

@@ -1,7 +1,7 @@
 """eqff train: from a TOML file to a run folder.
 
-    run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.csv  learning_curve.png
-          checkpoints/{best,last}.ckpt
+run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.csv  learning_curve.png
+      checkpoints/{best,last}.ckpt
 """
 
 import dataclasses
@@ -80,9 +80,7 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     r_edges = _complete_radius(source.frames, model_config.r_max) if config.training.compile else None
     dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges)
     training = config.training
-    train_loader = make_loader(
-        dataset[split.train], batch_size=training.batch_size, shuffle=True, seed=training.seed
-    )
+    train_loader = make_loader(dataset[split.train], batch_size=training.batch_size, shuffle=True, seed=training.seed)
     validation_loader = make_loader(dataset[split.validation], batch_size=50)
     if training.threads > 0:
         torch.set_num_threads(training.threads)
@@ -146,7 +144,9 @@ def _complete_radius(frames: list[Frame], r_max: float) -> float:
     """A cut-off that makes every molecule a complete graph, so that all frames of one molecule have equal shapes."""
     if any(frame.pbc.any() for frame in frames):
         return r_max
-    return max(r_max, max(2.0 * float(np.linalg.norm(f.positions - f.positions.mean(0), axis=1).max()) for f in frames) + 0.1)
+    return max(
+        r_max, max(2.0 * float(np.linalg.norm(f.positions - f.positions.mean(0), axis=1).max()) for f in frames) + 0.1
+    )
 
 
 def _write_records(
@@ -168,6 +168,4 @@ def _write_records(
         },
     }
     (folder / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / "statistics.json").write_text(
-        json.dumps(dataclasses.asdict(numbers), indent=2) + "\n", encoding="utf-8"
-    )
+    (folder / "statistics.json").write_text(json.dumps(dataclasses.asdict(numbers), indent=2) + "\n", encoding="utf-8")

@@ -30,8 +30,8 @@ class EagerStep:
     def __init__(self, model: nn.Module, config: LossConfig) -> None:
         self.model, self.config = model, config
 
-    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor) -> Tensor:
-        return loss(errors(self.model, structure, energy, forces, create_graph=True), self.config)
+    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor, weights: Tensor) -> Tensor:
+        return loss(errors(self.model, structure, energy, forces, create_graph=True), weights, self.config)
 
 
 class CompiledStep:
@@ -52,10 +52,10 @@ class CompiledStep:
         frozen = {name: p.detach() for name, p in self.model.named_parameters() if not p.requires_grad}
         return frozen | dict(self.model.named_buffers())
 
-    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor) -> Tensor:
+    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor, weights: Tensor) -> Tensor:
         shape = (structure.positions.shape[0], structure.senders.shape[0], structure.n_graphs)
         inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
-        inputs += [structure.senders, structure.receivers, structure.edge_shift, energy, forces]
+        inputs += [structure.senders, structure.receivers, structure.edge_shift, energy, forces, weights]
         parameters = [p.detach() for p in self.parameters.values()]
         tensors = [*parameters, *self.constants().values(), *inputs]
         if self.program is None:
@@ -80,13 +80,14 @@ class CompiledStep:
             parameters = [value.detach().requires_grad_(True) for value in values[:first]]
             state = dict(zip(names, parameters, strict=True))
             state |= dict(zip(constant_names, values[first:last], strict=True))
-            positions, species, cell, pbc, batch, senders, receivers, edge_shift, energy, forces = values[last:]
+            positions, species, cell, pbc, batch, senders, receivers, edge_shift, *labels = values[last:]
+            energy, forces, weights = labels
             structure = Structure(positions, species, cell, pbc, batch, n_graphs, senders, receivers, edge_shift)
 
             def model(*arguments: Tensor) -> Tensor:
                 return torch.func.functional_call(self.model, state, arguments)
 
-            value = loss(errors(model, structure, energy, forces, create_graph=True), self.config)
+            value = loss(errors(model, structure, energy, forces, create_graph=True), weights, self.config)
             return [value.detach(), *torch.autograd.grad([value], parameters)]
 
         return torch.compile(make_fx(step, tracing_mode="fake")(*tensors), dynamic=False)

@@ -1,0 +1,96 @@
+"""From a run folder back to a model, and on to a potential file."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from eqff import config as config_io
+from eqff import registry
+from eqff.errors import ConfigError, DataError, PotentialError
+from eqff.export import export
+from eqff.training.metrics_file import read_metrics
+
+
+class Run(NamedTuple):
+    """What a training run left behind."""
+
+    model: nn.Module  # averaged weights of the chosen checkpoint
+    family: str
+    config: dict[str, Any]  # of the family, plain values
+    data: dict[str, Any]  # provenance of the training data, split hash
+    validation: dict[str, float]  # metrics of the chosen checkpoint
+
+
+def load_run(folder: str | Path, checkpoint: str = "best") -> Run:
+    """The model of a run with its averaged weights.
+
+    Args:   folder: as `eqff train` wrote it; checkpoint: "best" (lowest force error on validation frames) or "last"
+    Raises: ConfigError if the folder is not a run or has no checkpoint yet; PotentialError if they do not fit
+    """
+    folder = Path(folder)
+    path = folder / "checkpoints" / f"{checkpoint}.ckpt"
+    if not (folder / "model.json").is_file() or not path.is_file():
+        raise ConfigError("EQ1071", f"{folder}: no model.json and checkpoints/{checkpoint}.ckpt; give a training run")
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    family = registry.load("models", record["family"])
+    model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/model.json"))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise PotentialError("EQ4310", f"{path}: does not fit model.json: {error}") from error
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        for parameter, value in zip(trained, state["average"]["average"], strict=True):
+            parameter.copy_(value)
+    step = int(state["global_step"])
+    rows = [row for row in read_metrics(folder / "metrics.csv") if int(row["step"]) <= step]
+    return Run(model.eval(), record["family"], record["config"], record["data"], rows[-1] if rows else {})
+
+
+def export_run(
+    folder: str | Path,
+    output: str | Path,
+    force: bool = False,
+    card: Path | None = None,
+    metrics: Path | None = None,
+) -> dict[str, Any]:
+    """Write the best model of a run as a potential file.
+
+    Args:   card: Markdown to store in the file; metrics: JSON of further metrics, e.g. on test frames
+    Returns: the header
+    Raises: as load_run and eqff.export.export
+    """
+    run = load_run(folder)
+    measured: dict[str, Any] = {
+        "validation": {
+            "forces_mae_meV_A": run.validation.get("forces_mae_meV_A"),
+            "energy_mae_meV": run.validation.get("energy_mae_meV"),
+            "n_frames": run.data["n_validation"],
+            "epoch": run.validation.get("epoch"),
+        }
+    }
+    if metrics is not None:
+        measured |= _read_json(metrics)
+    metadata = {
+        "training_data": run.data,
+        "metrics": measured,
+        "level_of_theory": run.data.get("level_of_theory") or "not stated",
+        "licence": run.data.get("licence") or "not stated",
+    }
+    text = card.read_text(encoding="utf-8") if card is not None else ""
+    return export(run.model, run.family, run.config, output, metadata=metadata, card=text, force=force)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError("EQ3090", f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise DataError("EQ3090", f"{path}: expected a table of metrics")
+    return found
