@@ -9,7 +9,7 @@ from eqff.errors import ConfigError
 
 
 def names(family: str) -> list[str]:
-    """Names of all members of a folder of eqff, e.g. names("models") -> ["nequip", ...]; entry points `eqff.<family>`."""
+    """Names of all members of a folder, e.g. names("models") -> ["nequip", ...], entry points `eqff.<family>` too."""
     package = importlib.import_module(f"eqff.{family}")
     found = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
     found |= {e.name for e in entry_points(group=f"eqff.{family}")}

@@ -6,7 +6,7 @@ weights (instructions of the tensor product); species embeddings multiplied into
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from eqff import config as config_io
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, PotentialError
 from eqff.models.nequip import Config, Interaction, Model
+from eqff.nn.mlp import ScalarMLP
 from eqff.o3.irreps import Irreps, parse, sorted_irreps, tensor_product_paths, to_text
 
 IGNORED = (".bias", "output_mask", "_w3j", ".tp.weight", ".mul.weight", "_empty", "_rmax_recip", "_rmax", "_dim")
@@ -29,7 +30,7 @@ class Imported(NamedTuple):
 
 
 def read_npz(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Configuration (`config`, JSON) and weights (`w/*`) of an npz file.  Raises: PotentialError if they are missing."""
+    """Configuration (`config`, JSON) and weights (`w/*`) of an npz file.  Raises: PotentialError without them."""
     import json
 
     with np.load(path, allow_pickle=False) as file:
@@ -66,9 +67,7 @@ class Weights:
         marks = ("type_embed.", "chemical_embedding.")
         anchors = [name for name in self.arrays if any(mark in name for mark in marks)]
         if not anchors:
-            raise PotentialError(
-                "EQ4302", "weights: neither type_embed nor chemical_embedding found; not a NequIP model"
-            )
+            raise PotentialError("EQ4302", "weights: no type_embed and no chemical_embedding; not a NequIP model")
         self.prefix = anchors[0][: min(anchors[0].index(mark) for mark in marks if mark in anchors[0])]
 
     def has(self, name: str) -> bool:
@@ -224,12 +223,12 @@ def fill_current(model: Model, config: Config, weights: Weights) -> None:
     embedding = weights.take("type_embed.embed_module.weight")
     _set(model.embedding, embedding, "type_embed")
     _set(model.basis.frequency, weights.take("bessel_encode.bessel_weights").reshape(-1), "bessel_encode")
-    for k, layer in enumerate(model.layers):
+    for k, layer in enumerate(_interactions(model)):
         prefix = f"layer{k}_convnet.conv."
         mlp = weights.layers(prefix + "edge_mlp.mlp.{}.weight")
         fill_layer(layer, config, prefix, weights, [weights.take(name) for name in mlp], embedding)
     readouts = weights.layers("per_atom_energy_readout.mlp_module.mlp.{}.weight")
-    for parameter, name in zip(model.readout_layers[0].weights, readouts, strict=True):
+    for parameter, name in zip(_readouts(model)[0].weights, readouts, strict=True):
         _set(parameter, weights.take(name), name)
 
 
@@ -240,14 +239,22 @@ def fill_published(model: Model, config: Config, weights: Weights) -> None:
     _set(model.embedding, embedding / math.sqrt(n_species), "chemical_embedding")
     frequencies = weights.take("radial_basis.basis.bessel_weights").reshape(-1) / math.pi
     _set(model.basis.frequency, frequencies, "radial_basis")
-    for k, layer in enumerate(model.layers):
+    for k, layer in enumerate(_interactions(model)):
         prefix = f"layer{k}_convnet.conv."
         mlp = weights.layers(prefix + "fc.layer{}.weight")
         # the one-hot species are node attributes, with e3nn's 1 / sqrt(n_species) from the fan-in of the product
         fill_layer(layer, config, prefix, weights, [weights.take(name) for name in mlp], torch.eye(n_species).double())
-    for layer, name in zip(model.readout_layers, ("conv_to_output_hidden", "output_hidden_to_scalar"), strict=True):
-        weight = weights.take(f"{name}.linear.weight").reshape(layer.weights[0].shape[0], -1)
-        _set(layer.weights[0], weight, name)
+    for readout, name in zip(_readouts(model), ("conv_to_output_hidden", "output_hidden_to_scalar"), strict=True):
+        weight = weights.take(f"{name}.linear.weight").reshape(readout.weights[0].shape[0], -1)
+        _set(readout.weights[0], weight, name)
+
+
+def _interactions(model: Model) -> list[Interaction]:
+    return cast(list[Interaction], list(model.layers))
+
+
+def _readouts(model: Model) -> list[ScalarMLP]:
+    return cast(list[ScalarMLP], list(model.readout_layers))
 
 
 def fill_layer(

@@ -5,6 +5,7 @@ They differ in the self-connection of the first layer, the radial network's acti
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import List, Literal
 
 import torch
@@ -188,7 +189,7 @@ class Model(nn.Module):
         widths = [n_scalars, *config.readout_hidden, 1]
         if published:  # linear maps without a non-linearity between them
             self.readout_layers = nn.ModuleList(
-                [ScalarMLP([n_in, n_out], True, generator) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)]
+                [ScalarMLP([n_in, n_out], True, generator) for n_in, n_out in pairwise(widths)]
             )
         else:
             self.readout_layers = nn.ModuleList([ScalarMLP(widths, False, generator)])

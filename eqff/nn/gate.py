@@ -2,7 +2,6 @@
 
 from typing import List
 
-import torch
 from torch import Tensor, nn
 
 from eqff.errors import ConfigError

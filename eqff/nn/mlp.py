@@ -1,6 +1,7 @@
 """Bias-free multi-layer perceptron on scalars: MLP(0) = 0, so an envelope in the input reaches the output."""
 
 import math
+from itertools import pairwise
 from typing import Sequence
 
 import torch
@@ -25,7 +26,7 @@ class ScalarMLP(nn.Module):
         gain = SILU_MOMENT if normalized else math.sqrt(2.0)  # of everything behind an activation
         self.weights = nn.ParameterList()
         self.scales = []
-        for k, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for k, (n_in, n_out) in enumerate(pairwise(widths)):
             self.weights.append(nn.Parameter(torch.empty(n_in, n_out).uniform_(-bound, bound, generator=generator)))
             self.scales.append((gain if k > 0 else 1.0) / math.sqrt(n_in))
 

@@ -38,7 +38,7 @@ def coupling_matrix(irreps_in: Irreps, paths: list[Path], l_max: int) -> Tensor:
 
 
 def harmonics_recursion(l: int) -> Tensor:
-    """H with Y_l = (Y_(l-1) x Y_1) H for unit vectors in component normalisation; [(2l-1) * 3, 2l+1] float64, l >= 2."""
+    """H with Y_l = (Y_(l-1) x Y_1) H for unit vectors, component normalisation; [3 (2l-1), 2l+1] float64, l >= 2."""
     direction = torch.nn.functional.normalize(torch.tensor([[0.3, -0.7, 0.5]], dtype=torch.float64))
     lower, first, target = (o3.spherical_harmonics(degree, direction, False, "component") for degree in (l - 1, 1, l))
     table = wigner_3j(l - 1, 1, l).reshape(-1, 2 * l + 1)

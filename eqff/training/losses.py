@@ -51,7 +51,6 @@ def penalty(difference: Tensor, config: LossConfig) -> Tensor:
     """Elementwise: d^2, or Huber's function divided by delta, so that far out it is |d| - delta/2."""
     if config.kind == "mse":
         return difference.square()
-    zero = torch.zeros_like(difference)
-    return torch.nn.functional.huber_loss(difference, zero, reduction="none", delta=config.huber_delta) / (
-        config.huber_delta
-    )
+    size = difference.abs()
+    inside = size.clamp(max=config.huber_delta)
+    return inside * (size - 0.5 * inside) / config.huber_delta

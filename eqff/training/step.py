@@ -63,7 +63,7 @@ class CompiledStep:
         if shape != self.shape:
             raise ConfigError(
                 "EQ1065",
-                f"training.compile=true, but a batch has (atoms, edges, frames)={shape} and the first had {self.shape}; "
+                f"training.compile=true, but a batch has (atoms, edges, frames)={shape}, the first had {self.shape}; "
                 "it needs frames of one composition and n_train divisible by batch_size; set compile = false",
             )
         with torch.no_grad():
@@ -84,8 +84,8 @@ class CompiledStep:
             energy, forces, weights = labels
             structure = Structure(positions, species, cell, pbc, batch, n_graphs, senders, receivers, edge_shift)
 
-            def model(*arguments: Tensor) -> Tensor:
-                return torch.func.functional_call(self.model, state, arguments)
+            def model(species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
+                return torch.func.functional_call(self.model, state, (species, senders, receivers, edge_vector))
 
             value = loss(errors(model, structure, energy, forces, create_graph=True), weights, self.config)
             return [value.detach(), *torch.autograd.grad([value], parameters)]

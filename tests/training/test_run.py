@@ -1,0 +1,142 @@
+"""eqff train, end to end on the shipped sample: files, learning, resume to the bit, errors that help."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from eqff.errors import ConfigError
+from eqff.training import callbacks
+from eqff.training.checkpoint import load_run
+from eqff.training.run import train
+
+SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+RECIPE = """
+[data]
+train = "{sample}"
+energy_unit = "kcal/mol"
+n_train = 16
+n_validation = 4
+
+[model]
+family = "nequip"
+r_max = 4.0
+l_max = 1
+n_layers = 2
+n_channels = 4
+radial_hidden = [8]
+
+[training]
+epochs = 6
+batch_size = 4
+warmup_steps = 2
+checkpoint_every = 3
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(sample=SAMPLE))
+    return path
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_folder(recipe: Path, tmp_path: Path) -> None:
+    folder = train(recipe, tmp_path / "run")
+    written = {path.name for path in folder.iterdir()}
+    expected = {"config.toml", "model.json", "split.json", "statistics.json", "metrics.csv", "learning_curve.png"}
+    assert expected | {"checkpoints"} <= written
+    table = rows(folder)
+    assert [int(float(row["epoch"])) for row in table] == [1, 2, 3, 4, 5, 6]
+    assert float(table[-1]["validation_loss"]) < float(table[0]["validation_loss"])
+    run = load_run(folder)
+    assert run.family == "nequip"
+    assert run.config["species"] == ["H", "C", "O"]
+    best = min(table, key=lambda row: float(row["forces_mae_meV_A"]))
+    assert run.validation["forces_mae_meV_A"] == pytest.approx(float(best["forces_mae_meV_A"]))
+    statistics = json.loads((folder / "statistics.json").read_text())
+    assert run.config["energy_scale"] == pytest.approx(statistics["force_rms"])
+
+
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(recipe, tmp_path / "whole")
+
+    def stop_after_epoch_4(self: callbacks.MetricsFile, trainer: Any, module: Any) -> None:
+        original(self, trainer, module)
+        if trainer.current_epoch == 3:
+            raise InterruptedError("stopped by the test")
+
+    original = callbacks.MetricsFile.on_validation_end
+    monkeypatch.setattr(callbacks.MetricsFile, "on_validation_end", stop_after_epoch_4)
+    with pytest.raises(InterruptedError):
+        train(recipe, tmp_path / "parts")
+    monkeypatch.undo()
+    parts = train(recipe, tmp_path / "parts", resume=True)  # from the checkpoint of epoch 3
+    first, second = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (whole, parts))
+    assert first["global_step"] == second["global_step"] == 24
+    for name, tensor in first["state_dict"].items():
+        assert torch.equal(tensor, second["state_dict"][name]), name
+    for a, b in zip(first["average"]["average"], second["average"]["average"], strict=True):
+        assert torch.equal(a, b)
+    columns = ("epoch", "step", "train_loss", "forces_mae_meV_A", "energy_mae_meV")
+    first_table, second_table = ([[float(row[c]) for c in columns] for row in rows(f)] for f in (whole, parts))
+    assert first_table == second_table
+
+
+def test_metrics_are_those_of_an_independent_evaluation(recipe: Path, tmp_path: Path) -> None:
+    from eqff.data.read import read_frames
+    from eqff.data.splits import load_split
+    from eqff.elements import species_index
+    from eqff.neighbors import build_structure
+    from eqff.potential import GradientEvaluator, energy_forces_stress
+
+    folder = train(recipe, tmp_path / "run")
+    run = load_run(folder)
+    frames = read_frames(SAMPLE, energy_unit="kcal/mol")
+    force_errors, energy_errors = [], []
+    for index in load_split(folder / "split.json").validation:
+        frame = frames[index]
+        species = species_index(frame.atomic_numbers, run.config["species"])
+        structure = build_structure(frame.positions, species, frame.cell, frame.pbc, run.config["r_max"])
+        found = energy_forces_stress(GradientEvaluator(run.model), structure)
+        force_errors.append((found.forces - torch.tensor(frame.forces)).abs().mean())
+        energy_errors.append(abs(float(found.energy) - frame.energy))
+    assert run.validation["forces_mae_meV_A"] == pytest.approx(1000 * float(torch.stack(force_errors).mean()), rel=1e-4)
+    assert run.validation["energy_mae_meV"] == pytest.approx(1000 * sum(energy_errors) / len(energy_errors), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.lerning_rate=0.1", "learning_rate"),
+        ("model.l_mx=1", "l_max"),
+        ('model.family="nequipp"', "nequip"),
+        ("training.epochs=0", "epochs"),
+        ("data.n_train=100", "n_train"),
+        ('data.train="missing.npz"', "missing.npz"),
+        ("training.loss.final_energy_per_atom=0.0", "final_energy_per_atom"),
+    ],
+)
+def test_config_errors_name_key_and_remedy(recipe: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(recipe, tmp_path / "run", overrides=[override])
+
+
+def test_no_run_is_overwritten_and_no_changed_config_resumed(recipe: Path, tmp_path: Path) -> None:
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=1", "training.checkpoint_every=1"])
+    with pytest.raises(ConfigError, match="not empty"):
+        train(recipe, folder)
+    with pytest.raises(ConfigError, match=r"training.epochs: 1 -> 6"):
+        train(recipe, folder, resume=True)
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        train(recipe, tmp_path / "elsewhere", resume=True)

@@ -1,0 +1,84 @@
+"""The compiled step is the eager step; the gradient is that of finite differences of the loss."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from eqff.errors import ConfigError
+from eqff.graph import Structure, batch_structures
+from eqff.models.nequip import Config, Model
+from eqff.neighbors import build_structure
+from eqff.training.config import LossConfig
+from eqff.training.losses import Errors, loss, loss_weights
+from eqff.training.step import CompiledStep, EagerStep
+
+CONFIG = Config(species=("H", "O"), r_max=4.0, l_max=1, n_layers=2, n_channels=4, radial_hidden=(8,))
+
+
+def batch(n_graphs: int = 2) -> tuple[Structure, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    water = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.8, -0.5]], dtype=torch.float64)
+    structures = []
+    for _ in range(n_graphs):
+        positions = water + 0.1 * torch.randn(3, 3, generator=generator, dtype=torch.float64)
+        no_cell = torch.zeros(3, 3).numpy()
+        species = torch.tensor([1, 0, 0]).numpy()
+        structures.append(build_structure(positions.numpy(), species, no_cell, no_cell[0] > 0, CONFIG.r_max))
+    energy = torch.randn(n_graphs, generator=generator, dtype=torch.float64)
+    forces = torch.randn(3 * n_graphs, 3, generator=generator, dtype=torch.float64)
+    return batch_structures(structures), energy, forces
+
+
+def test_compiled_step_equals_eager_step() -> None:
+    config, inputs = LossConfig(kind="huber", energy_per_atom=2.0), batch()
+    weights = loss_weights(config, 0.0)
+    results = []
+    for step_type in (EagerStep, CompiledStep):
+        model = Model(replace(CONFIG, n_layers=1)).to(torch.float64)
+        value = step_type(model, config)(*inputs, weights)
+        value.backward()
+        results.append((value.detach(), [p.grad for p in model.parameters() if p.requires_grad]))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-12, atol=0.0)
+    for eager, compiled in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(eager, compiled, rtol=1e-9, atol=1e-13)
+
+
+def test_gradient_of_the_loss_is_its_finite_difference() -> None:
+    config, inputs = LossConfig(energy_per_atom=3.0), batch()
+    weights = loss_weights(config, 0.0)
+    model = Model(CONFIG).to(torch.float64)
+    step = EagerStep(model, config)
+    step(*inputs, weights).backward()
+    generator = torch.Generator().manual_seed(2)
+    directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in model.parameters()]
+    trained = [(p, d) for p, d in zip(model.parameters(), directions, strict=True) if p.requires_grad]
+    slope = sum(float((p.grad * d).sum()) for p, d in trained)
+    values = []
+    for shift in (1e-5, -2e-5):
+        with torch.no_grad():
+            for p, d in trained:
+                p.add_(shift * d)
+        values.append(float(step(*inputs, weights).detach()))
+    assert slope == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-6)
+
+
+def test_compiled_step_refuses_another_shape() -> None:
+    config = LossConfig()
+    step = CompiledStep(Model(CONFIG), config)
+    step.program, step.shape = object(), (6, 12, 2)
+    with pytest.raises(ConfigError, match="compile"):
+        step(*batch(3), loss_weights(config, 0.0))
+
+
+def test_huber_is_quadratic_inside_and_linear_outside() -> None:
+    config = LossConfig(kind="huber", huber_delta=0.1, forces=1.0, energy_per_atom=0.0)
+    for force, expected in ((0.05, 0.05**2 / 0.2), (3.0, 3.0 - 0.05)):
+        forces = torch.full((4, 3), force, dtype=torch.float64)
+        difference = Errors(torch.zeros(1).double(), forces, torch.full((1,), 4.0).double())
+        assert float(loss(difference, loss_weights(config, 0.0), config)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_energy_weight_grows_geometrically() -> None:
+    config = LossConfig(energy_per_atom=1.0, final_energy_per_atom=100.0)
+    assert [float(loss_weights(config, x)[1]) for x in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 10.0, 100.0])
