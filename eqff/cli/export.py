@@ -13,13 +13,17 @@ def command(
     metrics: Annotated[
         Optional[Path], typer.Option("--metrics", help="JSON of further metrics for the header, e.g. on test frames.")
     ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the potential, e.g. MIT.")] = "not stated",
+    citation: Annotated[
+        str, typer.Option("--citation", help="What users of the potential should cite.")
+    ] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write the best model of a training run as a potential file that has proved itself in a fresh process."""
     from eqff.artifact import read
     from eqff.training.checkpoint import export_run
 
-    export_run(run, output, force, card, metrics)
+    export_run(run, output, force, card, metrics, licence, citation)
     contents = read(output)
     typer.echo(f"{output}: {len(contents.content) / 1e6:.2f} MB, sha256 {contents.digest}")
     typer.echo("proved in a fresh process: energies and forces of all test vectors, three calls each")

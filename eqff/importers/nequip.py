@@ -2,10 +2,14 @@
 
 What differs and is translated here: names; e3nn's flat weights and its sorted storage of irreps; the order of radial
 weights (instructions of the tensor product); species embeddings multiplied into the self-connection.
+An option that changes the mathematics and has no counterpart here is refused, as is every weight not accounted for.
 """
 
+import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -13,13 +17,41 @@ import torch
 from torch import Tensor
 
 from eqff import config as config_io
-from eqff.elements import SYMBOLS
+from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import ConfigError, PotentialError
 from eqff.models.nequip import Config, Interaction, Model
+from eqff.nn.gate import EVEN_SCALAR
 from eqff.nn.mlp import ScalarMLP
-from eqff.o3.irreps import Irreps, parse, sorted_irreps, tensor_product_paths, to_text
+from eqff.o3.irreps import Irreps, parse, sorted_irreps, spherical_harmonics_irreps, tensor_product_paths, to_text
 
-IGNORED = (".bias", "output_mask", "_w3j", ".tp.weight", ".mul.weight", "_empty", "_rmax_recip", "_rmax", "_dim")
+DERIVED = ("_w3j", "output_mask")  # in names of arrays that follow from the configuration
+GATE = {"e": "silu", "o": "tanh"}
+CURRENT_OPTIONS: dict[str, list[Any]] = {
+    "convnet_resnet": [False],
+    "convnet_sc": [True],
+    "learnable_shift": [False],
+    "convnet_nonlinearity_type": ["gate"],
+    "convnet_nonlinearity_scalars": [GATE],
+    "readout_mlp_nonlinearity": ["silu", None, "None", "null"],
+    "pair_potential": [None],
+    "per_edge_type_cutoff": [None],
+    "categorical_graph_field_embed": [None, []],
+}
+PUBLISHED_OPTIONS: dict[str, list[Any]] = {
+    "resnet": [False],
+    "use_sc": [True],
+    "nonlinearity_type": ["gate"],
+    "nonlinearity_scalars": [GATE],
+    "edge_sh_normalization": ["component"],
+    "edge_sh_normalize": [True],
+    "pair_style": [None],
+}
+PRESETS: dict[str, dict[str, Any]] = {  # of PresetNequIPGNNModel; all without extra parity
+    "S": {"num_layers": 2, "l_max": 1, "num_features": [128, 64]},
+    "M": {"num_layers": 4, "l_max": 2, "num_features": [128, 64, 32]},
+    "L": {"num_layers": 6, "l_max": 3, "num_features": [128, 64, 32, 32]},
+    "XL": {"num_layers": 6, "l_max": 4, "num_features": [320, 96, 64, 32, 32]},
+}
 
 
 class Imported(NamedTuple):
@@ -30,304 +62,412 @@ class Imported(NamedTuple):
 
 
 def read_npz(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Configuration (`config`, JSON) and weights (`w/*`) of an npz file.  Raises: PotentialError without them."""
-    import json
+    """Configuration (`config`, JSON) and weights (`w/*`) of an npz file.
 
+    Returns: the configuration, with `nequip_version` added if the file states `versions` (JSON); the state dict
+    Raises:  PotentialError without a configuration
+    """
     with np.load(path, allow_pickle=False) as file:
         if "config" not in file.files:
             raise PotentialError("EQ4301", f"{path}: has no 'config'; expected an npz with config and w/<name> arrays")
         weights = {name[2:]: file[name] for name in file.files if name.startswith("w/")}
-        return json.loads(str(file["config"])), weights
+        foreign = json.loads(str(file["config"]))
+        if "versions" in file.files:
+            foreign.setdefault("nequip_version", json.loads(str(file["versions"])).get("nequip"))
+        return foreign, weights
 
 
 def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Imported:
     """A foreign configuration and state dict -> Config and Model that compute the same.
 
-    Args:    foreign: arguments of nequip's model builder; state: its state dict as arrays
+    Args:    foreign: arguments of nequip's model builder (>= 0.7), or the keys of its YAML file (0.5, 0.6); for 0.7 to
+             0.15 also `nequip_version`, because l_max, parity and num_features meant other irreps before 0.16;
+             state: its state dict as arrays
     Returns: Imported, float64
     Raises:  PotentialError for a weight that is missing, left over, or of the wrong size; ConfigError for an option
              that changes the mathematics and has no counterpart here
     """
     weights = Weights(state)
-    legacy = "feature_irreps_hidden" in foreign or "chemical_embedding_irreps_out" in foreign
-    legacy = legacy or any("chemical_embedding" in name for name in state)
-    config = published_config(foreign, weights) if legacy else current_config(foreign, weights)
-    model = Model(config).to(torch.float64)
-    with torch.no_grad():
-        (fill_published if legacy else fill_current)(model, config, weights)
+    if any(name.startswith("chemical_embedding.") for name in weights.arrays):
+        config = published_config(foreign, weights)
+        model = Model(config).to(torch.float64)
+        with torch.no_grad():
+            fill_published(model, weights)
+    else:
+        readout = [weights.take(name) for name in readout_names(weights)]
+        readout = merged_readout(readout, foreign.get("readout_mlp_nonlinearity", "silu"))
+        config = current_config(foreign, weights, readout)
+        model = Model(config).to(torch.float64)
+        with torch.no_grad():
+            fill_current(model, weights, readout)
     weights.finish()
     return Imported(config, model)
 
 
 class Weights:
-    """A state dict whose entries are taken one by one; nothing may be missing or left over."""
+    """A state dict whose entries are taken one by one; nothing may be missing or left over.
+
+    Names are kept without the prefix of the network, which wrappers for forces, stress and rescaling make longer.
+    """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
-        self.arrays = {name: array for name, array in state.items() if not _ignored(name, array)}
         marks = ("type_embed.", "chemical_embedding.")
-        anchors = [name for name in self.arrays if any(mark in name for mark in marks)]
-        if not anchors:
+        prefixes = {name[: name.index(mark)] for name in state for mark in marks if mark in name}
+        if not prefixes:
             raise PotentialError("EQ4302", "weights: no type_embed and no chemical_embedding; not a NequIP model")
-        self.prefix = anchors[0][: min(anchors[0].index(mark) for mark in marks if mark in anchors[0])]
+        prefix = min(prefixes, key=len)
+        kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
+        self.arrays = {name.removeprefix(prefix): array for name, array in kept.items() if array.size > 0}
 
     def has(self, name: str) -> bool:
-        return self.prefix + name in self.arrays
+        return name in self.arrays
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an array that is taken later.  Raises: PotentialError if there is none."""
+        if name not in self.arrays:
+            raise PotentialError("EQ4303", f"weights: {name} is missing; give the whole state dict")
+        return self.arrays[name].shape
 
     def take(self, name: str) -> Tensor:
-        """The array of this name (without prefix), float64.  Raises: PotentialError if there is none."""
-        if not self.has(name):
-            raise PotentialError("EQ4303", f"weights: {self.prefix}{name} is missing")
-        return torch.tensor(np.asarray(self.arrays.pop(self.prefix + name)), dtype=torch.float64)
+        """The array of this name, float64.  Raises: PotentialError if there is none."""
+        self.shape(name)
+        return torch.tensor(self.arrays.pop(name), dtype=torch.float64)
 
-    def layers(self, pattern: str) -> list[str]:
+    def take_number(self, ending: str, default: float) -> float:
+        """The one number whose name ends like this, wherever it is; `default` if there is none."""
+        names = [name for name in self.arrays if name.split(".")[-1] == ending and self.arrays[name].size == 1]
+        return float(self.take(names[0]).reshape(())) if names else default
+
+    def numbered(self, pattern: str) -> list[str]:
         """Names that match a pattern with one running number, in its order."""
         head, tail = pattern.split("{}")
         found = {}
         for name in self.arrays:
-            inner = name.removeprefix(self.prefix)
-            if inner.startswith(head) and inner.endswith(tail):
-                number = inner[len(head) : len(inner) - len(tail)]
-                if number.isdigit():
-                    found[int(number)] = inner
+            number = name[len(head) : len(name) - len(tail)]
+            if name.startswith(head) and name.endswith(tail) and number.isdigit():
+                found[int(number)] = name
         return [found[number] for number in sorted(found)]
 
     def finish(self) -> None:
         """Raises: PotentialError if a weight was not used."""
         if self.arrays:
-            raise PotentialError("EQ4304", f"weights: not understood: {', '.join(sorted(self.arrays)[:5])}")
+            names = ", ".join(sorted(self.arrays)[:5])
+            raise PotentialError("EQ4304", f"weights: {len(self.arrays)} not understood: {names}; not imported")
 
 
-def _ignored(name: str, array: np.ndarray) -> bool:
-    return array.size == 0 or any(mark in name for mark in IGNORED) or name.endswith(("_w3j", "cutoff.p", "r_max"))
-
-
-def _require(foreign: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raises: ConfigError if the foreign model uses an option that has no counterpart here."""
-    for key, value in expected.items():
-        if key in foreign and foreign[key] not in (value if isinstance(value, list) else [value]):
-            raise ConfigError("EQ1080", f"{key}={foreign[key]!r}: eqff's NequIP knows only {value!r}")
-
-
-def _species(foreign: Mapping[str, Any], n_species: int) -> tuple[str, ...]:
-    """Symbols in the order of the foreign type index; Z = 1, 2, ... where the file names none."""
-    names = foreign.get("type_names") or list(foreign.get("chemical_symbol_to_type", {}))
-    if names and isinstance(foreign.get("chemical_symbol_to_type"), Mapping) and "type_names" not in foreign:
-        table = foreign["chemical_symbol_to_type"]
-        names = sorted(table, key=lambda symbol: table[symbol])
-    if not names:
-        names = SYMBOLS[1 : n_species + 1]
-    if len(names) != n_species:
-        raise ConfigError("EQ1081", f"type_names={names}: {n_species} types have weights")
-    return tuple(names)
-
-
-def _per_type(value: Any, species: tuple[str, ...]) -> Any:
-    """A number, or one number per type given as mapping or list -> float or tuple."""
-    if isinstance(value, Mapping):
-        return tuple(float(value[symbol]) for symbol in species)
-    return tuple(float(x) for x in value) if isinstance(value, (list, tuple)) else float(value)
-
-
-def current_config(foreign: Mapping[str, Any], weights: Weights) -> Config:
-    """nequip >= 0.7: arguments of NequIPGNNModel."""
-    _require(foreign, {"resnet": False, "convnet_resnet": False, "nonlinearity_type": "gate"})
-    _require(foreign, {"convnet_nonlinearity_type": "gate", "pair_potential": None})
-    n_species = weights.arrays[weights.prefix + "type_embed.embed_module.weight"].shape[0]
-    species = _species(foreign, n_species)
-    l_max = int(foreign["l_max"])
-    features = foreign["num_features"]
-    irreps = str(foreign.get("feature_irreps_hidden", "")) or ""
-    shifts, scales = torch.zeros(n_species, dtype=torch.float64), torch.ones(n_species, dtype=torch.float64)
-    for name, target in (("shifts", shifts), ("scales", scales)):
-        if weights.has(f"per_type_energy_scale_shift.{name}"):
-            target.copy_(weights.take(f"per_type_energy_scale_shift.{name}").reshape(-1).expand(n_species))
-    readouts = weights.layers("per_atom_energy_readout.mlp_module.mlp.{}.weight")
-    mlps = weights.layers("layer0_convnet.conv.edge_mlp.mlp.{}.weight")
-    return config_io.from_mapping(
-        Config,
+def current_config(foreign: Mapping[str, Any], weights: Weights, readout: list[Tensor]) -> Config:
+    """nequip >= 0.7: arguments of NequIPGNNModel, PresetNequIPGNNModel or FullNequIPGNNModel."""
+    if "preset" in foreign:
+        name = str(foreign["preset"]).upper()
+        if name not in PRESETS:
+            raise ConfigError("EQ1080", f"preset={foreign['preset']!r}: expected one of {', '.join(PRESETS)}")
+        foreign = {"parity": False, **PRESETS[name], **foreign}
+    _require(foreign, CURRENT_OPTIONS)
+    _require_gates(foreign, "convnet_nonlinearity_gates")
+    embedding = weights.shape("type_embed.embed_module.weight")
+    species = _type_names(foreign.get("type_names"), embedding[0])
+    if "feature_irreps_hidden" in foreign:  # FullNequIPGNNModel: spelled out for every layer
+        irreps, n_layers = _hidden_irreps_of_layers(foreign["feature_irreps_hidden"])
+        shape = {"hidden_irreps": irreps, "n_layers": n_layers} | _edge_irreps(foreign["irreps_edge_sh"])
+    else:
+        l_max, features = _whole(foreign, "l_max", 1), foreign.get("num_features", 32)
+        shape = {"n_layers": _whole(foreign, "num_layers", 4), "l_max": l_max}
+        if _is_before(foreign, (0, 16)):
+            hidden, edge = _simple_irreps(_whole(foreign, "num_features", 32), l_max, foreign.get("parity", True))
+            shape |= {"hidden_irreps": hidden} | _edge_irreps(edge)
+        else:
+            shape["n_channels"] = features if isinstance(features, int) else tuple(features)
+            shape["parity"] = "both" if foreign.get("parity", True) else "natural"
+    reciprocal = weights.take_number("_rmax_recip", 1.0 / float(foreign["r_max"]))
+    if not math.isclose(reciprocal * float(foreign["r_max"]), 1.0, rel_tol=1e-6):
+        raise PotentialError("EQ4308", f"r_max={foreign['r_max']} Å, but the weights are for {1.0 / reciprocal:.6f} Å")
+    return _config(
+        foreign,
+        weights,
+        species,
         {
-            "species": species,
-            "r_max": float(foreign["r_max"]),
-            "l_max": l_max,
-            "parity": "both" if foreign.get("parity", True) else "natural",
-            "n_channels": int(features) if isinstance(features, int) else tuple(int(n) for n in features),
-            "n_layers": int(foreign["num_layers"]),
-            "n_bessel": int(foreign.get("num_bessels", 8)),
+            **shape,
+            "n_embedding": embedding[1],
+            "n_bessel": _whole(foreign, "num_bessels", 8),
             "bessel_trainable": bool(foreign.get("bessel_trainable", False)),
-            "envelope_power": int(foreign.get("polynomial_cutoff_p", 6)),
-            "radial_hidden": [weights.arrays[weights.prefix + name].shape[1] for name in mlps[:-1]],
-            "readout_hidden": [weights.arrays[weights.prefix + name].shape[1] for name in readouts[:-1]],
-            "hidden_irreps": irreps,
-            "avg_num_neighbors": _per_type(foreign.get("avg_num_neighbors") or 1.0, species),
-            "energy_scale": tuple(scales.tolist()),
-            "reference_energies": tuple(shifts.tolist()),
+            "envelope_power": _whole(foreign, "polynomial_cutoff_p", 6),
+            "radial_hidden": _hidden_widths(weights, "layer0_convnet.conv.edge_mlp.mlp.{}.weight"),
+            "readout_hidden": [matrix.shape[1] for matrix in readout[:-1]],
         },
-        where="imported config",
+        "per_type_energy_scale_shift",
     )
 
 
 def published_config(foreign: Mapping[str, Any], weights: Weights) -> Config:
-    """nequip 0.5 and 0.6: keys of its YAML files."""
-    _require(foreign, {"resnet": False, "use_sc": True, "nonlinearity_type": "gate"})
-    _require(foreign, {"nonlinearity_scalars": {"e": "silu", "o": "tanh"}})
-    _require(foreign, {"nonlinearity_gates": [{"e": "silu", "o": "tanh"}, {"e": "silu", "o": "silu"}]})
-    embedding = parse(str(foreign.get("chemical_embedding_irreps_out", f"{foreign.get('num_features')}x0e")))
-    n_species = weights.arrays[weights.prefix + "chemical_embedding.linear.weight"].size // embedding[0].n_channels
-    species = _species(foreign, n_species)
-    l_max, natural = int(foreign.get("l_max", 0)), bool(foreign.get("parity", True))
-    edge = parse(str(foreign["irreps_edge_sh"])) if "irreps_edge_sh" in foreign else None
-    if edge is not None:
-        l_max = max(block.irrep.l for block in edge)
-        natural = all(block.irrep.p == (-1) ** block.irrep.l for block in edge)
-        if len(edge) != l_max + 1:
-            raise ConfigError("EQ1082", f"irreps_edge_sh={foreign['irreps_edge_sh']}: expected all degrees from 0")
-    hidden = str(foreign.get("feature_irreps_hidden", ""))
-    if not hidden:  # simple mode: parity outer, degree inner
-        parities = "eo" if natural else "e"
-        hidden = " + ".join(f"{foreign['num_features']}x{l}{p}" for p in parities for l in range(l_max + 1))
-    shifts, scales = torch.zeros(n_species, dtype=torch.float64), torch.ones(n_species, dtype=torch.float64)
-    for name, target in (("shifts", shifts), ("scales", scales)):
-        if weights.has(f"per_species_rescale.{name}"):
-            target.copy_(weights.take(f"per_species_rescale.{name}").reshape(-1).expand(n_species))
-    if weights.has("scale_by"):  # RescaleOutput around everything: E = scale * sum e_i + shift * n_atoms
-        factor = weights.take("scale_by").reshape(())
-        scales, shifts = scales * factor, shifts * factor
-    if weights.has("shift_by"):
-        shifts = shifts + weights.take("shift_by").reshape(())
-    hidden_out = parse(str(foreign["conv_to_output_hidden_irreps_out"]))
-    return config_io.from_mapping(
-        Config,
+    """nequip 0.5 and 0.6: keys of its YAML files, irreps spelled out or "simple" (l_max, parity, num_features)."""
+    _require(foreign, PUBLISHED_OPTIONS)
+    _require_gates(foreign, "nonlinearity_gates")
+    n_features = _whole(foreign, "num_features", 0)
+    hidden, edge = _simple_irreps(n_features, _whole(foreign, "l_max", 0), foreign.get("parity", True))
+    embedding = parse(str(foreign.get("chemical_embedding_irreps_out", f"{n_features}x0e")))
+    readout = parse(str(foreign.get("conv_to_output_hidden_irreps_out", f"{max(1, n_features // 2)}x0e")))
+    for name, irreps in (("chemical_embedding", embedding), ("conv_to_output_hidden", readout)):
+        if len(irreps) != 1 or irreps[0].irrep != EVEN_SCALAR:
+            raise ConfigError("EQ1080", f"{name}_irreps_out={to_text(irreps)}: eqff's NequIP knows only even scalars")
+    n_species = math.prod(weights.shape("chemical_embedding.linear.weight")) // embedding[0].n_channels
+    scale, shift = weights.take_number("scale_by", 1.0), weights.take_number("shift_by", 0.0)
+    if shift != 0.0:
+        raise ConfigError(
+            "EQ1084",
+            f"global_rescale_shift={shift} eV per structure: not proportional to the number of atoms, so no potential; "
+            "train with per_species_rescale_shifts instead",
+        )
+    return _config(
+        foreign,
+        weights,
+        _published_species(foreign, n_species),
         {
-            "species": species,
-            "r_max": float(foreign["r_max"]),
-            "l_max": l_max,
-            "parity": "both" if natural else "none",
-            "n_layers": int(foreign["num_layers"]),
-            "n_bessel": int(foreign.get("num_basis", 8)),
-            "bessel_trainable": bool(foreign.get("BesselBasis_trainable", True)),
-            "envelope_power": int(foreign.get("PolynomialCutoff_p", 6)),
-            "radial_hidden": [int(foreign["invariant_neurons"])] * int(foreign["invariant_layers"]),
-            "readout_hidden": [hidden_out[0].n_channels],
             "architecture": "published",
-            "hidden_irreps": to_text(parse(hidden)),
-            "avg_num_neighbors": _per_type(foreign.get("avg_num_neighbors") or 1.0, species),
-            "energy_scale": tuple(scales.tolist()),
-            "reference_energies": tuple(shifts.tolist()),
+            "hidden_irreps": to_text(parse(str(foreign.get("feature_irreps_hidden", hidden)))),
+            **_edge_irreps(foreign.get("irreps_edge_sh", edge)),
+            "n_layers": _whole(foreign, "num_layers", 3),
+            "n_embedding": embedding[0].n_channels,
+            "n_bessel": _whole(foreign, "num_basis", 8),
+            "bessel_trainable": bool(foreign.get("BesselBasis_trainable", True)),
+            "envelope_power": _whole(foreign, "PolynomialCutoff_p", 6),
+            "radial_hidden": _hidden_widths(weights, "layer0_convnet.conv.fc.layer{}.weight"),
+            "readout_hidden": [readout[0].n_channels],
         },
-        where="imported config",
+        "per_species_rescale",
+        scale,
     )
 
 
-def fill_current(model: Model, config: Config, weights: Weights) -> None:
+def _config(
+    foreign: Mapping[str, Any],
+    weights: Weights,
+    species: tuple[str, ...],
+    fields: dict[str, Any],
+    rescaling: str,
+    factor: float = 1.0,
+) -> Config:
+    """What both architectures share.
+
+    Args: rescaling: name of the module with scales and shifts; factor: multiplies both
+    """
+    energies = {}
+    for name, default in (("scales", 1.0), ("shifts", 0.0)):
+        values = torch.full((1,), default, dtype=torch.float64)
+        if weights.has(f"{rescaling}.{name}"):
+            values = weights.take(f"{rescaling}.{name}").reshape(-1)
+        if len(values) not in (1, len(species)):
+            raise PotentialError("EQ4307", f"{rescaling}.{name}: {len(values)} numbers for {len(species)} types")
+        energies[name] = tuple((factor * values.expand(len(species))).tolist())
+    fields |= {
+        "species": species,
+        "r_max": float(foreign["r_max"]),
+        "avg_num_neighbors": _neighbors(foreign.get("avg_num_neighbors"), species),
+        "energy_scale": energies["scales"],
+        "reference_energies": energies["shifts"],
+    }
+    return config_io.from_mapping(Config, fields, where="imported config")
+
+
+def _require(foreign: Mapping[str, Any], options: Mapping[str, list[Any]]) -> None:
+    """Raises: ConfigError if the foreign model uses an option that has no counterpart here."""
+    for key, values in options.items():
+        if key in foreign and foreign[key] not in values:
+            raise ConfigError("EQ1080", f"{key}={foreign[key]!r}: eqff's NequIP knows only {values[0]!r}")
+
+
+def _require_gates(foreign: Mapping[str, Any], key: str) -> None:
+    """Raises: ConfigError unless gates are silu; they are even scalars, so the odd entry is never used."""
+    if foreign.get(key, GATE).get("e") != "silu":
+        raise ConfigError("EQ1080", f"{key}={foreign[key]!r}: eqff's NequIP knows only silu for even gates")
+
+
+def _whole(foreign: Mapping[str, Any], key: str, default: int) -> int:
+    value = foreign.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise ConfigError("EQ1080", f"{key}={value!r}: expected a whole number")
+    return int(value)
+
+
+def _neighbors(value: Any, species: tuple[str, ...]) -> Any:
+    """avg_num_neighbors: none (1), a number, or one per type of the sender."""
+    if isinstance(value, Mapping):
+        if set(value) != set(species):
+            raise ConfigError("EQ1081", f"avg_num_neighbors={dict(value)}: expected one number for each of {species}")
+        return tuple(float(value[symbol]) for symbol in species)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise ConfigError("EQ1080", f"avg_num_neighbors={value!r}: expected the number the model was trained with")
+    return 1.0 if value is None else float(value)
+
+
+def _type_names(names: Sequence[str] | None, n_species: int) -> tuple[str, ...]:
+    """Symbols in the order of the foreign type index; Z = 1, 2, ... where the file names none."""
+    symbols = tuple(names or SYMBOLS[1 : n_species + 1])
+    if len(symbols) != n_species:
+        raise ConfigError("EQ1081", f"type_names={list(symbols)}: {n_species} types have weights")
+    return symbols
+
+
+def _published_species(foreign: Mapping[str, Any], n_species: int) -> tuple[str, ...]:
+    """nequip 0.5 and 0.6 name types in several ways; a plain list of symbols is sorted by atomic number."""
+    if foreign.get("chemical_symbol_to_type"):
+        table = foreign["chemical_symbol_to_type"]
+        return _type_names(sorted(table, key=lambda symbol: table[symbol]), n_species)
+    if foreign.get("chemical_symbols"):
+        symbols = sorted(foreign["chemical_symbols"], key=lambda symbol: ATOMIC_NUMBERS.get(symbol, 0))
+        return _type_names(symbols, n_species)
+    return _type_names(foreign.get("type_names"), n_species)
+
+
+def _is_before(foreign: Mapping[str, Any], version: tuple[int, int]) -> bool:
+    """Whether the model is known to come from an earlier nequip."""
+    numbers = [int(number) for number in re.findall(r"\d+", str(foreign.get("nequip_version") or ""))]
+    return len(numbers) >= 2 and (numbers[0], numbers[1]) < version
+
+
+def _simple_irreps(n_features: int, l_max: int, parity: bool) -> tuple[str, str]:
+    """Hidden and edge irreps that l_max, parity and num_features stand for up to nequip 0.15: parity outer, degree
+    inner; without parity everything is even, vectors too."""
+    parities = "eo" if parity else "e"
+    hidden = " + ".join(f"{n_features}x{l}{p}" for p in parities for l in range(l_max + 1))
+    return hidden, " + ".join(f"1x{l}{parities[l % len(parities)]}" for l in range(l_max + 1))
+
+
+def _edge_irreps(value: Any) -> dict[str, Any]:
+    """irreps_edge_sh, a degree or irreps -> l_max and parity of our configuration."""
+    if isinstance(value, int):
+        return {"l_max": value, "parity": "both"}
+    irreps = parse(str(value))
+    for parity, natural in (("both", True), ("none", False)):
+        if [(b.irrep, b.n_channels) for b in irreps] == [
+            (i, 1) for i in spherical_harmonics_irreps(len(irreps) - 1, natural)
+        ]:
+            return {"l_max": len(irreps) - 1, "parity": parity}
+    raise ConfigError("EQ1082", f"irreps_edge_sh={value}: expected 0e + 1o + 2e ... or 0e + 1e + 2e ..., none left out")
+
+
+def _hidden_irreps_of_layers(layers: Sequence[str]) -> tuple[str, int]:
+    """feature_irreps_hidden of FullNequIPGNNModel -> hidden irreps, number of layers."""
+    texts = [to_text(parse(str(layer))) for layer in layers]
+    scalars = [block for block in parse(texts[0]) if block.irrep == EVEN_SCALAR]
+    if len(set(texts[:-1])) > 1 or texts[-1] != to_text(tuple(scalars)):
+        raise ConfigError(
+            "EQ1083",
+            f"feature_irreps_hidden={texts}: expected the same in every layer and its even scalars in the last",
+        )
+    return texts[0], len(texts)
+
+
+def _hidden_widths(weights: Weights, pattern: str) -> list[int]:
+    return [weights.shape(name)[-1] for name in weights.numbered(pattern)[:-1]]
+
+
+def readout_names(weights: Weights) -> list[str]:
+    """Matrices of the read-out network of nequip >= 0.7; stored otherwise if nothing is between them."""
+    prefix = "per_atom_energy_readout.mlp_module.mlp"
+    return weights.numbered(f"{prefix}.weights.{{}}") or weights.numbered(f"{prefix}.{{}}.weight")
+
+
+def merged_readout(matrices: list[Tensor], nonlinearity: str | None) -> list[Tensor]:
+    """Matrices without a non-linearity between them are one matrix."""
+    if nonlinearity == "silu" or len(matrices) < 2:
+        return matrices
+    gain = 1.0 if nonlinearity is None else math.sqrt(2.0)  # nequip takes the words "None" and "null" for a function
+    merged = matrices[0]
+    for first, second in pairwise(matrices):
+        if first.shape[1:] != second.shape[:1]:
+            raise PotentialError("EQ4307", f"read-out: shapes {tuple(first.shape)}, {tuple(second.shape)} do not fit")
+        merged = merged @ second * (gain / math.sqrt(second.shape[0]))
+    return [merged]
+
+
+def fill_current(model: Model, weights: Weights, readout: list[Tensor]) -> None:
     """Names of nequip >= 0.7."""
     embedding = weights.take("type_embed.embed_module.weight")
     _set(model.embedding, embedding, "type_embed")
     _set(model.basis.frequency, weights.take("bessel_encode.bessel_weights").reshape(-1), "bessel_encode")
-    for k, layer in enumerate(_interactions(model)):
-        prefix = f"layer{k}_convnet.conv."
-        mlp = weights.layers(prefix + "edge_mlp.mlp.{}.weight")
-        fill_layer(layer, config, prefix, weights, [weights.take(name) for name in mlp], embedding)
-    readouts = weights.layers("per_atom_energy_readout.mlp_module.mlp.{}.weight")
-    for parameter, name in zip(_readouts(model)[0].weights, readouts, strict=True):
-        _set(parameter, weights.take(name), name)
+    for k, layer in enumerate(cast(list[Interaction], list(model.layers))):
+        fill_layer(layer, f"layer{k}_convnet.conv.", "edge_mlp.mlp.{}.weight", weights, embedding)
+    _set_all(cast(ScalarMLP, model.readout_layers[0]).weights, readout, "per_atom_energy_readout")
 
 
-def fill_published(model: Model, config: Config, weights: Weights) -> None:
+def fill_published(model: Model, weights: Weights) -> None:
     """Names of nequip 0.5 and 0.6."""
-    n_species = len(config.species)
-    embedding = weights.take("chemical_embedding.linear.weight").reshape(n_species, -1)
+    n_species = model.embedding.shape[0]
+    embedding = weights.take("chemical_embedding.linear.weight")
+    (embedding,) = _cut(embedding, [model.embedding.shape], "chemical_embedding.linear.weight")
     _set(model.embedding, embedding / math.sqrt(n_species), "chemical_embedding")
     frequencies = weights.take("radial_basis.basis.bessel_weights").reshape(-1) / math.pi
     _set(model.basis.frequency, frequencies, "radial_basis")
-    for k, layer in enumerate(_interactions(model)):
-        prefix = f"layer{k}_convnet.conv."
-        mlp = weights.layers(prefix + "fc.layer{}.weight")
-        # the one-hot species are node attributes, with e3nn's 1 / sqrt(n_species) from the fan-in of the product
-        fill_layer(layer, config, prefix, weights, [weights.take(name) for name in mlp], torch.eye(n_species).double())
-    for readout, name in zip(_readouts(model), ("conv_to_output_hidden", "output_hidden_to_scalar"), strict=True):
-        weight = weights.take(f"{name}.linear.weight").reshape(readout.weights[0].shape[0], -1)
-        _set(readout.weights[0], weight, name)
+    one_hot = torch.eye(n_species, dtype=torch.float64)  # the attributes of the nodes
+    for k, layer in enumerate(cast(list[Interaction], list(model.layers))):
+        fill_layer(layer, f"layer{k}_convnet.conv.", "fc.layer{}.weight", weights, one_hot)
+    for k, name in enumerate(("conv_to_output_hidden.linear.weight", "output_hidden_to_scalar.linear.weight")):
+        parameter = cast(ScalarMLP, model.readout_layers[k]).weights[0]
+        _set_all([parameter], _cut(weights.take(name), [parameter.shape], name), name)
 
 
-def _interactions(model: Model) -> list[Interaction]:
-    return cast(list[Interaction], list(model.layers))
-
-
-def _readouts(model: Model) -> list[ScalarMLP]:
-    return cast(list[ScalarMLP], list(model.readout_layers))
-
-
-def fill_layer(
-    layer: Interaction, config: Config, prefix: str, weights: Weights, mlp: list[Tensor], node_attributes: Tensor
-) -> None:
+def fill_layer(layer: Interaction, prefix: str, radial: str, weights: Weights, node_attributes: Tensor) -> None:
     """One interaction block.
 
-    Args: mlp: radial matrices [n_in, n_out]; node_attributes [n_species, n_attributes]: multiply the self-connection
+    Args: prefix: of its names; radial: pattern of the names of the radial network's matrices;
+          node_attributes [n_species, n_attributes]: multiplied into the self-connection
     """
-    _fill_blocks(layer.linear_up.weights, layer.irreps_in, layer.irreps_in, weights.take(prefix + "linear_1.weight"))
-    mlp[-1] = mlp[-1][:, _radial_columns(layer)]
-    for parameter, matrix in zip(layer.radial.weights, mlp, strict=True):
-        _set(parameter, matrix, prefix + "radial network")
+    name = prefix + "linear_1.weight"
+    parameters = list(layer.linear_up.weights)
+    _set_all(parameters, _cut(weights.take(name), [p.shape for p in parameters], name), name)
+
+    matrices = [weights.take(each) for each in weights.numbered(prefix + radial)]
+    if matrices and matrices[-1].shape[-1] == layer.convolution.weight_numel:
+        matrices[-1] = matrices[-1][:, radial_columns(layer)]
+    _set_all(layer.radial.weights, matrices, prefix + "radial network")
+
     # e3nn stores the convolution's output sorted by irrep, and so the matrices behind it
-    order = sorted_irreps(block.irrep for block in layer.convolution.irreps_out)
-    flat, offset = weights.take(prefix + "linear_2.weight"), 0
-    ours = {block.irrep: k for k, block in enumerate(layer.convolution.irreps_out)}
-    outputs = {block.irrep: k for k, block in enumerate(layer.gate.irreps_in)}
-    if list(ours) != list(outputs):
-        raise PotentialError("EQ4305", f"{prefix}: irreps {list(ours)} do not match those of the gate {list(outputs)}")
-    for irrep in order:
-        parameter = layer.linear_down.weights[ours[irrep]]
-        _set(parameter, flat[offset : offset + parameter.numel()].reshape(parameter.shape), prefix + "linear_2")
-        offset += parameter.numel()
-    _all_used(flat, offset, prefix + "linear_2.weight")
+    name = prefix + "linear_2.weight"
+    position = {block.irrep: k for k, block in enumerate(layer.convolution.irreps_out)}
+    parameters = [layer.linear_down.weights[position[irrep]] for irrep in sorted_irreps(position)]
+    _set_all(parameters, _cut(weights.take(name), [p.shape for p in parameters], name), name)
+
     if layer.self_connection is None:
         return
-    flat, offset = weights.take(prefix + "sc.weight"), 0
+    name = prefix + "sc.weight"
+    position = {layer.gate.irreps_in[k].irrep: i for i, k in enumerate(layer.self_connection.outputs)}
+    found = [position[block.irrep] for block in layer.irreps_in if block.irrep in position]
+    parameters = [layer.self_connection.weights[i] for i in found]  # each [n_species, n_in, n_out]
     n_attributes = node_attributes.shape[1]
-    targets = {layer.gate.irreps_in[k].irrep: i for i, k in enumerate(layer.self_connection.outputs)}
-    for block in layer.irreps_in:
-        if block.irrep not in targets:
-            continue
-        parameter = layer.self_connection.weights[targets[block.irrep]]  # [n_species, n_in, n_out]
-        n_in, n_out = parameter.shape[1:]
-        size = n_in * n_attributes * n_out
-        cube = flat[offset : offset + size].reshape(n_in, n_attributes, n_out)
-        offset += size
-        matrix = torch.einsum("sv,uvw->suw", node_attributes, cube) / math.sqrt(n_attributes)
-        _set(parameter, matrix, prefix + "sc")
-    _all_used(flat, offset, prefix + "sc.weight")
+    cubes = _cut(weights.take(name), [(p.shape[1], n_attributes, p.shape[2]) for p in parameters], name)
+    node_attributes = node_attributes / math.sqrt(n_attributes)
+    _set_all(parameters, [torch.einsum("sv,uvw->suw", node_attributes, cube) for cube in cubes], name)
 
 
-def _radial_columns(layer: Interaction) -> Tensor:
+def radial_columns(layer: Interaction) -> Tensor:
     """For each of our columns of the last radial matrix, the foreign column.
 
     Foreign order: input block outer, edge degree middle, output irrep inner. Ours: see TensorProductConvolution.
     """
-    convolution = layer.convolution
-    wanted = {path.irrep_out for path in convolution.paths}
+    wanted = {path.irrep_out for path in layer.convolution.paths}
     start, column = {}, 0
     for path in tensor_product_paths(layer.irreps_in, layer.irreps_edge, wanted):
         start[path] = column
         column += layer.irreps_in[path.block].n_channels
-    columns = [
-        torch.arange(start[path], start[path] + layer.irreps_in[path.block].n_channels) for path in convolution.paths
-    ]
-    return torch.cat(columns)
+    ours: Irreps = layer.irreps_in
+    return torch.cat(
+        [torch.arange(start[path], start[path] + ours[path.block].n_channels) for path in layer.convolution.paths]
+    )
 
 
-def _fill_blocks(parameters: Any, irreps_in: Irreps, irreps_out: Irreps, flat: Tensor) -> None:
-    """e3nn's o3.Linear between equal lists of irreps: one matrix [n_in, n_out] after the other."""
-    offset = 0
-    for parameter, block_in, block_out in zip(parameters, irreps_in, irreps_out, strict=True):
-        size = block_in.n_channels * block_out.n_channels
-        _set(parameter, flat[offset : offset + size].reshape(parameter.shape), "linear_1")
-        offset += size
-    _all_used(flat, offset, "linear_1.weight")
+def _cut(flat: Tensor, shapes: Sequence[Sequence[int]], name: str) -> list[Tensor]:
+    """A flat array of e3nn -> its pieces, in order.  Raises: PotentialError if they are not all of it."""
+    sizes = [math.prod(shape) for shape in shapes]
+    if flat.numel() != sum(sizes):
+        raise PotentialError("EQ4306", f"{name}: has {flat.numel()} numbers, the configuration explains {sum(sizes)}")
+    return [piece.reshape(tuple(shape)) for piece, shape in zip(flat.reshape(-1).split(sizes), shapes, strict=True)]
 
 
-def _all_used(flat: Tensor, used: int, name: str) -> None:
-    if used != flat.numel():
-        raise PotentialError("EQ4306", f"{name}: has {flat.numel()} numbers, the configuration explains {used}")
+def _set_all(parameters: Any, values: list[Tensor], name: str) -> None:
+    if len(parameters) != len(values):
+        raise PotentialError("EQ4305", f"{name}: {len(values)} matrices, expected {len(parameters)} as configured")
+    for parameter, value in zip(parameters, values, strict=True):
+        _set(parameter, value, name)
 
 
 def _set(parameter: Tensor, value: Tensor, name: str) -> None:

@@ -44,6 +44,7 @@ class Config:
     l_max: int = 2  # highest degree of features and edge harmonics
     parity: Literal["natural", "both", "none"] = "natural"  # (-1)^l; both for every l; none: SE(3) only
     n_channels: int | tuple[int, ...] = 64  # of every irrep, or one number per degree
+    n_embedding: int = 0  # channels of the species embedding; 0: as many as even scalars
     n_layers: int = 4  # interaction blocks
     n_bessel: int = 8  # radial basis functions [N_b]
     bessel_trainable: bool = False
@@ -91,6 +92,7 @@ def check(config: Config) -> None:
         "l_max + 1": config.l_max + 1,
         "n_layers": config.n_layers,
         "n_channels": min(config.n_channels) if isinstance(config.n_channels, tuple) else config.n_channels,
+        "n_embedding": config.n_embedding or 1,
         "radial_hidden": min(config.radial_hidden, default=1),
         "readout_hidden": min(config.readout_hidden, default=1),
     }
@@ -172,9 +174,9 @@ class Model(nn.Module):
         n_scalars = scalars[0].n_channels
         self.harmonics = SphericalHarmonics(config.l_max)
         self.basis = BesselBasis(config.r_max, config.n_bessel, config.envelope_power, config.bessel_trainable)
-        self.embedding = nn.Parameter(torch.randn(n_species, n_scalars, generator=generator))
+        irreps: Irreps = (Block(EVEN_SCALAR, config.n_embedding or n_scalars),)
+        self.embedding = nn.Parameter(torch.randn(n_species, irreps[0].n_channels, generator=generator))
         layers: List[Interaction] = []
-        irreps: Irreps = scalars
         self.layer_irreps = [irreps]
         for k in range(config.n_layers):
             targets = hidden if published or k < config.n_layers - 1 else scalars
@@ -207,7 +209,7 @@ class Model(nn.Module):
         return [edge_sh, edge_radial]
 
     def embed(self, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]) -> Tensor:
-        """h_0 [n_atoms, n_scalars]."""
+        """h_0 [n_atoms, n_embedding]."""
         return self.embedding.index_select(0, species)
 
     def interact(

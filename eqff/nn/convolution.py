@@ -30,12 +30,9 @@ class TensorProductConvolution(nn.Module):
         super().__init__()
         l_max = max(irrep.l for irrep in irreps_edge)
         all_paths = tensor_product_paths(irreps_in, irreps_edge, targets)
-        self.paths: List[Path] = []
-        self.dims: List[int] = []  # 2 l1 + 1 of every input block
-        self.coupling_sizes: List[int] = []
-        self.weight_sizes: List[int] = []
+        paths: List[Path] = []
         self.segments = []
-        couplings = []
+        couplings, coupling_sizes, weight_sizes = [], [], []
         pieces: List[Tuple[Irrep, int, int, int]] = []  # output irrep, input block, segment, channels
         for k, block in enumerate(irreps_in):
             segments: List[Tuple[int, int]] = []
@@ -47,11 +44,12 @@ class TensorProductConvolution(nn.Module):
                     segments.append((target.dim, len(same)))
                     own += same
                     couplings.append(coupling_matrix(irreps_in, same, l_max))
-            self.paths += own
-            self.dims.append(block.irrep.dim)
+            paths += own
             self.segments.append(segments)
-            self.coupling_sizes.append(sum(dim * n for dim, n in segments) * block.irrep.dim)
-            self.weight_sizes.append(len(own) * block.n_channels)
+            coupling_sizes.append(sum(dim * n for dim, n in segments) * block.irrep.dim)
+            weight_sizes.append(len(own) * block.n_channels)
+        self.paths, self.coupling_sizes, self.weight_sizes = paths, coupling_sizes, weight_sizes
+        self.dims = [block.irrep.dim for block in irreps_in]  # 2 l1 + 1 of every input block
         self.coupling = Constant(torch.cat(couplings, 1))
         self.weight_numel = sum(self.weight_sizes)
         reached = [irrep for irrep in targets if any(piece[0] == irrep for piece in pieces)]

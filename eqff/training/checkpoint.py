@@ -58,10 +58,13 @@ def export_run(
     force: bool = False,
     card: Path | None = None,
     metrics: Path | None = None,
+    licence: str = "not stated",
+    citation: str = "not stated",
 ) -> dict[str, Any]:
     """Write the best model of a run as a potential file.
 
-    Args:   card: Markdown to store in the file; metrics: JSON of further metrics, e.g. on test frames
+    Args:   card: Markdown to store in the file; metrics: JSON of further metrics, e.g. on test frames;
+            licence, citation: of the potential (those of the data are with the data)
     Returns: the header
     Raises: as load_run and eqff.export.export
     """
@@ -80,7 +83,8 @@ def export_run(
         "training_data": run.data,
         "metrics": measured,
         "level_of_theory": run.data.get("level_of_theory") or "not stated",
-        "licence": run.data.get("licence") or "not stated",
+        "licence": licence,
+        "citation": citation,
     }
     text = card.read_text(encoding="utf-8") if card is not None else ""
     return export(run.model, run.family, run.config, output, metadata=metadata, card=text, force=force)

@@ -1,0 +1,24 @@
+"""From labelled frames to molecular dynamics: train a small NequIP for a minute, export it, run it.
+
+The frames are ethanol at 500 K, labelled with GFN2-xTB (tblite 0.8.0). They are few and the model is small: this shows
+the way, not the accuracy; potentials/ethanol-nequip/recipe.toml is a recipe that reaches it.
+
+python examples/03_train_export_run.py
+"""
+
+import logging
+from pathlib import Path
+
+from ase.build import molecule
+
+import eqff
+from eqff.training.checkpoint import export_run
+from eqff.training.run import train
+
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+run = train(Path(__file__).parent / "data" / "ethanol_gfn2.toml", "runs/ethanol_gfn2")
+export_run(run, "ethanol-gfn2.eqff.pt", force=True)
+
+atoms = molecule("CH3CH2OH")
+atoms.calc = eqff.EqffCalculator("ethanol-gfn2.eqff.pt")
+print(f"energy {atoms.get_potential_energy():.3f} eV; learning curve in {run}/learning_curve.png")

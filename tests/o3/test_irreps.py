@@ -1,0 +1,69 @@
+"""Book-keeping of irreps against e3nn and by hand."""
+
+import pytest
+from e3nn import o3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqff.errors import ConfigError
+from eqff.o3.irreps import (
+    Block,
+    Irrep,
+    Path,
+    parse,
+    sorted_irreps,
+    spherical_harmonics_irreps,
+    tensor_product_paths,
+    to_text,
+    width,
+)
+
+irreps = st.builds(Irrep, st.integers(0, 5), st.sampled_from([1, -1]))
+blocks = st.lists(st.builds(Block, irreps, st.integers(1, 9)), min_size=1, unique_by=lambda block: block.irrep)
+
+
+def foreign(irrep):
+    return o3.Irrep(irrep.l, irrep.p)
+
+
+@given(blocks)
+def test_text_is_e3nns_and_comes_back(some):
+    text = to_text(tuple(some))
+    assert parse(text) == tuple(some)
+    assert [(mul, ir.l, ir.p) for mul, ir in o3.Irreps(text)] == [(b.n_channels, *b.irrep) for b in some]
+    assert width(tuple(some)) == o3.Irreps(text).dim
+
+
+def test_a_lone_irrep_is_one_channel():
+    assert parse("1o+ 2e") == (Block(Irrep(1, -1), 1), Block(Irrep(2, 1), 1))
+
+
+@pytest.mark.parametrize("text", ["", "8x1", "8x1x", "0x1o", "-1x0e", "8x0e +", "8 x 0e", "2x0e + 3x0e"])
+def test_nonsense_is_refused(text):
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    assert error.value.id == "EQ1040"
+
+
+@given(irreps, irreps)
+def test_products_are_e3nns(first, second):
+    expected = [(ir.l, ir.p) for ir in foreign(first) * foreign(second)]
+    assert [tuple(irrep) for irrep in first.product(second)] == expected
+
+
+@given(st.lists(irreps, unique=True))
+def test_storage_order_is_e3nns(some):
+    expected = sorted(foreign(irrep) for irrep in some)
+    assert [foreign(irrep) for irrep in sorted_irreps(some)] == expected
+
+
+def test_harmonics_alternate_in_parity_or_give_it_up():
+    assert to_text(tuple(Block(i, 1) for i in spherical_harmonics_irreps(3))) == "1x0e + 1x1o + 1x2e + 1x3o"
+    assert {irrep.p for irrep in spherical_harmonics_irreps(3, natural_parity=False)} == {1}
+
+
+def test_paths_by_hand():
+    inputs, scalar, vector = parse("4x1o + 2x0e"), Irrep(0, 1), Irrep(1, -1)
+    paths = tensor_product_paths(inputs, [scalar, vector], [scalar, vector])
+    # 1o x 0e -> 1o; 1o x 1o -> 0e (1e and 2e are not wanted); 0e x 0e -> 0e; 0e x 1o -> 1o
+    assert paths == [Path(0, 0, vector), Path(0, 1, scalar), Path(1, 0, scalar), Path(1, 1, vector)]
