@@ -76,7 +76,7 @@ def overridden(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[s
         for step in steps[:-1]:
             table = table.setdefault(step, {})
             if not isinstance(table, dict):
-                raise ConfigError("EQ1017", f"override={assignment!r}: {step} is a value, not a table")
+                raise ConfigError("EQ1019", f"override={assignment!r}: {step} is a value, not a table")
         try:
             table[steps[-1]] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:  # bare words need no quotes on a command line
@@ -229,7 +229,7 @@ def _without_none(obj: Any) -> dict[str, Any]:
             continue
         if value is None:
             if field.default is not None:
-                raise ConfigError("EQ1016", f"{field.name}=None cannot be written: TOML has no null")
+                raise ConfigError("EQ1018", f"{field.name}=None cannot be written: TOML has no null")
         elif dataclasses.is_dataclass(value):
             table[field.name] = _without_none(value)
         elif isinstance(value, tuple | list) and value and all(dataclasses.is_dataclass(item) for item in value):

@@ -69,8 +69,8 @@ def check_atoms(positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where:
 
     Args:   positions [n_atoms, 3] Å; atomic_numbers [n_atoms] Z; cell [3, 3] Å, rows are lattice vectors; pbc [3] bool;
             where: file and frame, put before the message
-    Raises: GraphError EQ2102 shapes, EQ2103 not finite, EQ2104 too far, EQ2105 and EQ2106 cell, EQ2107 atomic numbers,
-            EQ2108 no atoms
+    Raises: GraphError EQ2102 shapes, EQ2103 not finite, EQ2104 too far, EQ2105, EQ2106, EQ2112 cell, EQ2107 atomic
+            numbers, EQ2108 no atoms, EQ2111 not numbers
     """
     check_geometry(positions, cell, pbc, where)
     n_atoms = len(positions)
@@ -136,7 +136,7 @@ def _check_lattice(lattice: np.ndarray, periodic: np.ndarray, where: str) -> Non
     if rank < n_periodic:
         rows = ", ".join(_row(vector) for vector in lattice[periodic])
         raise GraphError(
-            "EQ2106",
+            "EQ2112",
             f"{_at(where)}cell: rank {rank}, but {n_periodic} directions are periodic (vectors {rows}); "
             "give linearly independent lattice vectors, or set pbc=False where there is no lattice",
         )
@@ -149,7 +149,7 @@ def _array(name: str, value: Any, shape: tuple[int | None, ...], where: str) -> 
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise GraphError(
-            "EQ2102", f"{_at(where)}{name}: not an array of numbers [{expected}] ({error}); give plain numbers"
+            "EQ2111", f"{_at(where)}{name}: not an array of numbers [{expected}] ({error}); give plain numbers"
         ) from error
     if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         raise GraphError(

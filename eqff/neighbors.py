@@ -76,7 +76,7 @@ class VerletList:
     def __init__(self, r_max: float, skin: float) -> None:
         _check_length("r_max", r_max)
         if not (np.isfinite(skin) and skin >= 0):
-            raise ConfigError("EQ1301", f"skin={skin!r} Å: expected a finite length >= 0; 0.5 is a good start")
+            raise ConfigError("EQ1305", f"skin={skin!r} Å: expected a finite length >= 0; 0.5 is a good start")
         self.r_max = float(r_max)
         self.skin = float(skin)
         self.n_searches = 0

@@ -185,7 +185,7 @@ def test_bad_input_is_refused():
     for r_max in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ConfigError, match="EQ1301: r_max="):
             neighbor_list(np.zeros((1, 3)), zero, free, r_max)
-    with pytest.raises(ConfigError, match="EQ1301: skin="):
+    with pytest.raises(ConfigError, match="EQ1305: skin="):
         VerletList(3.0, -0.1)
 
 

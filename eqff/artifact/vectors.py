@@ -106,7 +106,7 @@ def unpack(contents: Contents) -> list[Expected]:
         reason = f"{contents.path}: test vectors cannot be used ({error}); export the model again"
         raise PotentialError("EQ4130", reason) from error
     if not vectors:
-        raise PotentialError("EQ4130", f"{contents.path}: no test vectors; export the model again")
+        raise PotentialError("EQ4135", f"{contents.path}: no test vectors; export the model again")
     return vectors
 
 

@@ -14,9 +14,7 @@ def command(
         Optional[Path], typer.Option("--metrics", help="JSON of further metrics for the header, e.g. on test frames.")
     ] = None,
     licence: Annotated[str, typer.Option("--licence", help="Licence of the potential, e.g. MIT.")] = "not stated",
-    citation: Annotated[
-        str, typer.Option("--citation", help="What users of the potential should cite.")
-    ] = "not stated",
+    citation: Annotated[str, typer.Option("--citation", help="What users should cite.")] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write the best model of a training run as a potential file that has proved itself in a fresh process."""

@@ -16,7 +16,26 @@ def command(
         Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.l_max=2.")
     ] = None,
 ) -> None:
-    """Train a model."""
+    """Train a model.  Example: eqff train examples/data/ethanol_gfn2.toml -o run"""
+    import logging
+
+    from eqff.training.metrics_file import read_metrics
     from eqff.training.run import train
 
-    train(config, output or Path("runs") / config.stem, resume=resume, overrides=tuple(assignments or ()))
+    logger = logging.getLogger("eqff")
+    handler = logging.StreamHandler()  # stderr
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        folder = train(config, output or Path("runs") / config.stem, resume=resume, overrides=tuple(assignments or ()))
+    finally:
+        logger.removeHandler(handler)
+    rows = read_metrics(folder / "metrics.csv")
+    if rows:
+        best = min(rows, key=lambda row: row["forces_mae_meV_A"])
+        typer.echo(
+            f"best on validation frames: forces {best['forces_mae_meV_A']:.2f} meV/Å, "
+            f"energy {best['energy_mae_meV']:.2f} meV (epoch {best['epoch']:.0f})"
+        )
+    typer.echo(f"run folder {folder}; next: eqff export {folder} -o {folder.name}.eqff.pt")

@@ -69,7 +69,7 @@ class Trajectory:
     """Frames of one molecule as big arrays, checked: what MD17 and rMD17 files hold, still in the file's units.
 
     Args:   path: for messages; names: what the file calls (atomic_numbers, positions, energies, forces)
-    Raises: DataError EQ3023 wrong shape or dtype, EQ3025 no frames
+    Raises: DataError EQ3023 wrong shape, EQ3028 wrong dtype, EQ3025 no frames
     """
 
     def __init__(self, path: str | Path, arrays: dict[str, np.ndarray], names: tuple[str, str, str, str]) -> None:
@@ -79,7 +79,7 @@ class Trajectory:
             raise DataError("EQ3021", f"{path}: {names[0]} and {names[1]} are needed")
         for name, array in zip(names, (numbers, positions, energies, forces), strict=True):
             if array is not None and array.dtype.kind not in ("iuf" if name != names[0] else "iu"):
-                raise DataError("EQ3023", f"{path}: {name} has dtype {array.dtype}, expected numbers")
+                raise DataError("EQ3028", f"{path}: {name} has dtype {array.dtype}, expected numbers")
         if positions.ndim != 3 or positions.shape[2] != 3:
             self._refuse(names[1], positions, "(n_frames, n_atoms, 3)")
         n_frames, n_atoms = positions.shape[:2]

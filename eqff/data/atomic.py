@@ -14,13 +14,13 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """Name of a temporary file beside `path`; synced and renamed to it when the block ends, removed if it fails.
 
     Args:   force: replace a file that exists
-    Raises: DataError EQ3070 if the file exists, EQ3071 if its folder does not
+    Raises: DataError EQ3070 if the file exists, EQ3077 if it is a folder, EQ3071 if its folder does not
     """
     path = Path(path)
     if path.exists() and not force:
         raise DataError("EQ3070", f"{path}: the file exists; choose another name, or force (--force) to replace it")
     if path.is_dir():
-        raise DataError("EQ3070", f"{path}: is a folder; choose another name")
+        raise DataError("EQ3077", f"{path}: is a folder; choose another name")
     if not path.parent.is_dir():
         raise DataError("EQ3071", f"{path}: there is no folder {path.parent}; make it first")
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")

@@ -88,12 +88,12 @@ def random_split(n_frames: int, n_train: int, n_validation: int, n_test: int | N
 def load_split(path: str | Path) -> Split:
     """A split written by `Split.save`, checked against its own hash.
 
-    Raises: DataError EQ3053 unreadable or foreign, EQ3054 changed since it was saved
+    Raises: DataError EQ3053 unreadable, EQ3055 of another format, EQ3054 changed since it was saved
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise DataError("EQ3053", f"{path}: format={content['format']!r}, this version reads {FORMAT!r}")
+            raise DataError("EQ3055", f"{path}: format={content['format']!r}, this version reads {FORMAT!r}")
         train, validation, test = (_indices(content[part]) for part in PARTS)
         split = Split(train, validation, test, int(content["n_frames"]), content["seed"])
         stated = content["sha256"]
@@ -133,7 +133,7 @@ def _read_indices(path: str | Path) -> np.ndarray:
     try:
         words = Path(path).read_text(encoding="utf-8").replace(",", " ").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("EQ3053", f"{path}: cannot be read ({error})") from None
+        raise DataError("EQ3056", f"{path}: cannot be read ({error})") from None
     indices = []
     for word in words:
         try:

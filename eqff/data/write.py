@@ -23,7 +23,8 @@ def write_frames(
 
     Args:   path: .h5, .extxyz, .xyz or .npz (MD17 layout, one molecule); format: a name in data/formats, for a suffix
             that says nothing; provenance: kept where the format has room (the store); force: replace an existing file
-    Raises: DataError EQ3070 if the file exists, EQ3040 no such format, and what the format refuses
+    Raises: DataError EQ3070 if the file exists, EQ3040 no such format, EQ3042 one only read, and what the
+            format refuses
     """
     name = format or _writable(path)
     if name == "hdf5":
@@ -41,4 +42,4 @@ def _writable(path: str | Path) -> str:
     for name, module in candidates(path).items():
         if getattr(module, "WRITES", True):
             return name
-    raise DataError("EQ3040", f"{path}: formats with this suffix can only be read; use .h5 or .extxyz")
+    raise DataError("EQ3042", f"{path}: formats with this suffix can only be read; use .h5 or .extxyz")

@@ -76,7 +76,7 @@ class EqffCalculator(Calculator):
             if name not in ("potential", "device", "dtype", "skin"):
                 raise ConfigError("EQ1302", f"{name}={options[name]!r}: no such option; use device, dtype or skin")
         if "potential" in options and "potential" in self.parameters:
-            raise ConfigError("EQ1302", "potential: cannot be exchanged in a calculator; make a new EqffCalculator")
+            raise ConfigError("EQ1306", "potential: cannot be exchanged in a calculator; make a new EqffCalculator")
         if options.get("dtype", "auto") not in DTYPES:
             raise ConfigError("EQ1303", f"dtype={options['dtype']!r}: expected {', '.join(DTYPES)}")
         if "skin" in options:
@@ -102,7 +102,7 @@ class EqffCalculator(Calculator):
         self.results = {}
         super().calculate(atoms, properties, system_changes)
         if self.atoms is None:
-            raise GraphError("EQ2108", "atoms=None: this calculator has seen no structure yet; pass atoms")
+            raise GraphError("EQ2113", "atoms=None: this calculator has seen no structure yet; pass atoms")
         positions, cell, pbc = self.atoms.positions, self.atoms.cell.array, self.atoms.pbc
         check_atoms(positions, self.atoms.numbers, cell, pbc)
         potential = self.potential
@@ -188,5 +188,5 @@ def _check_options(potential: Potential, device: str, dtype: str) -> None:
         )
     if dtype != "auto" and getattr(torch, dtype) != potential.dtype:
         raise ConfigError(
-            "EQ1304", f"dtype={dtype!r}: the given Potential has {potential.dtype} weights; load it so, or give a path"
+            "EQ1307", f"dtype={dtype!r}: the given Potential has {potential.dtype} weights; load it so, or give a path"
         )

@@ -192,7 +192,7 @@ def _check(config: MDConfig, atoms: Atoms) -> None:
         raise ConfigError("EQ1205", "structure: no atoms; give one with at least one atom")
     massless = np.flatnonzero(~(atoms.get_masses() > 0))
     if massless.size:
-        raise ConfigError("EQ1205", f"structure: atom {massless[0]} has mass 0; give every atom a mass")
+        raise ConfigError("EQ1209", f"structure: atom {massless[0]} has mass 0; give every atom a mass")
     if config.keep_momenta and not atoms.has("momenta"):
         raise ConfigError("EQ1206", "keep_momenta: the structure carries no momenta; leave the option out to draw them")
     if config.ensemble == "npt" and not (atoms.pbc.all() and atoms.cell.rank == 3):

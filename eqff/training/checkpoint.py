@@ -96,5 +96,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError("EQ3090", f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(found, dict):
-        raise DataError("EQ3090", f"{path}: expected a table of metrics")
+        raise DataError("EQ3091", f"{path}: expected a table of metrics")
     return found

@@ -89,7 +89,7 @@ def check(config: RunConfig) -> None:
     if training.loss.final_energy_per_atom is not None and not (
         training.loss.energy_per_atom > 0 and training.loss.final_energy_per_atom > 0
     ):
-        raise ConfigError("EQ1062", "training.loss.final_energy_per_atom: both energy weights must be > 0")
+        raise ConfigError("EQ1072", "training.loss.final_energy_per_atom: both energy weights must be > 0")
     if "family" not in config.model:
         raise ConfigError("EQ1063", 'model.family is missing; write e.g. family = "nequip"')
     for name in ("train", "split"):

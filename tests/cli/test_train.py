@@ -6,11 +6,32 @@ from typer.testing import CliRunner
 
 from eqff import cli
 
+SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+RECIPE = f"""
+[data]
+train = "{SAMPLE}"
+energy_unit = "kcal/mol"
+n_train = 16
+n_validation = 4
+[model]
+family = "nequip"
+l_max = 1
+n_layers = 1
+n_channels = 4
+[training]
+epochs = 2
+"""
 
-def test_arguments_reach_the_task(monkeypatch):
+
+def test_arguments_reach_the_task(monkeypatch, tmp_path):
     calls = []
+
+    def train(*positional, **named):
+        calls.append((positional, named))
+        return tmp_path
+
     run = ModuleType("eqff.training.run")
-    run.train = lambda *positional, **named: calls.append((positional, named))
+    run.train = train
     monkeypatch.setitem(sys.modules, "eqff.training.run", run)
     app, runner = cli.build(), CliRunner()
     assert runner.invoke(app, ["train", "water.toml"]).exit_code == 0
@@ -20,3 +41,15 @@ def test_arguments_reach_the_task(monkeypatch):
         ((Path("water.toml"), Path("runs/water")), {"resume": False, "overrides": ()}),
         ((Path("a.toml"), Path("here")), {"resume": True, "overrides": ("model.l_max=2", "seed=1")}),
     ]
+
+
+def test_train_then_export_on_the_command_line(tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    app, runner = cli.build(), CliRunner()
+    result = runner.invoke(app, ["train", str(tmp_path / "recipe.toml"), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert "meV/Å" in result.output
+    potential = tmp_path / "small.eqff.pt"
+    result = runner.invoke(app, ["export", str(tmp_path / "run"), "-o", str(potential)])
+    assert result.exit_code == 0, result.output
+    assert potential.is_file()

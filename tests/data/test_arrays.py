@@ -94,7 +94,7 @@ def test_member_that_is_no_array(tmp_path):
         archive.writestr("z.npy", b"hello")
         archive.writestr("R.npy", b"hello")
     arrays = read_npz(tmp_path / "text.npz", ("z", "R"))
-    with pytest.raises(DataError, match="EQ3023"):
+    with pytest.raises(DataError, match="EQ3028"):
         Trajectory("text.npz", arrays, ("z", "R", "E", "F"))
 
 

@@ -54,7 +54,7 @@ def test_saved_and_loaded(tmp_path):
     [
         ({"train": [1, 2, 5]}, "EQ3054"),
         ({"n_frames": 12}, "EQ3054"),
-        ({"format": "other"}, "EQ3053"),
+        ({"format": "other"}, "EQ3055"),
         ({"train": "abc"}, "EQ3052"),
         ({"train": [1.5]}, "EQ3052"),
         ({"train": [[1], [2, 3]]}, "EQ3053"),
@@ -104,7 +104,7 @@ def test_index_files(tmp_path):
     (tmp_path / "bad.csv").write_text("4\n2.5\n")
     with pytest.raises(DataError, match=r"EQ3052.*'2.5' is not an integer"):
         split_from_files(8, train=tmp_path / "bad.csv")
-    with pytest.raises(DataError, match="EQ3053"):
+    with pytest.raises(DataError, match="EQ3056"):
         split_from_files(8, train=tmp_path / "nowhere.csv")
 
 

@@ -208,7 +208,7 @@ def ethanol_with(change):
         (Atoms("H2", [[0, 0, 0], [0, 0, np.nan]]), "EQ2103: positions: atom 1 is not finite"),
         (Atoms("H2", [[0, 0, 0], [0, 0, 0]]), "EQ2109: positions: atoms 0 and 1 are 0 Å apart"),
         (Atoms("H2", [[0, 0, 0], [0, 0, 1]], pbc=True), r"EQ2106: cell: pbc=\[True, True, True\] but lattice vector 0"),
-        (Atoms("H", cell=np.ones((3, 3)), pbc=True), "EQ2106: cell: rank 1, but 3 directions"),
+        (Atoms("H", cell=np.ones((3, 3)), pbc=True), "EQ2112: cell: rank 1, but 3 directions"),
     ],
 )
 def test_bad_structures_are_refused_and_leave_nothing_behind(potential, atoms, message):
@@ -227,7 +227,7 @@ def test_bad_structures_are_refused_and_leave_nothing_behind(potential, atoms, m
 
 
 def test_without_atoms():
-    with pytest.raises(GraphError, match="EQ2108: atoms=None"):
+    with pytest.raises(GraphError, match="EQ2113: atoms=None"):
         EqffCalculator(potential_of(Toy())).calculate()
 
 
@@ -312,14 +312,14 @@ def test_options_are_checked(potential, potential_file):
         EqffCalculator("nowhere/x.eqff.pt")
     with pytest.raises(ConfigError, match="EQ1303: dtype='float16': expected auto, float32, float64"):
         EqffCalculator(potential, dtype="float16")
-    with pytest.raises(ConfigError, match="EQ1301: skin=-1"):
+    with pytest.raises(ConfigError, match="EQ1305: skin=-1"):
         EqffCalculator(potential, skin=-1)
     with pytest.raises(ConfigError, match="EQ1302: cutoff=3: no such option"):
         EqffCalculator(potential).set(cutoff=3)
-    with pytest.raises(ConfigError, match="EQ1302: potential: cannot be exchanged"):
+    with pytest.raises(ConfigError, match="EQ1306: potential: cannot be exchanged"):
         EqffCalculator(potential).set(potential=potential_file)
     for options in ({"dtype": "float32"}, {"device": "cuda"}):
-        with pytest.raises(ConfigError, match=r"EQ1304: d.*the given Potential"):
+        with pytest.raises(ConfigError, match=r"EQ130[47]: d.*the given Potential"):
             EqffCalculator(potential, **options).calculate(ethanol())
     calculator = EqffCalculator(potential)
     calculator.calculate(ethanol())

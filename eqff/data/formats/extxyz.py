@@ -190,5 +190,5 @@ def _stress_from_virial(virial: Any, cell: np.ndarray, where: str) -> np.ndarray
     """stress = -virial / volume; virial in the file's energy unit."""
     volume = abs(float(np.linalg.det(cell)))
     if volume == 0.0:
-        raise DataError("EQ3032", f"{where}: a virial needs three lattice vectors, the cell has no volume")
+        raise DataError("EQ3034", f"{where}: a virial needs three lattice vectors, the cell has no volume")
     return -np.asarray(virial, dtype=np.float64) / volume

@@ -1,0 +1,165 @@
+"""What is NequIP's own: architectures, parities, irreps, normalisation; the general exam is in tests/conformance."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from eqff.errors import ConfigError
+from eqff.models.nequip import Config, Model
+from eqff.neighbors import build_structure
+from eqff.o3.irreps import to_text
+from eqff.potential import GradientEvaluator, energy_forces_stress
+
+R_MAX = 3.0
+SMALL = Config(species=("H", "C"), r_max=R_MAX, l_max=1, n_layers=2, n_channels=4, avg_num_neighbors=4.0)
+VARIANTS = {
+    "natural l2": {"l_max": 2, "n_channels": (5, 3, 2)},
+    "both l2": {"l_max": 2, "parity": "both", "n_layers": 3, "readout_hidden": (6,)},
+    "published": {"architecture": "published", "l_max": 2, "readout_hidden": (3,), "bessel_trainable": True},
+    "published, both": {"architecture": "published", "hidden_irreps": "2x0o + 4x0e + 3x1o + 2x1e", "parity": "both"},
+    "one layer": {"n_layers": 1, "l_max": 3, "radial_hidden": ()},
+    "own irreps": {"hidden_irreps": "3x1o + 5x0e + 2x2e", "n_embedding": 7, "radial_hidden": (8, 8)},
+    "scalars only": {"l_max": 0, "n_layers": 3},
+}
+ROTATION = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+ROTATION *= np.sign(np.linalg.det(ROTATION))
+
+
+def make(**fields):
+    return Model(dataclasses.replace(SMALL, **fields)).to(torch.float64)
+
+
+def cluster(n_atoms=7, seed=2):
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)[:n_atoms]
+    return 1.4 * grid + rng.uniform(-0.3, 0.3, (n_atoms, 3)), rng.integers(0, 2, n_atoms)
+
+
+def results(model, positions, species):
+    frame = build_structure(positions, np.asarray(species), np.zeros((3, 3)), np.zeros(3, bool), R_MAX)
+    return energy_forces_stress(GradientEvaluator(model), frame)
+
+
+def close(one, other, tolerance):
+    torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+def test_symmetries_of_every_variant(fields):
+    model = make(**fields)
+    positions, species = cluster()
+    still = results(model, positions, species)
+    assert float(still.forces.abs().max()) > 1e-4  # else the rest proves nothing
+    for matrix in (ROTATION, -ROTATION, -np.eye(3)):
+        moved = results(model, positions @ matrix.T, species)
+        close(moved.energies, still.energies, 1e-12)
+        close(moved.forces, still.forces @ torch.tensor(matrix).T, 1e-11)
+
+
+def test_even_vectors_tell_left_from_right():
+    """Without parity rotations are kept and inversion is lost: a chiral structure and its image differ."""
+    model = make(parity="none", l_max=2, n_layers=3)
+    positions, species = cluster()
+    still = results(model, positions, species)
+    close(results(model, positions @ ROTATION.T, species).energies, still.energies, 1e-12)
+    assert float((results(model, -positions, species).energies - still.energies).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("fields", [VARIANTS["both l2"], VARIANTS["published, both"], {"l_max": 0}])
+def test_torchscript_of_variants(fields):
+    model = make(**fields)
+    scripted = torch.jit.script(copy.deepcopy(model))
+    for n_atoms in (7, 3, 7):
+        eager, fast = (results(module, *cluster(n_atoms)) for module in (model, scripted))
+        close(fast.energies, eager.energies, 1e-12)
+        close(fast.forces, eager.forces, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_an_isolated_atom_has_its_reference_energy(dtype):
+    references = (-13.605693122994, -1029.4889999)
+    model = make(n_layers=3, readout_hidden=(8,), energy_scale=2.5, reference_energies=references).to(dtype)
+    assert tuple(results(model, np.zeros((1, 3)), [0]).energies.tolist()) == references[:1]
+    far = np.array([[0.0, 0, 0], [50, 0, 0]])
+    assert tuple(results(model, far, [0, 1]).energies.tolist()) == references
+
+
+def test_the_published_model_has_no_such_limit():
+    """Its self-connection in the first layer gives isolated atoms an energy of their own."""
+    model = make(architecture="published", readout_hidden=(4,))
+    assert abs(float(results(model, np.zeros((1, 3)), [0]).energy)) > 1e-4
+
+
+def test_scale_and_references_per_species():
+    positions, species = cluster()
+    plain = results(make(), positions, species).energies
+    scale, shift = torch.tensor([2.0, 0.5]).double(), torch.tensor([-10.0, -300.0]).double()
+    model = make(energy_scale=(2.0, 0.5), reference_energies=(-10.0, -300.0))
+    close(results(model, positions, species).energies, scale[species] * plain + shift[species], 1e-12)
+
+
+def test_neighbours_are_normalised_by_the_senders_species():
+    """A carbon surrounded by hydrogens: the number for carbon, as a sender, does not reach it in one layer."""
+    positions, species = np.array([[0.0, 0, 0], [1.1, 0, 0], [-0.3, 1.0, 0.2]]), [1, 0, 0]
+
+    def energy_of_carbon(of_hydrogen, of_carbon):
+        model = make(n_layers=1, avg_num_neighbors=(of_hydrogen, of_carbon))
+        return float(results(model, positions, species).energies[0])
+
+    assert energy_of_carbon(4.0, 1.0) == pytest.approx(energy_of_carbon(4.0, 9.0), abs=1e-14)
+    assert abs(energy_of_carbon(4.0, 1.0) - energy_of_carbon(1.0, 1.0)) > 1e-4
+
+
+def test_only_reachable_irreps_exist():
+    """1e and 2o need an odd vector at the atom, 0o needs 1e: they appear one layer after another."""
+    layers = [to_text(irreps) for irreps in make(parity="both", l_max=2, n_layers=4).layer_irreps]
+    assert layers == [
+        "4x0e",
+        "4x0e + 4x1o + 4x2e",
+        "4x0e + 4x1e + 4x1o + 4x2e + 4x2o",
+        "4x0e + 4x0o + 4x1e + 4x1o + 4x2e + 4x2o",
+        "4x0e",
+    ]
+
+
+@pytest.mark.parametrize(("l_max", "count"), [(0, 167_640), (1, 741_080), (2, 1_674_968), (3, 3_190_488)])
+def test_parameter_counts_of_the_paper(l_max, count):
+    """MD17 models for three species, counted in nequip 0.6.2 with its own input files."""
+    config = Config(
+        species=("H", "C", "O"), r_max=4.0, l_max=l_max, parity="both", n_layers=5, architecture="published",
+        hidden_irreps=" + ".join(f"64x{l}{p}" for l in range(l_max + 1) for p in "oe"),
+        bessel_trainable=True, radial_hidden=(64, 64, 64), readout_hidden=(16,),
+    )  # fmt: skip
+    assert sum(parameter.numel() for parameter in Model(config).parameters()) == count
+
+
+WRONG = [
+    ("EQ1003", {"species": ("H", "Xx")}),
+    ("EQ1040", {"hidden_irreps": "4x0"}),
+    ("EQ1041", {"r_max": 0.0}),
+    ("EQ1041", {"n_bessel": 0}),
+    ("EQ1041", {"envelope_power": 2}),
+    ("EQ1042", {"hidden_irreps": "4x1o"}),
+    ("EQ1043", {"reference_energies": (1.0,)}),
+    ("EQ1043", {"energy_scale": (1.0, 2.0, 3.0)}),
+    ("EQ1044", {"n_channels": (4, 4, 4)}),
+    ("EQ1045", {"species": ("H", "H")}),
+    ("EQ1045", {"species": ()}),
+    ("EQ1046", {"l_max": -1}),
+    ("EQ1046", {"n_layers": 0}),
+    ("EQ1046", {"n_channels": 0}),
+    ("EQ1046", {"n_embedding": -1}),
+    ("EQ1046", {"radial_hidden": (8, 0)}),
+    ("EQ1047", {"avg_num_neighbors": 0.0}),
+    ("EQ1047", {"avg_num_neighbors": (4.0, -1.0)}),
+]
+
+
+@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
+def test_impossible_configurations(id, fields):
+    with pytest.raises(ConfigError) as error:
+        make(**fields)
+    assert error.value.id == id
