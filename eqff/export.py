@@ -176,7 +176,7 @@ def prove_in_fresh_process(path: Path) -> None:
     code = "import sys; from pathlib import Path; from eqff.artifact.program import prove; prove(Path(sys.argv[1]))"
     search = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
-    command = [sys.executable, "-c", code, str(path)]
+    command = [sys.executable, "-P", "-c", code, str(path)]  # -P: the working directory shadows nothing
     try:
         child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROOF_SECONDS)
     except subprocess.TimeoutExpired as error:

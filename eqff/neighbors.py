@@ -18,6 +18,7 @@ from eqff.graph import Structure, check_geometry
 
 MIN_DISTANCE = 0.01  # Å; closer atoms are one atom written twice, and forces lose their meaning
 SEARCH_MARGIN = 1e-6  # Å, more than the rounding of coordinates up to graph.MAX_COORDINATE
+MAX_REACH = 1e4  # Å; the search slows down far above the size of the structure
 MAX_GRID_CELLS = 5e4  # half of what vesin allows
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -75,8 +76,10 @@ class VerletList:
 
     def __init__(self, r_max: float, skin: float) -> None:
         _check_length("r_max", r_max)
-        if not (np.isfinite(skin) and skin >= 0):
-            raise ConfigError("EQ1305", f"skin={skin!r} Å: expected a finite length >= 0; 0.5 is a good start")
+        if not (_is_number(skin) and 0 <= skin <= MAX_REACH):
+            raise ConfigError(
+                "EQ1305", f"skin={skin!r} Å: expected a length from 0 to {MAX_REACH:g}; 0.5 is a good start"
+            )
         self.r_max = float(r_max)
         self.skin = float(skin)
         self.n_searches = 0
@@ -208,10 +211,15 @@ def _check_distances(edges: Edges, length: np.ndarray, where: str = "") -> None:
 
 
 def _check_length(name: str, value: float) -> None:
-    if not (np.isfinite(value) and value > 0):
+    if not (_is_number(value) and 0 < value <= MAX_REACH):
         raise ConfigError(
-            "EQ1301", f"{name}={value!r} Å: expected a finite length > 0, as the potential's header gives"
+            "EQ1301", f"{name}={value!r} Å: expected a length > 0 and <= {MAX_REACH:g}, as the potential's header gives"
         )
+
+
+def _is_number(value: Any) -> bool:
+    """NaN is one, and fails every comparison."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _structure(

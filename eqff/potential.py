@@ -57,7 +57,10 @@ class GradientEvaluator:
     def __call__(
         self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor, node_weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            if edge_vector.is_inference() or senders.is_inference():  # made under torch.inference_mode
+                species, senders, receivers = species.clone(), senders.clone(), receivers.clone()
+                edge_vector, node_weight = edge_vector.clone(), node_weight.clone()
             if not (self.create_graph and edge_vector.requires_grad):
                 edge_vector = edge_vector.detach().requires_grad_(True)
             node_energy = self.model(species, senders, receivers, edge_vector)

@@ -478,7 +478,7 @@ def test_file_without_usable_test_vectors_is_refused(content, tmp_path):
     )
     for change in changes:
         path.write_bytes(with_vectors(content, change))
-        with pytest.raises(PotentialError, match="EQ413[05]"):
+        with pytest.raises(PotentialError, match=r"EQ413[05]"):
             artifact.load(path)
 
 

@@ -21,6 +21,10 @@ FOLDER = Path(__file__).parents[1] / "potentials"
 NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 
 
+def test_there_are_potentials() -> None:
+    assert "ethanol-nequip" in NAMES
+
+
 @pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param

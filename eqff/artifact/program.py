@@ -5,6 +5,7 @@ import io
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,12 @@ from eqff.errors import ConfigError, PotentialError, ResourceError
 from eqff.potential import GradientEvaluator, Potential
 
 # What a potential file must do without: proved in a fresh process.
-FOREIGN = ("e3nn", "torch_geometric", "h5py", "lightning", "matplotlib", "eqff.models", "eqff.nn", "eqff.o3")
+# What loading a potential must never bring along.
+FOREIGN = (
+    *("e3nn", "torch_geometric", "h5py", "lightning", "matplotlib"),
+    *("eqff.models", "eqff.nn", "eqff.o3", "eqff.data", "eqff.training"),
+)
+SWITCH = threading.RLock()
 
 
 def load(path: Path, device: str = "cpu", dtype: str = "auto") -> Potential:
@@ -72,11 +78,12 @@ def cheap_first_call() -> Iterator[None]:
     The default executor profiles and recompiles during the first three calls, seconds for a real model, and is not
     faster afterwards.  The choice is made per module at its first call; the global switch is put back.
     """
-    previous = torch._C._jit_set_profiling_mode(False)
-    try:
-        yield
-    finally:
-        torch._C._jit_set_profiling_mode(previous)
+    with SWITCH:  # two loads at once must not restore each other's value
+        previous = torch._C._jit_set_profiling_mode(False)
+        try:
+            yield
+        finally:
+            torch._C._jit_set_profiling_mode(previous)
 
 
 def prove(path: Path) -> None:

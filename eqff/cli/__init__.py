@@ -3,15 +3,16 @@
 A verb parses, calls one task and prints.  Heavy packages are imported inside the function, so `eqff --help` is quick.
 """
 
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from eqff import registry
-from eqff.errors import EqffError
+from eqff.errors import EqffError, ResourceError
 
-INTERRUPTED = 130  # what shells call a program stopped by Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # what shells call a program stopped by Ctrl-C, and by `kill` or a queue
 
 
 def build() -> typer.Typer:
@@ -34,6 +35,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of `eqff`: an error of this package is one line on stderr and its exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         build()()
     except EqffError as error:
@@ -41,6 +43,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except OSError as failure:  # a full disk, rights, a name that is too long
+        place = f"{failure.filename}: " if failure.filename is not None else ""
+        error = ResourceError("EQ6201", f"{place}{failure.strerror or failure}; check name, rights and space on the disk")
+        _show(error)
+        sys.exit(error.exit_code)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    """SIGTERM unwinds the stack like Ctrl-C, so that files are finished."""
+    sys.exit(TERMINATED)
 
 
 def _version(asked: bool) -> None:

@@ -15,6 +15,9 @@ from eqff.errors import DataError
 # what numpy and zipfile raise on archives that are cut short, changed, or claim impossible sizes
 DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, ValueError, NotImplementedError, RuntimeError)
 
+MAX_RATIO = 100  # numbers that were measured or computed do not shrink a hundredfold
+RATIO_FROM = 2**26  # bytes; smaller arrays may be all zeros
+
 
 def npz_names(path: str | Path) -> list[str]:
     """Names of the arrays in an npz file.  Raises: DataError EQ3020 if it is not a readable npz archive."""
@@ -30,7 +33,7 @@ def npz_names(path: str | Path) -> list[str]:
 def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Chosen arrays of an npz file; others are not touched.
 
-    Raises: DataError EQ3020 damaged, EQ3021 missing key, EQ3022 pickled objects
+    Raises: DataError EQ3020 damaged, EQ3021 missing key, EQ3022 pickled objects, EQ3029 unpacks to implausibly much
     """
     present = npz_names(path)
     missing = [name for name in required if name not in present]
@@ -38,9 +41,11 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
         raise DataError(
             "EQ3021", f"{path}: no array {', '.join(missing)}; it has {', '.join(sorted(present)) or 'none'}"
         )
+    chosen = [*required, *(o for o in optional if o in present)]
+    _check_ratio(path, chosen)
     arrays = {}
     with np.load(path, allow_pickle=False) as archive:
-        for name in [*required, *(o for o in optional if o in present)]:
+        for name in chosen:
             try:
                 arrays[name] = np.asarray(archive[name])
             except DAMAGE as error:
@@ -54,6 +59,19 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
                     "EQ3020", f"{path}: array {name} is damaged ({error}); download or write the file again"
                 ) from None
     return arrays
+
+
+def _check_ratio(path: str | Path, names: Sequence[str]) -> None:
+    """Refuse arrays that would fill the memory with nothing, before they are unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            suspicious = info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size
+            if info.filename.removesuffix(".npy") in names and suspicious:
+                raise DataError(
+                    "EQ3029",
+                    f"{path}: array {info.filename.removesuffix('.npy')} unpacks from {info.compress_size} to "
+                    f"{info.file_size} bytes, which no real data does; if it is meant, save it uncompressed (numpy.savez)",
+                )
 
 
 def as_text(value: np.ndarray | None) -> str | None:

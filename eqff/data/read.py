@@ -73,7 +73,8 @@ def read_source(path: str | Path, options: ReadOptions | None = None, *, format:
     path = Path(path)
     options = options or ReadOptions()
     if not path.is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
+        reason = "is a folder; give a file" if path.is_dir() else "no such file"
+        raise DataError("EQ3024", f"{path}: {reason}")
     if path.stat().st_size == 0:
         raise DataError("EQ3025", f"{path}: the file is empty")
     name = format or find_format(path)

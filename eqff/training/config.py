@@ -51,7 +51,7 @@ class TrainingConfig:
     seed: int = 0  # of weights and shuffles
     validate_every: int = 1  # epochs
     checkpoint_every: int = 10  # epochs
-    accelerator: str = "cpu"  # as Lightning names it: cpu, cuda, auto
+    accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
     threads: int = 0  # of torch; 0 leaves it alone
     compile: bool = False  # torch.compile of the whole step; needs frames of one composition
     loss: LossConfig = field(default_factory=LossConfig)
@@ -82,6 +82,22 @@ def check(config: RunConfig) -> None:
     for name, value in positive.items():
         if not value > 0:
             raise ConfigError("EQ1060", f"{name}={value}: expected > 0")
+    not_negative = {
+        "training.final_learning_rate": training.final_learning_rate,
+        "training.warmup_steps": training.warmup_steps,
+        "training.gradient_clip": training.gradient_clip,
+        "training.threads": training.threads,
+        "training.seed": training.seed,
+    }
+    for name, value in not_negative.items():
+        if not value >= 0:
+            raise ConfigError("EQ1075", f"{name}={value}: expected >= 0")
+    if training.compile and config.data.n_train % training.batch_size:
+        raise ConfigError(
+            "EQ1074",
+            f"training.compile=true needs full batches: n_train={config.data.n_train} is not a multiple of "
+            f"batch_size={training.batch_size}",
+        )
     if not 0.0 <= training.ema_decay < 1.0:
         raise ConfigError("EQ1061", f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1")
     if training.loss.forces < 0 or training.loss.energy_per_atom < 0:

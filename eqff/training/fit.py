@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,7 @@ def fit(
     ]
     if show_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet("lightning.pytorch"), _quiet("lightning.fabric"):
         # advice that does not apply: batches are made in the training process, frames are in memory
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
@@ -59,9 +59,17 @@ def fit(
             inference_mode=False,
             default_root_dir=folder,
         )
-        trainer.fit(
-            module,
-            train_loader,
-            validation_loader,
-            ckpt_path=checkpoints / "last.ckpt" if resume else None,
-        )
+        trainer.fit(module, train_loader, validation_loader, ckpt_path=checkpoints / "last.ckpt" if resume else None)
+        trainer.save_checkpoint(checkpoints / "last.ckpt")
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Lightning's notes about devices and tips stay out of the log."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -7,6 +7,7 @@ run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.c
 import dataclasses
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, ResourceError
 from eqff.training.config import RunConfig, check
 
+LAST = "checkpoints/last.ckpt"
 logger = logging.getLogger("eqff.training")
 
 
@@ -74,17 +76,21 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     split = _split(config, len(source.frames))
     train_frames = [source.frames[i] for i in split.train]
     model_config, numbers = _model_config(config, source.frames, train_frames)
-    _write_records(folder, config, source, split, numbers, model_config)
-    logger.info("%s", numbers.report)
     model = registry.load("models", config.model["family"]).Model(model_config)
     r_edges = _complete_radius(source.frames, model_config.r_max) if config.training.compile else None
     dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges)
     training = config.training
     train_loader = make_loader(dataset[split.train], batch_size=training.batch_size, shuffle=True, seed=training.seed)
-    validation_loader = make_loader(dataset[split.validation], batch_size=50)
+    validation_loader = make_loader(dataset[split.validation], batch_size=min(50, 4 * training.batch_size))
+    _write_records(folder, config, source, split, numbers, model_config)  # nothing is written before all this worked
+    logger.info("%s", numbers.report)
+    threads = torch.get_num_threads()
     if training.threads > 0:
         torch.set_num_threads(training.threads)
-    fit(model, training, train_loader, validation_loader, folder, resume, show_bar=sys.stderr.isatty())
+    try:
+        fit(model, training, train_loader, validation_loader, folder, resume, show_bar=sys.stderr.isatty())
+    finally:
+        torch.set_num_threads(threads)
     return folder
 
 
@@ -97,9 +103,10 @@ def _prepare_folder(folder: Path, config: RunConfig, resume: bool) -> None:
         changed = _difference(saved, config_io.to_mapping(config))
         if changed:
             raise ConfigError("EQ1067", f"{folder}: the configuration changed since the run started: {changed}")
+        if not (folder / LAST).is_file():
+            raise ConfigError("EQ1073", f"{folder}: has no {LAST} yet; delete the folder and start again")
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError("EQ1068", f"{folder}: is not empty; choose another run folder, or --resume")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _difference(saved: dict[str, Any], now: dict[str, Any], where: str = "") -> str:
@@ -133,10 +140,14 @@ def _model_config(config: RunConfig, frames: list[Frame], train_frames: list[Fra
     numbers = statistics(train_frames, partial.species, partial.r_max)
     if numbers.force_rms is None:
         raise ConfigError("EQ1070", f"{config.data.train}: the training frames have no forces")
-    mapping.setdefault("avg_num_neighbors", numbers.avg_num_neighbors)
-    mapping.setdefault("energy_scale", numbers.force_rms)
-    mapping.setdefault("reference_energies", list(numbers.reference_energies))
-    mapping.setdefault("seed", config.training.seed)
+    measured = {
+        "avg_num_neighbors": numbers.avg_num_neighbors,
+        "energy_scale": numbers.force_rms,
+        "reference_energies": list(numbers.reference_energies),
+        "seed": config.training.seed,
+    }
+    known = {field.name for field in dataclasses.fields(family.Config)}
+    mapping = {name: value for name, value in measured.items() if name in known} | mapping
     return config_io.from_mapping(family.Config, mapping, where="model"), numbers
 
 
@@ -152,6 +163,7 @@ def _complete_radius(frames: list[Frame], r_max: float) -> float:
 def _write_records(
     folder: Path, config: RunConfig, source: Source, split: Split, numbers: Statistics, model_config: Any
 ) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config_io.to_toml(config), encoding="utf-8")
     split.save(folder / "split.json")
     record = {
@@ -165,7 +177,18 @@ def _write_records(
             "level_of_theory": config.data.level_of_theory,
             "licence": config.data.licence,
             "min_distance_A": numbers.min_distance,
+            "reference_rank": numbers.reference_rank,
         },
     }
     (folder / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / "statistics.json").write_text(json.dumps(dataclasses.asdict(numbers), indent=2) + "\n", encoding="utf-8")
+    (folder / "statistics.json").write_text(json.dumps(_json(numbers), indent=2) + "\n", encoding="utf-8")
+
+
+def _json(numbers: Statistics) -> dict[str, Any]:
+    """JSON has no NaN (species that do not occur): null."""
+    plain = {}
+    for name, value in dataclasses.asdict(numbers).items():
+        values = list(value) if isinstance(value, tuple) else [value]
+        values = [None if isinstance(x, float) and math.isnan(x) else x for x in values]
+        plain[name] = values if isinstance(value, tuple) else values[0]
+    return plain

@@ -120,7 +120,10 @@ def test_metrics_are_those_of_an_independent_evaluation(recipe: Path, tmp_path: 
     [
         ("training.lerning_rate=0.1", "learning_rate"),
         ("model.l_mx=1", "l_max"),
-        ('model.family="nequipp"', "nequip"),
+        ('model.family="nequipp"', "choose from nequip"),
+        ("model.n_layers=0", "n_layers"),
+        ('training.accelerator="gpuu"', "cuda"),
+        ("training.warmup_steps=-1", "warmup_steps"),
         ("training.epochs=0", "epochs"),
         ("data.n_train=100", "n_train"),
         ('data.train="missing.npz"', "missing.npz"),
@@ -130,6 +133,17 @@ def test_metrics_are_those_of_an_independent_evaluation(recipe: Path, tmp_path: 
 def test_config_errors_name_key_and_remedy(recipe: Path, tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         train(recipe, tmp_path / "run", overrides=[override])
+    assert not (tmp_path / "run").exists()  # so that the corrected run can start
+
+
+def test_a_finished_run_can_be_resumed_whatever_the_checkpoint_interval(recipe: Path, tmp_path: Path) -> None:
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=2", "training.checkpoint_every=100"])
+    before = rows(folder)
+    train(recipe, folder, resume=True, overrides=["training.epochs=2", "training.checkpoint_every=100"])
+    assert [float(row["step"]) for row in rows(folder)] == [float(row["step"]) for row in before] == [4.0, 8.0]
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    with pytest.raises(ConfigError, match="EQ1073"):
+        train(recipe, folder, resume=True, overrides=["training.epochs=2", "training.checkpoint_every=100"])
 
 
 def test_no_run_is_overwritten_and_no_changed_config_resumed(recipe: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from eqff.data.frame import Frame
 from eqff.data.options import ReadOptions
 from eqff.data.units import Units, decide_units
+from eqff.data.xyz import check_layout
 from eqff.errors import DataError
 
 SUFFIXES = (".extxyz", ".xyz")
@@ -89,6 +90,7 @@ def _atoms(path: str | Path) -> Iterator[Any]:
 
     if not Path(path).is_file():
         raise DataError("EQ3024", f"{path}: no such file")
+    check_layout(path)
     images = iread(str(path), index=":", format="extxyz")
     index = 0
     while True:
@@ -97,7 +99,8 @@ def _atoms(path: str | Path) -> Iterator[Any]:
         except StopIteration:
             break
         except Exception as error:  # ASE raises XYZError, ValueError, KeyError, IndexError ... on damaged text
-            raise DataError("EQ3030", f"{path}: frame {index} cannot be read ({error}); repair or remove it") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError("EQ3030", f"{path}: frame {index} cannot be read ({reason}); repair or remove it") from error
         yield atoms
         index += 1
     if index == 0:
