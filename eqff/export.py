@@ -80,6 +80,7 @@ def export(
         "species": species,
         "r_max": r_max,
         "n_hops": n_hops,
+        "symmetry": getattr(model, "symmetry", "not stated"),
         "dtype": str(dtype).removeprefix("torch."),
         "units": UNITS,
         "reference_energies": list(config.get("reference_energies") or [0.0] * len(species)),

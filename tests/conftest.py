@@ -1,6 +1,11 @@
 """Fixtures of more than one folder."""
 
+import os
 from collections.abc import Iterator
+
+# Before torch is imported, and inherited by child processes: these systems are small, where threads only wait for each
+# other, most of all on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -182,11 +182,12 @@ def test_bad_input_is_refused():
         neighbor_list(np.zeros((1, 3)), zero, np.ones(3, bool), 3.0)
     with pytest.raises(GraphError, match="EQ2110"):
         build_structure(np.zeros((1, 3)), np.zeros(2, int), zero, free, 3.0)
-    for r_max in (0.0, -1.0, np.nan, np.inf):
+    for r_max in (0.0, -1.0, np.nan, np.inf, 1e9, None, "4"):
         with pytest.raises(ConfigError, match="EQ1301: r_max="):
             neighbor_list(np.zeros((1, 3)), zero, free, r_max)
-    with pytest.raises(ConfigError, match="EQ1305: skin="):
-        VerletList(3.0, -0.1)
+    for skin in (-0.1, np.nan, 1e9, None, "a"):
+        with pytest.raises(ConfigError, match="EQ1305: skin="):
+            VerletList(3.0, skin)
 
 
 def test_structure_owns_its_memory():

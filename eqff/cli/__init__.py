@@ -35,7 +35,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of `eqff`: an error of this package is one line on stderr and its exit code, never a traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         build()()
     except EqffError as error:
@@ -45,9 +45,11 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except OSError as failure:  # a full disk, rights, a name that is too long
         place = f"{failure.filename}: " if failure.filename is not None else ""
-        error = ResourceError("EQ6201", f"{place}{failure.strerror or failure}; check name, rights and space on the disk")
-        _show(error)
-        sys.exit(error.exit_code)
+        reason = f"{place}{failure.strerror or failure}; check name, rights and space on the disk"
+        _show(ResourceError("EQ6201", reason))
+        sys.exit(ResourceError.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -31,7 +31,8 @@ def command(
         "reference energies": ", ".join(
             f"{symbol} {energy:.6f} eV"
             for symbol, energy in zip(header["species"], header["reference_energies"], strict=True)
-        ),
+        )
+        + _rank_note(header),
     }
     for name in ("level_of_theory", "licence", "citation", "training_data", "metrics", "config", "versions"):
         rows[name.replace("_", " ")] = header.get(name, "not stated")
@@ -53,3 +54,12 @@ def _printable(value: Any) -> str:
     """Text of a value from the file that cannot steer the terminal."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def _rank_note(header: dict[str, Any]) -> str:
+    """A warning where the training data did not fix every reference energy."""
+    data = header.get("training_data")
+    rank = data.get("reference_rank") if isinstance(data, dict) else None
+    if not isinstance(rank, int) or rank >= len(header["species"]):
+        return ""
+    return f" (the training data fix only {rank} sum{'s' * (rank != 1)} of them)"

@@ -33,7 +33,9 @@ def command(
             help="Any file ASE reads; its last frame, or frame N with FILE@N.  [default: the potential's own]"
         ),
     ] = None,
-    ensemble: Annotated[Ensemble, typer.Option(help="Constant energy, temperature, or pressure.")] = Ensemble.nve,
+    ensemble: Annotated[
+        Ensemble, typer.Option(help="Constant energy, temperature, or pressure.", case_sensitive=False)
+    ] = Ensemble.nve,
     temperature: Annotated[float, typer.Option(help="K, of the start and of the thermostat.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
     steps: Annotated[int, typer.Option(help="Number of time steps.")] = 1000,
@@ -76,6 +78,10 @@ def command(
     if picture is not None and picture.exists() and not force:
         raise ConfigError("EQ1210", f"{picture} exists; choose another name, --no-plot, or overwrite it with --force")
     atoms = _structure(structure, potential)
+    if structure is not None and _file(structure).resolve() in (output.resolve(), config.log.resolve()):
+        raise ConfigError(
+            "EQ1212", f"output={str(output)!r} would overwrite the structure it starts from; choose another"
+        )
 
     import torch
 
@@ -86,7 +92,11 @@ def command(
     calculator = EqffCalculator(potential, device=device, dtype=dtype)
     title = f"{Path(potential).name.removesuffix('.eqff.pt')}: {atoms.get_chemical_formula()}, {ensemble.value}"
     with _Bar(title, config, hidden=as_json) as bar:
-        report = run_md(config, atoms, calculator, progress=bar.advance)
+        try:
+            report = run_md(config, atoms, calculator, progress=bar.advance)
+        except KeyboardInterrupt:
+            typer.echo(f"interrupted; what was done is in {output} and {config.log}", err=True)
+            raise
     if picture is not None:
         _draw(picture, config, report, f"{title}, {timestep:g} fs")
     if as_json:
@@ -99,6 +109,7 @@ def _structure(structure: str | None, potential: str) -> "Atoms":
     import ase.io
 
     from eqff import artifact
+    from eqff.data.xyz import check_layout
 
     source: str | Path | None = structure
     if source is None:
@@ -106,7 +117,13 @@ def _structure(structure: str | None, potential: str) -> "Atoms":
     if source is None:
         raise ConfigError("EQ1211", f"{potential} brings no structure along; give one with --structure FILE")
     try:
-        return ase.io.read(source)
+        if _file(source).suffix in (".xyz", ".extxyz"):
+            check_layout(_file(source))
+        atoms = ase.io.read(source)
+    except DataError:
+        raise
+    except (StopIteration, IndexError) as error:
+        raise DataError("EQ3903", f"structure={str(source)!r}: the file has no such frame") from error
     except FileNotFoundError as error:
         raise DataError("EQ3901", f"structure={str(source)!r}: no such file") from error
     except Exception as error:  # ASE's readers raise whatever they meet
@@ -114,6 +131,15 @@ def _structure(structure: str | None, potential: str) -> "Atoms":
         raise DataError(
             "EQ3902", f"structure={str(source)!r}: ASE cannot read it ({reason}); give e.g. an XYZ file"
         ) from error
+    if isinstance(atoms, list):
+        raise DataError("EQ3904", f"structure={str(source)!r}: {len(atoms)} frames; choose one with FILE@N")
+    return atoms
+
+
+def _file(source: str | Path) -> Path:
+    """The file of FILE or FILE@N."""
+    path = Path(source)
+    return path if path.exists() else Path(str(source).rpartition("@")[0] or source)
 
 
 class _Bar:

@@ -70,7 +70,7 @@ def _check_ratio(path: str | Path, names: Sequence[str]) -> None:
                 raise DataError(
                     "EQ3029",
                     f"{path}: array {info.filename.removesuffix('.npy')} unpacks from {info.compress_size} to "
-                    f"{info.file_size} bytes, which no real data does; if it is meant, save it uncompressed (numpy.savez)",
+                    f"{info.file_size} bytes, which no real data does; if it is meant, save it without compression",
                 )
 
 

@@ -4,6 +4,7 @@ Two architectures by one switch: "current" (nequip >= 0.7) and "published" (nequ
 They differ in the self-connection of the first layer, the radial network's activation, and the read-out.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import List, Literal
@@ -91,7 +92,7 @@ def check(config: Config) -> None:
     counts = {
         "l_max + 1": config.l_max + 1,
         "n_layers": config.n_layers,
-        "n_channels": min(config.n_channels) if isinstance(config.n_channels, tuple) else config.n_channels,
+        "n_channels": min(config.n_channels, default=0) if isinstance(config.n_channels, tuple) else config.n_channels,
         "n_embedding": config.n_embedding or 1,
         "radial_hidden": min(config.radial_hidden, default=1),
         "readout_hidden": min(config.readout_hidden, default=1),
@@ -99,8 +100,11 @@ def check(config: Config) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ConfigError("EQ1046", f"{name}={count}: expected at least 1")
-    if min(per_species(config.avg_num_neighbors, len(config.species), "avg_num_neighbors")) <= 0.0:
-        raise ConfigError("EQ1047", f"avg_num_neighbors={config.avg_num_neighbors}: expected > 0")
+    positive = {"r_max": config.r_max, "avg_num_neighbors": config.avg_num_neighbors}
+    for name, value in (positive | {"energy_scale": config.energy_scale}).items():
+        numbers = per_species(value, len(config.species), name)
+        if not all(math.isfinite(number) and (number > 0.0 or name not in positive) for number in numbers):
+            raise ConfigError("EQ1047", f"{name}={value}: expected finite numbers{' > 0' * (name in positive)}")
 
 
 class Interaction(nn.Module):
@@ -156,7 +160,8 @@ class Model(nn.Module):
     """Per-atom energies of NequIP.
 
     Args: config
-    Attributes: n_hops: receptive field in units of r_max; layer_irreps: of h before each layer and behind the last
+    Attributes: n_hops: receptive field in units of r_max; symmetry: O(3), or SE(3) if parity is "none";
+        layer_irreps: of h before each layer and behind the last
     """
 
     def __init__(self, config: Config) -> None:
@@ -165,6 +170,7 @@ class Model(nn.Module):
         generator = torch.Generator().manual_seed(config.seed)
         self.r_max = config.r_max
         self.n_hops = config.n_layers
+        self.symmetry = "SE(3)" if config.parity == "none" else SYMMETRY
         published = config.architecture == "published"
         n_species = len(config.species)
         hidden = hidden_irreps(config)

@@ -5,7 +5,9 @@ nvt  Langevin, BAOAB (Leimkuhler & Matthews, J. Chem. Phys. 138, 174102 (2013))
 npt  Nosé-Hoover chains and isotropic barostat (Martyna, Tobias & Klein, J. Chem. Phys. 101, 4177 (1994))
 """
 
+import contextlib
 import csv
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +21,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io.extxyz import write_xyz
 
-from eqff.errors import ConfigError, EqffError, RunError
+from eqff.errors import ConfigError, EqffError, ResourceError, RunError
+from eqff.graph import check_atoms
 from eqff.tasks.velocities import n_degrees_of_freedom, set_momenta
 
 MAX_FORCE = 1e3  # eV/Å; far above anything physical, so the run has left the potential's domain
+MAX_CHANGE = 1.0  # eV/atom, of the conserved energy since the start; a sound integration keeps 1e-3
+MAX_HEATING = 15.0  # times the temperature that was asked for, or 1000 K if that is more
 MAX_LOG_ROWS = 20_000
 
 
@@ -112,8 +117,9 @@ def run_md(
     Args:    config; atoms: starting structure; calculator: any ASE calculator (stress for npt);
              progress: called after every step
     Returns: MDReport
-    Raises:  ConfigError for options that do not fit the structure or files that exist; RunError when the run blows up,
-             naming step and atom, with the last good frame as the last one of the trajectory
+    Raises:  GraphError for a structure that cannot be simulated; ConfigError for options that do not fit it, or files
+             that exist; ResourceError for files that cannot be written; RunError when the run blows up, naming step and
+             atom.  Also when interrupted, the last good frame is the last one of the trajectory
     """
     started = time.perf_counter()
     _check(config, atoms)
@@ -131,28 +137,33 @@ def run_md(
     except RunError as error:
         raise RunError(error.id, f"step 0: {error.message}; repair or relax the starting structure") from error
     written, warm_at = -1, started
-    with _opened(config.trajectory) as trajectory, _opened(config.log) as log:
+    first: MDSample | None = None
+    with _written(config.trajectory) as trajectory, _written(config.log) as log, np.errstate(all="ignore"):
         table = csv.writer(log, lineterminator="\n")
         table.writerow(LOG_HEADER)
         try:
             for dynamics in _integrate(config, atoms, rng):
                 step = dynamics.nsteps
-                good, force = _checked_frame(config, atoms, step)
-                max_force = max(max_force, force)
-                sample = _sample(config, dynamics, good, n_free)
+                frame, force = _checked_frame(config, atoms, step)
+                sample = _sample(config, dynamics, frame, n_free)
+                first = first or sample
+                _check_course(config, len(atoms), first, sample)
+                good, max_force = frame, max(max_force, force)
                 if step == warm_up:
                     warm_at = time.perf_counter()
                 if step % config.interval == 0 or step == config.steps:
-                    write_xyz(trajectory, [good])
+                    _write_frame(trajectory, good)
                     written = step
                 if step % log_interval == 0 or step == config.steps:
                     samples.append(sample)
                     table.writerow([step, *(f"{value:.12g}" for value in sample[1:])])
                 if progress is not None:
                     progress(sample)
-        except EqffError as error:
-            if good.info["step"] != written:
-                write_xyz(trajectory, [good])
+        except BaseException as error:  # Ctrl-C too
+            if good.info["step"] != written and not isinstance(error, OSError):
+                _write_frame(trajectory, good)
+            if not isinstance(error, EqffError):
+                raise
             raise RunError(
                 error.id if isinstance(error, RunError) else "EQ5101",
                 f"step {good.info['step'] + 1} of {config.steps}: {error.message}; the last good frame is the last of "
@@ -186,10 +197,9 @@ def _require(name: str, value: float, above: float | None = None, at_least: floa
 def _check(config: MDConfig, atoms: Atoms) -> None:
     """Refuse what would fail later, or silently give nonsense."""
     for path in (config.trajectory, config.log):
-        if path.exists() and not config.force:
+        if (path.exists() or path.is_symlink()) and not config.force:
             raise ConfigError("EQ1204", f"{path} exists; choose another name or overwrite it with --force")
-    if len(atoms) == 0:
-        raise ConfigError("EQ1205", "structure: no atoms; give one with at least one atom")
+    check_atoms(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, "structure")
     massless = np.flatnonzero(~(atoms.get_masses() > 0))
     if massless.size:
         raise ConfigError("EQ1209", f"structure: atom {massless[0]} has mass 0; give every atom a mass")
@@ -209,9 +219,38 @@ def _check(config: MDConfig, atoms: Atoms) -> None:
             )
 
 
-def _opened(path: Path) -> TextIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("w", encoding="utf-8", newline="", buffering=1)
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[TextIO]:
+    """A text file to write; its folder is made.  Raises: ResourceError EQ6202 if that fails, or the disk is full"""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="", buffering=1) as file:
+            yield file
+    except OSError as error:
+        raise ResourceError(
+            "EQ6202", f"{path}: cannot be written ({error.strerror}); check name, rights and space on the disk"
+        ) from error
+
+
+def _write_frame(trajectory: TextIO, frame: Atoms) -> None:
+    """In one piece, so that no half frame is left when the run is interrupted."""
+    text = io.StringIO()
+    write_xyz(text, [frame])
+    trajectory.write(text.getvalue())
+
+
+def _check_course(config: MDConfig, n_atoms: int, first: MDSample, sample: MDSample) -> None:
+    """Stop a run whose energy or temperature shows that it is no dynamics any more.  Raises: RunError EQ5105, EQ5106"""
+    change = (sample.conserved - first.conserved) / n_atoms
+    if abs(change) > MAX_CHANGE:
+        raise RunError(
+            "EQ5105",
+            f"the {CONSERVED[config.ensemble]} has changed by {change:+.3g} eV/atom since the start, but should be "
+            f"conserved (limit {MAX_CHANGE:g})",
+        )
+    limit = MAX_HEATING * max(config.temperature, first.temperature, 1000.0)
+    if sample.temperature > limit:
+        raise RunError("EQ5106", f"the temperature is {sample.temperature:.0f} K, above {limit:.0f} K")
 
 
 def _integrate(config: MDConfig, atoms: Atoms, rng: np.random.Generator) -> Iterator[Any]:

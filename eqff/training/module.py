@@ -77,7 +77,7 @@ class TrainingModule(lightning.LightningModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        """Report mean absolute errors and put the trained weights back; the loss has the first w_E, to compare epochs."""
+        """Report mean absolute errors and put the trained weights back; the loss keeps the first w_E."""
         self.applied.__exit__(None, None, None)
         force_sum, n_components, energy_sum, n_frames, loss_sum = self.sums.tolist()
         bar = {"forces_mae_meV_A": 1000.0 * force_sum / n_components, "energy_mae_meV": 1000.0 * energy_sum / n_frames}

@@ -1,7 +1,9 @@
 """The entry point: verbs, exit codes, errors as one line, and no heavy import before a verb runs."""
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -89,6 +91,28 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run_main(monkeypatch, action)
+
+
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys):
+    assert run_main(monkeypatch, lambda: Path("x" * 5000).read_text()) == 5
+    shown = capsys.readouterr().err
+    assert shown.startswith("ResourceError EQ6201: xxx")
+    assert "File name too long" in shown
+    assert shown.count("\n") == 1
+
+
+def test_sigterm_unwinds_and_its_handler_is_put_back(monkeypatch):
+    before, unwound = signal.getsignal(signal.SIGTERM), []
+
+    def action():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            unwound.append(True)
+
+    assert run_main(monkeypatch, action) == 143
+    assert unwound == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_interrupt_success_and_usage(monkeypatch, capsys):

@@ -86,15 +86,25 @@ def test_nothing_is_overwritten_without_force(run, tmp_path):
         (["toy", "--ensemble", "npt"], "periodic in three directions"),
         (["toy", "--timestep", "-1"], "timestep=-1.0"),
         (["toy", "--dtype", "float12"], "float12"),
+        (["toy", "--structure", "two.xyz@7"], "no such frame"),
+        (["toy", "--structure", "two.xyz@:"], "2 frames; choose one with FILE@N"),
+        (["toy", "--structure", "huge.xyz"], "announces 999999999999 atoms"),
+        (["toy", "--structure", "two.xyz", "-o", "two.xyz", "--force"], "would overwrite the structure"),
     ],
 )
 def test_errors_name_the_culprit(run, tmp_path, arguments, words):
     (tmp_path / "garbage.xyz").write_text("three\nblind mice\n")
     ase.io.write(tmp_path / "argon.xyz", ase.Atoms("Ar"))
+    ase.io.write(tmp_path / "two.xyz", [molecule("CH4"), molecule("H2O")])
+    (tmp_path / "huge.xyz").write_text("999999999999\n\nH 0 0 0\n")
     result = run(*arguments)
     assert result.exit_code != 0
     assert words in str(result.exception)
     assert not (tmp_path / "traj.extxyz").exists()
+
+
+def test_ensembles_may_be_written_in_capitals(run):
+    assert run("toy", "--steps", 1, "--ensemble", "NVT").exit_code == 0
 
 
 def test_a_lone_file_needs_a_structure(run, potentials, tmp_path):

@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from eqff.data import arrays
 from eqff.data.arrays import Trajectory, as_text, read_npz
 from eqff.errors import DataError
 
@@ -144,3 +145,13 @@ def test_text_as_bytes_or_str(value):
 @pytest.mark.parametrize("value", [None, np.array(""), np.array(["a", "b"])])
 def test_text_that_says_nothing(value):
     assert as_text(value) is None
+
+
+def test_an_array_that_unpacks_to_nothing_is_refused_before_it_fills_the_memory(tmp_path, good, monkeypatch):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, **(good | {"R": np.zeros((20_000, 3, 3))}))  # 1.4 MB from 2 kB
+    assert len(read_npz(path, ("z", "R"))["R"]) == 20_000  # so small a file may be what it is
+    monkeypatch.setattr(arrays, "RATIO_FROM", 2**20)
+    assert "unpacks from" in refused(path, "EQ3029")
+    np.savez_compressed(path, **(good | {"R": np.random.default_rng(0).normal(size=(20_000, 3, 3))}))
+    assert len(read_npz(path, ("z", "R"))["R"]) == 20_000

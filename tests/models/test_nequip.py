@@ -139,7 +139,11 @@ def test_parameter_counts_of_the_paper(l_max, count):
 WRONG = [
     ("EQ1003", {"species": ("H", "Xx")}),
     ("EQ1040", {"hidden_irreps": "4x0"}),
-    ("EQ1041", {"r_max": 0.0}),
+    ("EQ1047", {"r_max": 0.0}),
+    ("EQ1047", {"r_max": float("nan")}),
+    ("EQ1047", {"r_max": float("inf")}),
+    ("EQ1047", {"energy_scale": float("nan")}),
+    ("EQ1046", {"n_channels": ()}),
     ("EQ1041", {"n_bessel": 0}),
     ("EQ1041", {"envelope_power": 2}),
     ("EQ1042", {"hidden_irreps": "4x1o"}),

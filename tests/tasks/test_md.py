@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 
 import ase.io
 import numpy as np
@@ -12,7 +13,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 
-from eqff.errors import ConfigError, GraphError, RunError
+from eqff.errors import ConfigError, GraphError, ResourceError, RunError
 from eqff.tasks.md import LOG_HEADER, MDConfig, drift, run_md
 from eqff.tasks.velocities import n_degrees_of_freedom, set_momenta
 
@@ -167,6 +168,59 @@ def test_blow_up_names_step_and_atom_and_keeps_the_last_good_frame(tmp_path, fai
     assert np.isfinite(frames[-1].get_forces()).all()
 
 
+def test_a_timestep_that_is_far_too_long_stops_the_run(tmp_path):
+    """0.5 fs is stable for this spring, 60 fs is beyond the limit 2 / omega of velocity Verlet: energy explodes."""
+    sites = np.array([[0.0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    options = {"steps": 60, "interval": 100, "temperature": 300.0}
+    atoms = Atoms("H3", positions=sites)
+    run_md(config(tmp_path, timestep=0.5, **options), atoms, Harmonic(sites, spring=1.0))
+    with pytest.raises(RunError, match=r"EQ5105.*total energy has changed by") as caught:
+        run_md(config(tmp_path, timestep=60.0, force=True, **options), atoms, Harmonic(sites, spring=1.0))
+    frames = ase.io.read(tmp_path / "traj.extxyz", ":")
+    assert f"step {frames[-1].info['step'] + 1} of 60" in caught.value.message
+    energies = [frame.get_total_energy() for frame in frames]
+    assert abs(energies[-1] - energies[0]) / 3 <= 1.0  # eV/atom: the last frame is a good one
+    with pytest.raises(RunError, match=r"EQ5106.*temperature is"):
+        run_md(config(tmp_path, timestep=60.0, ensemble="nvt", force=True, **options), atoms, Harmonic(sites, 1.0))
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_run_keeps_its_last_good_frame(tmp_path, interrupt):
+    sites = np.array([[0.0, 0, 0], [5, 0, 0]])
+
+    def stop(sample):
+        if sample.step == 13:
+            raise interrupt
+
+    with pytest.raises(interrupt):
+        run_md(config(tmp_path, steps=100), Atoms("Ar2", positions=sites), Harmonic(sites), stop)
+    assert [frame.info["step"] for frame in ase.io.read(tmp_path / "traj.extxyz", ":")] == [0, 10, 13]
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder.xyz").mkdir()
+    (tmp_path / "link.xyz").symlink_to("elsewhere")
+    for name in ("file/traj.xyz", "folder.xyz"):
+        with pytest.raises(ResourceError, match=r"EQ6202: .*cannot be written"):
+            run_md(MDConfig(trajectory=tmp_path / name, steps=1, force=True), Atoms("Ar"), Harmonic(np.zeros((1, 3))))
+    with pytest.raises(ConfigError, match="EQ1204"):  # a link that leads nowhere is not followed without --force
+        run_md(MDConfig(trajectory=tmp_path / "link.xyz", steps=1), Atoms("Ar"), Harmonic(np.zeros((1, 3))))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_is_no_traceback(tmp_path):
+    (tmp_path / "traj.xyz").symlink_to("/dev/full")
+    with pytest.raises(ResourceError, match=r"EQ6202: .*No space left"):
+        run_md(MDConfig(trajectory=tmp_path / "traj.xyz", force=True), Atoms("Ar"), Harmonic(np.zeros((1, 3))))
+
+
+def test_a_structure_with_nan_is_refused_by_name(tmp_path):
+    with pytest.raises(GraphError, match="EQ2103: structure: positions: atom 1 is not finite"):
+        run_md(config(tmp_path), Atoms("Ar2", positions=[[0, 0, 0], [0, 0, math.nan]]), EMT())
+
+
 def test_bad_start_touches_no_file(tmp_path):
     sites = np.array([[0.0, 0, 0], [5, 0, 0]])
     with pytest.raises(RunError, match=r"step 0: force of atom 1 \(Ar\)"):
@@ -200,7 +254,7 @@ def test_options_that_do_not_fit_the_structure(tmp_path):
         run_md(config(tmp_path, ensemble="npt"), ethanol, EMT())
     with pytest.raises(ConfigError, match="carries no momenta"):
         run_md(config(tmp_path, keep_momenta=True), ethanol, EMT())
-    with pytest.raises(ConfigError, match="no atoms"):
+    with pytest.raises(GraphError, match="EQ2108"):
         run_md(config(tmp_path), Atoms(), EMT())
     with pytest.raises(ConfigError, match="atom 0 has mass 0"):
         run_md(config(tmp_path), Atoms("H", masses=[0.0]), EMT())

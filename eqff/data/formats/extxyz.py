@@ -100,7 +100,9 @@ def _atoms(path: str | Path) -> Iterator[Any]:
             break
         except Exception as error:  # ASE raises XYZError, ValueError, KeyError, IndexError ... on damaged text
             reason = f"{type(error).__name__}: {error}"
-            raise DataError("EQ3030", f"{path}: frame {index} cannot be read ({reason}); repair or remove it") from error
+            raise DataError(
+                "EQ3030", f"{path}: frame {index} cannot be read ({reason}); repair or remove it"
+            ) from error
         yield atoms
         index += 1
     if index == 0:
