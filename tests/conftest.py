@@ -7,8 +7,12 @@ from collections.abc import Iterator
 # other, most of all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("eqff", deadline=None)  # machines stall; a wrong result is what must fail
+hypothesis.settings.load_profile("eqff")
 
 
 @pytest.fixture

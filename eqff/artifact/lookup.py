@@ -35,6 +35,8 @@ def find(name_or_path: str | Path) -> Path:
              potentials shipped with eqff, then `potentials/` of a checkout are searched
     Raises:  PotentialError listing the names that exist
     """
+    if not isinstance(name_or_path, str | Path):
+        raise PotentialError("EQ4118", f"potential={name_or_path!r}: expected a name or a path")
     path = Path(name_or_path)
     if path.is_file():
         return path

@@ -25,6 +25,9 @@ class Ensemble(StrEnum):
     npt = "npt"
 
 
+FEW_ATOMS = 50
+
+
 def command(
     potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
     structure: Annotated[
@@ -52,7 +55,9 @@ def command(
     interval: Annotated[int, typer.Option(help="Steps between frames of the trajectory.")] = 10,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.  [default: torch's choice]")] = None,
+    threads: Annotated[
+        Optional[int], typer.Option(min=1, help="CPU threads.  [default: 1 for up to 50 atoms, else torch's choice]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw energies and temperature.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
@@ -87,6 +92,8 @@ def command(
 
     from eqff.engines.ase import EqffCalculator
 
+    if threads is None and len(atoms) <= FEW_ATOMS:
+        threads = 1  # more would only wait for each other, for seconds on a busy machine
     if threads is not None:
         torch.set_num_threads(threads)  # this process is ours
     calculator = EqffCalculator(potential, device=device, dtype=dtype)

@@ -29,6 +29,9 @@ def command(
     logger.setLevel(logging.INFO)
     try:
         folder = train(config, output or Path("runs") / config.stem, resume=resume, overrides=tuple(assignments or ()))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command with --resume continues from the last checkpoint", err=True)
+        raise
     finally:
         logger.removeHandler(handler)
     rows = read_metrics(folder / "metrics.csv")

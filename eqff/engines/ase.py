@@ -7,6 +7,7 @@ Energy eV, forces eV/Å, stress eV/Å^3 in Voigt order xx yy zz yz xz xy, tensio
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.formula import Formula
 
 from eqff import artifact
 from eqff.elements import species_index
@@ -34,7 +36,8 @@ class EqffCalculator(Calculator):
     Pickles as path and options with the last results; deep copies share the loaded potential.
 
     Args:   potential: name, path of a potential file, or a Potential (which brings its own device and dtype);
-            device: as torch names it; dtype: of the weights, "auto" for the stored one;
+            device: as torch names it, None for the CPU or where the given Potential is;
+            dtype: of the weights, "auto" for the stored one;
             skin: Å, >= 0, neighbours kept beyond r_max between steps; costs memory, changes no result
     Raises: PotentialError when the potential is not found, is damaged, or gives a result that is not finite;
             GraphError for structures it cannot take; ConfigError for options
@@ -44,11 +47,15 @@ class EqffCalculator(Calculator):
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
-        self, potential: str | Path | Potential, device: str = "cpu", dtype: str = "auto", skin: float = 0.5
+        self, potential: str | Path | Potential, device: str | None = None, dtype: str = "auto", skin: float = 0.5
     ) -> None:
+        if device is None:
+            device = str(potential.device) if isinstance(potential, Potential) else "cpu"
         self._given = potential if isinstance(potential, Potential) else None
         self._loaded: Potential | None = None
         self._neighbors: VerletList | None = None
+        self._composition: list[int] = []
+        self._warned = False
         if isinstance(potential, Potential):
             place = None if potential.path is None else str(Path(potential.path).resolve())
         else:
@@ -107,6 +114,7 @@ class EqffCalculator(Calculator):
         check_atoms(positions, self.atoms.numbers, cell, pbc)
         potential = self.potential
         species = species_index(self.atoms.numbers, potential.species)
+        self._warn_of_composition(potential, np.bincount(species, minlength=len(potential.species)))
         if self._neighbors is None:
             self._neighbors = VerletList(potential.r_max, self.parameters["skin"])
         structure = self._neighbors.structure(positions, species, cell, pbc, potential.device)
@@ -126,6 +134,23 @@ class EqffCalculator(Calculator):
             raise PropertyNotImplementedError(
                 f"stress needs a structure periodic in three directions, this one has pbc={pbc.tolist()}; "
                 "set atoms.pbc and a cell, or do not ask for stress"
+            )
+
+    def _warn_of_composition(self, potential: Potential, counts: np.ndarray) -> None:
+        """Once: total energies are known only for sums of the compositions that were trained on."""
+        data = potential.header.get("training_data")
+        known = data.get("compositions") if isinstance(data, dict) else None
+        if not known or self._composition == counts.tolist() or self._warned:
+            return
+        self._composition = counts.tolist()
+        rows = [[Formula(formula).count().get(symbol, 0) for symbol in potential.species] for formula in known]
+        if np.linalg.matrix_rank(np.array([*rows, counts])) > np.linalg.matrix_rank(np.array(rows)):
+            self._warned = True
+            warnings.warn(
+                f"the potential was trained on {', '.join(known)} only: the energy of "
+                f"{self.atoms.get_chemical_formula()} has an unknown constant, and its forces are extrapolated",
+                UserWarning,
+                stacklevel=2,
             )
 
     def _get_name(self) -> str:

@@ -89,8 +89,9 @@ def check(config: Config) -> None:
         atomic_number(symbol)
     if not config.species or len(set(config.species)) < len(config.species):
         raise ConfigError("EQ1045", f"species={list(config.species)}: expected each chemical symbol once")
+    if config.l_max < 0:
+        raise ConfigError("EQ1046", f"l_max={config.l_max}: expected at least 0")
     counts = {
-        "l_max + 1": config.l_max + 1,
         "n_layers": config.n_layers,
         "n_channels": min(config.n_channels, default=0) if isinstance(config.n_channels, tuple) else config.n_channels,
         "n_embedding": config.n_embedding or 1,
@@ -105,6 +106,8 @@ def check(config: Config) -> None:
         numbers = per_species(value, len(config.species), name)
         if not all(math.isfinite(number) and (number > 0.0 or name not in positive) for number in numbers):
             raise ConfigError("EQ1047", f"{name}={value}: expected finite numbers{' > 0' * (name in positive)}")
+    if not any(per_species(config.energy_scale, len(config.species), "energy_scale")):
+        raise ConfigError("EQ1047", f"energy_scale={config.energy_scale}: a model of no energy cannot learn")
 
 
 class Interaction(nn.Module):

@@ -126,9 +126,11 @@ def run_md(
     atoms = atoms.copy()
     atoms.calc = calculator
     rng = np.random.default_rng(config.seed)
+    # Langevin noise moves and turns the whole; Verlet and the barostat leave it at rest
+    whole = int(atoms.get_number_of_degrees_of_freedom())
+    n_free = whole if config.ensemble == "nvt" else n_degrees_of_freedom(atoms)
     if not config.keep_momenta:
-        set_momenta(atoms, config.temperature, rng)
-    n_free = n_degrees_of_freedom(atoms) if config.ensemble == "nve" else int(atoms.get_number_of_degrees_of_freedom())
+        set_momenta(atoms, config.temperature, rng, n_free)
     log_interval = config.log_interval or max(1, math.ceil(config.steps / MAX_LOG_ROWS))
     warm_up = min(10, config.steps // 2)
     samples: list[MDSample] = []
@@ -278,7 +280,8 @@ def _integrate(config: MDConfig, atoms: Atoms, rng: np.random.Generator) -> Iter
         dynamics = IsotropicMTKNPT(
             atoms,
             timestep,
-            temperature_K=config.temperature,
+            # ASE's chain counts 3 n_atoms; the momentum of the whole is conserved and stays zero
+            temperature_K=config.temperature * n_degrees_of_freedom(atoms) / (3 * len(atoms)),
             pressure_au=config.pressure_gpa * units.GPa,
             tdamp=config.thermostat_time * units.fs,
             pdamp=config.barostat_time * units.fs,

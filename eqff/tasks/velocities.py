@@ -6,21 +6,22 @@ import numpy as np
 from ase import Atoms, units
 
 
-def set_momenta(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Maxwell-Boltzmann momenta without net translation (and rotation, for molecules), scaled to the temperature.
+def set_momenta(atoms: Atoms, temperature: float, rng: np.random.Generator, n_free: int) -> None:
+    """Maxwell-Boltzmann momenta, scaled to the temperature.
 
-    Args: atoms: changed in place, its constraints are kept; temperature K, reached exactly over the
-          degrees of freedom that remain; rng: source of the draw
+    Args: atoms: changed in place, its constraints are kept; temperature K, reached exactly; rng: source of the draw;
+          n_free: degrees of freedom that share it; if fewer than 3 n_atoms, the momenta have no net translation (and
+          rotation, for molecules)
     """
     masses = atoms.get_masses()[:, None]
     velocity = rng.standard_normal((len(atoms), 3)) / np.sqrt(masses)
-    if not atoms.constraints:
+    if not atoms.constraints and n_free < 3 * len(atoms):
         velocity -= (masses * velocity).sum(0) / masses.sum()
         if not atoms.pbc.any():
             arm, inertia = _arms_and_inertia(atoms)
             velocity -= np.cross(np.linalg.pinv(inertia, rcond=1e-8) @ np.cross(arm, masses * velocity).sum(0), arm)
     atoms.set_momenta(masses * velocity)
-    n_free, kinetic = n_degrees_of_freedom(atoms), atoms.get_kinetic_energy()
+    kinetic = atoms.get_kinetic_energy()
     target = 0.5 * n_free * units.kB * temperature
     atoms.set_momenta(atoms.get_momenta() * (math.sqrt(target / kinetic) if n_free and kinetic > 0.0 else 0.0))
 

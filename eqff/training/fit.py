@@ -59,7 +59,12 @@ def fit(
             inference_mode=False,
             default_root_dir=folder,
         )
-        trainer.fit(module, train_loader, validation_loader, ckpt_path=checkpoints / "last.ckpt" if resume else None)
+        try:
+            trainer.fit(
+                module, train_loader, validation_loader, ckpt_path=checkpoints / "last.ckpt" if resume else None
+            )
+        except SystemExit:  # how Lightning ends after Ctrl-C
+            raise KeyboardInterrupt from None
         trainer.save_checkpoint(checkpoints / "last.ckpt")
 
 

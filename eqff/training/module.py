@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from eqff.data.loader import to_structure
+from eqff.errors import RunError
 from eqff.training.config import TrainingConfig
 from eqff.training.ema import WeightAverage
 from eqff.training.losses import errors, loss, loss_weights
@@ -43,6 +44,13 @@ class TrainingModule(lightning.LightningModule):
         """Loss of one batch."""
         weights = loss_weights(self.config.loss, self.global_step / self.n_steps).to(batch.energy.device)
         value = self.step(to_structure(batch), batch.energy, batch.forces, weights)
+        if not bool(torch.isfinite(value)):
+            frames = ", ".join(str(int(index)) for index in batch.frame_index[:5])
+            raise RunError(
+                "EQ5201",
+                f"loss={float(value.detach())} at epoch {self.current_epoch + 1} (frames {frames}); lower "
+                "training.learning_rate, or look at these frames; the last checkpoint is kept",
+            )
         self.train_loss += torch.stack([value.detach().to("cpu", torch.float64), torch.ones((), dtype=torch.float64)])
         return value
 

@@ -18,7 +18,7 @@ import torch
 
 from eqff import config as config_io
 from eqff import registry
-from eqff.data.frame import Frame
+from eqff.data.frame import Frame, hill_formula
 from eqff.data.loader import FrameDataset, make_loader
 from eqff.data.options import ReadOptions
 from eqff.data.read import Source, read_source
@@ -58,13 +58,13 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     Returns: the run folder
     Raises:  ConfigError, DataError as they come; ResourceError without Lightning
     """
+    config, folder = read_config(Path(path), overrides), Path(output)
+    if config.training.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ResourceError("EQ6011", "training.accelerator='cuda': torch sees no such device; use cpu or auto")
     try:
-        import lightning  # noqa: F401
+        from eqff.training.fit import fit
     except ImportError as error:
         raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
-    from eqff.training.fit import fit
-
-    config, folder = read_config(Path(path), overrides), Path(output)
     _prepare_folder(folder, config, resume)
     options = ReadOptions(
         energy_unit=config.data.energy_unit,
@@ -178,10 +178,27 @@ def _write_records(
             "licence": config.data.licence,
             "min_distance_A": numbers.min_distance,
             "reference_rank": numbers.reference_rank,
+            "compositions": _compositions(source.frames, numbers.reference_rank, len(numbers.species)),
         },
     }
     (folder / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / "statistics.json").write_text(json.dumps(_json(numbers), indent=2) + "\n", encoding="utf-8")
+
+
+def _compositions(frames: list[Frame], rank: int, n_species: int) -> list[str]:
+    """Formulas that span those of the data, where they do not fix every reference energy; else none are needed."""
+    if rank >= n_species:
+        return []
+    distinct: dict[str, np.ndarray] = {}
+    for frame in frames:
+        counts = np.bincount(frame.atomic_numbers, minlength=len(SYMBOLS))
+        distinct.setdefault(hill_formula(frame.atomic_numbers), counts)
+    chosen: list[str] = []
+    for formula in distinct:
+        rows = np.array([distinct[name] for name in (*chosen, formula)])
+        if np.linalg.matrix_rank(rows) == len(rows):
+            chosen.append(formula)
+    return chosen
 
 
 def _json(numbers: Statistics) -> dict[str, Any]:

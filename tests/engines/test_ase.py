@@ -1,6 +1,7 @@
 """The ASE calculator: ASE's own checks, caching, copies, refusals, and dynamics with and without a skin."""
 
 import copy
+import dataclasses
 import gc
 import pickle
 import weakref
@@ -396,3 +397,30 @@ def test_cell_relaxation(potential):
     assert atoms.get_potential_energy() < start
     assert np.abs(atoms.get_stress()).max() < 0.005
     assert atoms.calc._neighbors.n_searches < potential.evaluator.n_calls
+
+
+def test_a_composition_with_an_unknown_constant_is_warned_of_once(tmp_path):
+    path = tmp_path / "one.eqff.pt"
+    config = nequip.Config(species=("H", "O"), r_max=3.0, l_max=1, n_layers=1, n_channels=4)
+    data = {"compositions": ["H2O"], "reference_rank": 1}
+    export(nequip.Model(config), "nequip", to_mapping(config), path, metadata={"training_data": data})
+    calculator = EqffCalculator(path)
+    water = molecule("H2O")
+    for known in (water, water * 1 + Atoms("OH2", positions=water.positions + 9.0)):
+        known.calc = calculator
+        known.get_potential_energy()  # a warning would be an error here
+    foreign = molecule("OH")
+    foreign.calc = calculator
+    with pytest.warns(UserWarning, match="trained on H2O only"):
+        foreign.get_potential_energy()
+    foreign.rattle(0.01, seed=0)
+    foreign.get_potential_energy()
+
+
+def test_a_given_potential_brings_its_device_along(tmp_path):
+    path = tmp_path / "one.eqff.pt"
+    config = nequip.Config(species=("H", "O"), r_max=3.0, l_max=1, n_layers=1, n_channels=4)
+    export(nequip.Model(config), "nequip", to_mapping(config), path)
+    elsewhere = dataclasses.replace(artifact.load(path), device=torch.device("cuda"))
+    assert EqffCalculator(elsewhere).parameters["device"] == "cuda"
+    assert EqffCalculator(path).parameters["device"] == "cpu"

@@ -284,16 +284,24 @@ def test_fixed_atoms_stay(tmp_path, copper):
 )
 def test_momenta_have_no_drift_no_spin_and_the_temperature(atoms, n_free):
     assert n_degrees_of_freedom(atoms) == n_free
-    set_momenta(atoms, 250.0, np.random.default_rng(3))
+    set_momenta(atoms, 250.0, np.random.default_rng(3), n_free)
     np.testing.assert_allclose(atoms.get_momenta().sum(0), 0.0, atol=1e-12)
     if not atoms.pbc.any():
         np.testing.assert_allclose(atoms.get_angular_momentum(), 0.0, atol=1e-10)
     assert atoms.get_kinetic_energy() == pytest.approx(0.5 * n_free * units.kB * 250.0)
 
 
+def test_thermostats_start_at_their_temperature(tmp_path):
+    """Noise drives all 3 n_atoms degrees of freedom, a barostat all but those of the whole."""
+    atoms = Atoms("Ar4", positions=[[0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]], cell=[20] * 3, pbc=True)
+    report = run_md(config(tmp_path, ensemble="nvt", temperature=60.0, steps=0), atoms, Harmonic(atoms.positions))
+    assert report.samples["temperature"][0] == pytest.approx(60.0)
+    assert report.samples["kinetic"][0] == pytest.approx(0.5 * 12 * units.kB * 60.0)
+
+
 def test_momenta_follow_maxwell_and_boltzmann():
     atoms = Atoms("H2000Xe2000", positions=np.random.default_rng(0).uniform(0, 90, (4000, 3)), cell=[90] * 3, pbc=True)
-    set_momenta(atoms, 300.0, np.random.default_rng(0))
+    set_momenta(atoms, 300.0, np.random.default_rng(0), n_degrees_of_freedom(atoms))
     for symbol, mass in (("H", 1.008), ("Xe", 131.293)):
         velocity = atoms.get_velocities()[atoms.symbols == symbol]
         assert velocity.var() * mass == pytest.approx(units.kB * 300.0, rel=0.06)

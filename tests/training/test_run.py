@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from eqff.errors import ConfigError
+from eqff.errors import ConfigError, RunError
 from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
 from eqff.training.run import train
@@ -154,3 +154,23 @@ def test_no_run_is_overwritten_and_no_changed_config_resumed(recipe: Path, tmp_p
         train(recipe, folder, resume=True)
     with pytest.raises(ConfigError, match="nothing to resume"):
         train(recipe, tmp_path / "elsewhere", resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"EQ5201.*epoch.*learning_rate"):
+        train(recipe, tmp_path / "run", overrides=["training.learning_rate=1e12", "training.warmup_steps=0"])
+
+
+def test_ctrl_c_comes_out_as_such(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(self: callbacks.MetricsFile, trainer: Any, module: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.MetricsFile, "on_validation_end", press)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run")
+
+
+def test_compositions_that_fix_the_reference_energies_are_recorded(recipe: Path, tmp_path: Path) -> None:
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=1"])
+    data = load_run(folder).data
+    assert (data["compositions"], data["reference_rank"]) == (["C2H6O"], 1)
