@@ -1,7 +1,7 @@
 """The front door: any data file to frames, its format found by suffix and content, its units settled and reported."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +22,7 @@ class Source:
     sha256: str  # of the file
     units: Units
     frames: list[Frame]
+    origin: dict[str, str] = field(default_factory=dict)  # what the file itself says of where it came from
 
     @property
     def census(self) -> Census:
@@ -37,6 +38,7 @@ class Source:
             "source_format": self.format,
             "source_energy_unit": f"{self.units.energy} ({self.units.energy_source})",
             "source_length_unit": f"{self.units.length} ({self.units.length_source})",
+            **self.origin,
         }
 
 
@@ -87,7 +89,8 @@ def read_source(path: str | Path, options: ReadOptions | None = None, *, format:
         raise DataError("EQ3025", f"{path}: there are no frames to read")
     for index, frame in enumerate(frames):
         check_frame(frame, f"{path}: frame {index}")
-    return Source(path, name, file_sha256(path), units, frames)
+    origin = module.provenance(path) if hasattr(module, "provenance") else {}
+    return Source(path, name, file_sha256(path), units, frames, origin)
 
 
 def find_format(path: str | Path) -> str:

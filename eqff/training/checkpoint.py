@@ -9,9 +9,15 @@ from torch import nn
 
 from eqff import config as config_io
 from eqff import registry
+from eqff.data.read import read_frames
+from eqff.elements import species_index
 from eqff.errors import ConfigError, DataError, PotentialError
 from eqff.export import export
+from eqff.graph import Structure
+from eqff.neighbors import build_structure
 from eqff.training.metrics_file import read_metrics
+
+N_STRUCTURES = 3
 
 
 class Run(NamedTuple):
@@ -58,12 +64,14 @@ def export_run(
     force: bool = False,
     card: Path | None = None,
     metrics: Path | None = None,
+    structure: Path | None = None,
     licence: str = "not stated",
     citation: str = "not stated",
 ) -> dict[str, Any]:
     """Write the best model of a run as a potential file.
 
     Args:   card: Markdown to store in the file; metrics: JSON of further metrics, e.g. on test frames;
+            structure: file whose first frames become test vectors beside the synthetic ones;
             licence, citation: of the potential (those of the data are with the data)
     Returns: the header
     Raises: as load_run and eqff.export.export
@@ -86,15 +94,39 @@ def export_run(
         "licence": licence,
         "citation": citation,
     }
-    text = card.read_text(encoding="utf-8") if card is not None else ""
-    return export(run.model, run.family, run.config, output, metadata=metadata, card=text, force=force)
+    text = _read_text(card) if card is not None else ""
+    structures = [] if structure is None else _structures(structure, run.config)
+    return export(
+        run.model, run.family, run.config, output, metadata=metadata, card=text, structures=structures, force=force
+    )
+
+
+def _structures(path: Path, config: dict[str, Any]) -> list[Structure]:
+    frames = read_frames(path)[:N_STRUCTURES]
+    return [
+        build_structure(
+            frame.positions,
+            species_index(frame.atomic_numbers, config["species"]),
+            frame.cell,
+            frame.pbc,
+            config["r_max"],
+        )
+        for frame in frames
+    ]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError("EQ3092", f"{path}: cannot be read as text ({error})") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError("EQ3090", f"{path}: cannot be read as JSON ({error})") from error
+        found = json.loads(_read_text(path))
+    except ValueError as error:
+        raise DataError("EQ3090", f"{path}: is not JSON ({error})") from error
     if not isinstance(found, dict):
         raise DataError("EQ3091", f"{path}: expected a table of metrics")
     return found

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import eqff
-from eqff.artifact import inspect
+from eqff.artifact import inspect, read
+from eqff.artifact.vectors import unpack
 from eqff.errors import ConfigError, DataError
 from eqff.training.checkpoint import export_run, load_run
 from eqff.training.run import train
@@ -41,7 +42,10 @@ def test_exported_run_predicts_what_the_run_reported(run: Path, tmp_path: Path) 
     card.write_text("# card")
     metrics.write_text(json.dumps({"test": {"forces_mae_meV_A": 1.0}}))
     path = tmp_path / "small.eqff.pt"
-    export_run(run, path, card=card, metrics=metrics, licence="MIT")
+    frame = tmp_path / "frame.xyz"
+    frame.write_text("3\n\nO 0 0 0\nH 0.9 0.1 0\nH -0.3 0.9 0\n")
+    export_run(run, path, card=card, metrics=metrics, structure=frame, licence="MIT")
+    assert len(unpack(read(path))) == 4  # three synthetic structures and this one
     header = inspect(path)
     assert header["metrics"]["validation"]["forces_mae_meV_A"] == load_run(run).validation["forces_mae_meV_A"]
     assert header["metrics"]["test"] == {"forces_mae_meV_A": 1.0}
@@ -57,4 +61,6 @@ def test_errors(run: Path, tmp_path: Path) -> None:
     broken.write_text("[")
     with pytest.raises(DataError, match="EQ3090"):
         export_run(run, tmp_path / "x.eqff.pt", metrics=broken)
+    with pytest.raises(DataError, match="EQ3092"):
+        export_run(run, tmp_path / "x.eqff.pt", card=tmp_path / "missing.md")
     assert not (tmp_path / "x.eqff.pt").exists()

@@ -24,6 +24,13 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     return decide_units(str(path), energy=(options.energy_unit, "eV", None), length=(options.length_unit, "Å", None))
 
 
+def provenance(path: str | Path) -> dict[str, str]:
+    """Where the store's frames came from, and its digest.  Raises: DataError if the content does not match it"""
+    with Store(path) as store:
+        store.verify()
+        return {**{f"origin_{name}": value for name, value in store.provenance.items()}, "store_digest": store.digest}
+
+
 def write(
     path: str | Path, frames: Iterable[Frame], *, provenance: Mapping[str, str] | None = None, force: bool = False
 ) -> str:
