@@ -177,7 +177,7 @@ def test_test_errors_are_those_of_the_card(name: str) -> None:
 def test_constant_energy_dynamics_conserves_energy(name: str, tmp_path: Path) -> None:
     reports = []
     for timestep in (0.5, 0.25):
-        config = MDConfig(timestep=timestep, steps=round(3000 / timestep), trajectory=tmp_path / f"{timestep}.extxyz")
+        config = MDConfig(timestep=timestep, steps=round(2000 / timestep), trajectory=tmp_path / f"{timestep}.extxyz")
         calculator = eqff.EqffCalculator(name, dtype="float64")
         reports.append(run_md(config, read(default_structure(name)), calculator))
     assert abs(reports[0].drift) < 0.1  # meV/atom/ps
