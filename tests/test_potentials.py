@@ -118,7 +118,6 @@ def test_float32_is_close_to_float64(name: str) -> None:
     assert atoms.get_potential_energy() == pytest.approx(exact.get_potential_energy(), abs=1e-4)
 
 
-@pytest.mark.slow
 def test_two_thousand_bit_flips_are_refused(name: str) -> None:
     path = find(name)
     content = bytearray(path.read_bytes())
