@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Before torch is imported, and inherited by child processes: these systems are small, where threads only wait for each
 # other, most of all on a busy machine.
@@ -22,3 +23,24 @@ def float64_default() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def smallest_recipe() -> str:
+    """A training run of seconds on the sample of ethanol, as TOML."""
+    sample = Path(__file__).parent / "data" / "files" / "ethanol_gfn2_20frames.npz"
+    return f"""
+[data]
+train = "{sample}"
+energy_unit = "kcal/mol"
+n_train = 16
+n_validation = 4
+level_of_theory = "GFN2-xTB"
+[model]
+family = "nequip"
+l_max = 1
+n_layers = 1
+n_channels = 4
+[training]
+epochs = 1
+"""

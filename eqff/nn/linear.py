@@ -34,7 +34,7 @@ class BlockLinear(nn.Module):
 class SpeciesLinear(nn.Module):
     """y_i = x_i W[species_i] / sqrt(n_in): a channel-mixing matrix of its own for every species and irrep.
 
-    Only irreps present in both input and output are mapped; the other outputs are absent (None in `source`).
+    Only irreps present in both input and output are mapped; `sources` is -1 for the other outputs.
 
     Args: irreps_in; irreps_out; n_species; generator
     """

@@ -20,6 +20,6 @@ class SpeciesScaleShift(nn.Module):
         self.shift = Constant(torch.tensor(shift, dtype=torch.float64))
 
     def forward(self, x: Tensor, species: Tensor) -> Tensor:
-        """X [n_atoms] -> [n_atoms] eV, float64."""
+        """Scalars [n_atoms] -> energies [n_atoms] eV, float64."""
         scale = self.scale().index_select(0, species)
         return scale * x.to(torch.float64) + self.shift().index_select(0, species)

@@ -30,16 +30,16 @@ class Run(NamedTuple):
     validation: dict[str, float]  # metrics of the chosen checkpoint
 
 
-def load_run(folder: str | Path, checkpoint: str = "best") -> Run:
-    """The model of a run with its averaged weights.
+def load_run(folder: str | Path) -> Run:
+    """The best model of a run (lowest force error on validation frames), with its averaged weights.
 
-    Args:   folder: as `eqff train` wrote it; checkpoint: "best" (lowest force error on validation frames) or "last"
+    Args:   folder: as `eqff train` wrote it
     Raises: ConfigError if the folder is not a run or has no checkpoint yet; PotentialError if they do not fit
     """
     folder = Path(folder)
-    path = folder / "checkpoints" / f"{checkpoint}.ckpt"
+    path = folder / "checkpoints" / "best.ckpt"
     if not (folder / "model.json").is_file() or not path.is_file():
-        raise ConfigError("EQ1071", f"{folder}: no model.json and checkpoints/{checkpoint}.ckpt; give a training run")
+        raise ConfigError("EQ1071", f"{folder}: no model.json and checkpoints/best.ckpt; give a training run")
     record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     family = registry.load("models", record["family"])
     model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/model.json"))

@@ -6,22 +6,6 @@ from typer.testing import CliRunner
 
 from eqff import cli
 
-SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
-RECIPE = f"""
-[data]
-train = "{SAMPLE}"
-energy_unit = "kcal/mol"
-n_train = 16
-n_validation = 4
-[model]
-family = "nequip"
-l_max = 1
-n_layers = 1
-n_channels = 4
-[training]
-epochs = 2
-"""
-
 
 def test_arguments_reach_the_task(monkeypatch, tmp_path):
     calls = []
@@ -43,8 +27,8 @@ def test_arguments_reach_the_task(monkeypatch, tmp_path):
     ]
 
 
-def test_train_then_export_on_the_command_line(tmp_path):
-    (tmp_path / "recipe.toml").write_text(RECIPE)
+def test_train_then_export_on_the_command_line(tmp_path, smallest_recipe):
+    (tmp_path / "recipe.toml").write_text(smallest_recipe)
     app, runner = cli.build(), CliRunner()
     result = runner.invoke(app, ["train", str(tmp_path / "recipe.toml"), "-o", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output

@@ -12,28 +12,11 @@ from eqff.errors import ConfigError, DataError
 from eqff.training.checkpoint import export_run, load_run
 from eqff.training.run import train
 
-RECIPE = """
-[data]
-train = "{sample}"
-energy_unit = "kcal/mol"
-n_train = 16
-n_validation = 4
-level_of_theory = "GFN2-xTB"
-[model]
-family = "nequip"
-l_max = 1
-n_layers = 1
-n_channels = 4
-[training]
-epochs = 1
-"""
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, smallest_recipe: str) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    sample = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
-    (folder / "recipe.toml").write_text(RECIPE.format(sample=sample))
+    (folder / "recipe.toml").write_text(smallest_recipe)
     return train(folder / "recipe.toml", folder / "run")
 
 
