@@ -22,10 +22,11 @@ def atomic_number(symbol: str) -> int:
     return ATOMIC_NUMBERS[symbol]
 
 
-def species_index(atomic_numbers: np.ndarray, species: Sequence[str]) -> np.ndarray:
+def species_index(atomic_numbers: np.ndarray, species: Sequence[str], where: str = "") -> np.ndarray:
     """Z of each atom -> index into `species`.
 
-    Args:    atomic_numbers [n_atoms]; species: symbols the potential knows, in its order
+    Args:    atomic_numbers [n_atoms]; species: symbols the potential knows, in its order; where: file and frame, put
+             before the message
     Returns: [n_atoms] int64
     Raises:  GraphError naming the first atom of an unknown species
     """
@@ -39,9 +40,10 @@ def species_index(atomic_numbers: np.ndarray, species: Sequence[str]) -> np.ndar
         atom = int(np.argmax(index < 0))
         z = int(numbers[atom])
         symbol = SYMBOLS[z] if 0 <= z < len(SYMBOLS) else f"Z={z}"
+        at = f"{where}: " if where else ""
         raise GraphError(
             "EQ2101",
-            f"species: atom {atom} is {symbol}, but this potential knows only {' '.join(species)}; "
+            f"{at}species: atom {atom} is {symbol}, but this potential knows only {' '.join(species)}; "
             "use a potential trained on this element",
         )
     return index

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,7 @@ def export(
     Returns: the header
     Raises:  PotentialError if the model cannot be stored, or the stored program does not reproduce it
     """
-    path, metadata = Path(path), dict(metadata or {})
-    if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
-        raise PotentialError("EQ4140", f"path={str(path)!r}: expected <name>{SUFFIX}")
-    if path.exists() and not force:
-        raise PotentialError("EQ4116", f"{path}: exists already; choose another name or overwrite with --force")
+    path, metadata = checked_path(path, force), dict(metadata or {})
     unknown = sorted(metadata.keys() - set(PROVENANCE))
     if unknown:
         raise PotentialError("EQ4141", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
@@ -86,7 +82,7 @@ def export(
         "reference_energies": list(config.get("reference_energies") or [0.0] * len(species)),
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         **{field: metadata.get(field, "not stated") for field in PROVENANCE},
-        "versions": _versions(),
+        "versions": package_versions(),
         "operators": check_operators(program),
     }
     extra = {
@@ -94,14 +90,48 @@ def export(
         archive.VECTORS: vectors.pack(expected, species),
         archive.CARD: card.encode(),
     }
-    buffer = io.BytesIO()
-    torch.jit.save(program, buffer)
 
     def prove(written: Path) -> None:
         prove_in_fresh_process(written)
         if family in registry.names("models"):
             rebuild(written)  # header and weights alone must give this model, too
 
+    return write_program(path, program, header, extra, prove, force)
+
+
+def checked_path(path: str | Path, force: bool) -> Path:
+    """Where a potential file may be written.  Raises: PotentialError for a wrong suffix, or an existing file"""
+    path = Path(path)
+    if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
+        raise PotentialError("EQ4140", f"path={str(path)!r}: expected <name>{SUFFIX}")
+    if path.exists() and not force:
+        raise PotentialError("EQ4116", f"{path}: exists already; choose another name or overwrite with --force")
+    return path
+
+
+def script(model: nn.Module) -> torch.jit.ScriptModule:
+    """The TorchScript program of a module.
+
+    Raises: PotentialError with torch's reason when it cannot be scripted
+    """
+    try:
+        return torch.jit.script(model)
+    except (RuntimeError, torch.jit.frontend.FrontendError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise PotentialError("EQ4330", f"the model cannot be scripted: {reason}") from error
+
+
+def write_program(
+    path: Path,
+    program: torch.jit.ScriptModule,
+    header: Mapping[str, Any],
+    extra: Mapping[str, bytes],
+    prove: Callable[[Path], None],
+    force: bool,
+) -> dict[str, Any]:
+    """Write a scripted program with its header and further members; see `archive.write`.  Returns the header."""
+    buffer = io.BytesIO()
+    torch.jit.save(program, buffer)
     archive.write(path, archive.pack(buffer.getvalue(), header, extra), prove, force)
     return archive.read(path).header
 
@@ -228,6 +258,7 @@ def _nodes(block: Any) -> Iterator[Any]:
             yield from _nodes(inner)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of what writes a potential file."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "e3nn", "numpy", "safetensors")}
     return {"eqff": eqff.__version__, "python": platform.python_version(), **packages}

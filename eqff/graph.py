@@ -40,9 +40,12 @@ def edge_vectors(structure: Structure) -> Tensor:
     """
     positions, receivers = structure.positions, structure.receivers
     vector = positions.index_select(0, structure.senders) - positions.index_select(0, receivers)
-    cell = structure.cell.index_select(0, structure.batch.index_select(0, receivers))  # [n_edges, 3, 3]
+    cell = structure.cell  # [1, 3, 3], or [n_edges, 3, 3]
+    if structure.n_graphs > 1:
+        cell = cell.index_select(0, structure.batch.index_select(0, receivers))
     shift = structure.edge_shift.to(positions.dtype)
-    return vector + (shift.unsqueeze(2) * cell).sum(1)
+    # term by term: the bits of an edge must not depend on its batch, nor on the list it came from
+    return vector + (shift[:, 0:1] * cell[:, 0] + shift[:, 1:2] * cell[:, 1] + shift[:, 2:3] * cell[:, 2])
 
 
 def batch_structures(structures: Sequence[Structure]) -> Structure:
@@ -88,10 +91,20 @@ def check_atoms(positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where:
 
 
 def check_geometry(positions: Any, cell: Any, pbc: Any, where: str = "") -> None:
-    """What `check_atoms` asks of positions, cell and pbc; the neighbour list asks it too.  Zero atoms pass."""
+    """What `check_atoms` asks of positions, cell and pbc.  Zero atoms pass."""
+    check_positions(positions, where)
+    check_cell(cell, pbc, where)
+
+
+def check_positions(positions: Any, where: str = "") -> np.ndarray:
+    """The part of the gate that moves: asked at every step.
+
+    Returns: [n_atoms, 3] Å, float64, the array that was given if it is one
+    Raises:  GraphError EQ2102, EQ2103, EQ2104, EQ2111
+    """
     points = _array("positions", positions, (None, 3), where)
-    lattice = _array("cell", cell, (3, 3), where)
-    periodic = _array("pbc", pbc, (3,), where) != 0
+    if np.abs(points).max(initial=0.0) <= MAX_COORDINATE:  # false for NaN, too
+        return points
     if not np.isfinite(points).all():
         atom = int(np.argmax(~np.isfinite(points).all(axis=1)))
         raise GraphError(
@@ -99,13 +112,22 @@ def check_geometry(positions: Any, cell: Any, pbc: Any, where: str = "") -> None
             f"{_at(where)}positions: atom {atom} is not finite {_row(points[atom])}; "
             "remove the frame or repair the coordinate; in a simulation, take a smaller time step",
         )
-    if points.size and np.abs(points).max() > MAX_COORDINATE:
-        atom = int(np.argmax(np.abs(points).max(axis=1)))
-        raise GraphError(
-            "EQ2104",
-            f"{_at(where)}positions: atom {atom} is at {_row(points[atom])}, expected |coordinate| <= "
-            f"{MAX_COORDINATE:g} Å; check the unit, or move the structure to the origin",
-        )
+    atom = int(np.argmax(np.abs(points).max(axis=1)))
+    raise GraphError(
+        "EQ2104",
+        f"{_at(where)}positions: atom {atom} is at {_row(points[atom])}, expected |coordinate| <= "
+        f"{MAX_COORDINATE:g} Å; check the unit, or move the structure to the origin",
+    )
+
+
+def check_cell(cell: Any, pbc: Any, where: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """The part of the gate about the cell: asked when it has changed.
+
+    Returns: cell [3, 3] Å, float64, and pbc [3] bool, copies
+    Raises:  GraphError EQ2102, EQ2105, EQ2106, EQ2111, EQ2112
+    """
+    lattice = _array("cell", cell, (3, 3), where).copy()
+    periodic = _array("pbc", pbc, (3,), where) != 0
     if not np.isfinite(lattice).all():
         vector = int(np.argmax(~np.isfinite(lattice).all(axis=1)))
         raise GraphError(
@@ -113,7 +135,9 @@ def check_geometry(positions: Any, cell: Any, pbc: Any, where: str = "") -> None
             f"{_at(where)}cell: lattice vector {vector} is not finite {_row(lattice[vector])}; "
             "repair it, or set pbc=False and a zero vector",
         )
-    _check_lattice(lattice, periodic, where)
+    if periodic.any():
+        _check_lattice(lattice, periodic, where)
+    return lattice, periodic
 
 
 def _check_lattice(lattice: np.ndarray, periodic: np.ndarray, where: str) -> None:
@@ -128,8 +152,6 @@ def _check_lattice(lattice: np.ndarray, periodic: np.ndarray, where: str) -> Non
             f"{length[vector]:g} Å, expected {MIN_LATTICE_VECTOR:g} to {MAX_LATTICE_VECTOR:g} Å; "
             f"give the vector, or set pbc=False for axis {vector}",
         )
-    if not periodic.any():
-        return
     unit = lattice[periodic] / length[periodic, None]
     n_periodic = len(unit)
     rank = int((np.linalg.svd(unit, compute_uv=False) > MIN_LATTICE_ANGLE).sum())
@@ -143,19 +165,23 @@ def _check_lattice(lattice: np.ndarray, periodic: np.ndarray, where: str) -> Non
 
 
 def _array(name: str, value: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:
-    """`value` as float64 of the expected shape (None: any length)."""
-    expected = ", ".join("n_atoms" if n is None else str(n) for n in shape)
+    """`value` as float64 of the expected shape (None, first: any length)."""
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise GraphError(
-            "EQ2111", f"{_at(where)}{name}: not an array of numbers [{expected}] ({error}); give plain numbers"
+            "EQ2111", f"{_at(where)}{name}: not an array of numbers {_text(shape)} ({error}); give plain numbers"
         ) from error
-    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+    found = array.shape
+    if found != shape and (len(found) != len(shape) or shape[0] is not None or found[1:] != shape[1:]):
         raise GraphError(
-            "EQ2102", f"{_at(where)}{name}: shape {list(array.shape)}, expected [{expected}]; give one row per atom"
+            "EQ2102", f"{_at(where)}{name}: shape {list(found)}, expected {_text(shape)}; give one row per atom"
         )
     return array
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("n_atoms" if n is None else str(n) for n in shape) + "]"
 
 
 def _at(where: str) -> str:

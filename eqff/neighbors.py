@@ -7,14 +7,16 @@ The last decision, length < r_max, is taken on one formula from the coordinates 
 both give the same edges in the same order, so a potential gives the same numbers, bit for bit.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 import vesin
+from torch import Tensor
 
 from eqff.errors import ConfigError, GraphError
-from eqff.graph import Structure, check_geometry
+from eqff.graph import Structure, check_cell, check_positions
 
 MIN_DISTANCE = 0.01  # Å; closer atoms are one atom written twice, and forces lose their meaning
 SEARCH_MARGIN = 1e-6  # Å, more than the rounding of coordinates up to graph.MAX_COORDINATE
@@ -32,11 +34,7 @@ def neighbor_list(positions: Any, cell: Any, pbc: Any, r_max: float, where: str 
     Returns: senders [n_edges], receivers [n_edges], edge_shift [n_edges, 3], int64, sorted by (receiver, sender, shift)
     Raises:  GraphError for a structure that cannot be searched, and for coincident atoms; ConfigError for r_max
     """
-    _check_length("r_max", r_max)
-    points, lattice, periodic = _checked(positions, cell, pbc, where)
-    edges, length = _search(points, lattice, periodic, r_max)
-    _check_distances(edges, length, where)
-    return edges
+    return _checked_edges(positions, cell, pbc, r_max, where)[3]
 
 
 def build_structure(
@@ -54,8 +52,7 @@ def build_structure(
     Returns: Structure with n_graphs = 1, owning its memory
     Raises:  as `neighbor_list`
     """
-    edges = neighbor_list(positions, cell, pbc, r_max, where)
-    points, lattice, periodic = np.array(positions, float), np.array(cell, float), np.array(pbc, bool)
+    points, lattice, periodic, edges = _checked_edges(positions, cell, pbc, r_max, where)
     return _structure(points, species, lattice, periodic, edges, device)
 
 
@@ -71,6 +68,9 @@ class VerletList:
     which is 2 max |displacement| <= skin when the cell is constant.  Positions must be unwrapped: a wrapped atom looks
     like a long jump, which costs a search but gives no wrong edge.
 
+    Between two calls only the positions are expected to change: all other tensors are the same objects until the edges,
+    the species or the cell change, so what is derived from them can be kept as long.  Do not write into them.
+
     Args: r_max Å; skin Å, >= 0, 0 searches at every call
     """
 
@@ -83,63 +83,110 @@ class VerletList:
         self.r_max = float(r_max)
         self.skin = float(skin)
         self.n_searches = 0
-        self._reference: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # positions, cell, pbc
-        self._edges: Edges | None = None
+        self._reference: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # positions, cell, pbc of the search
+        self._edges = _no_edges()  # up to r_max + skin
+        self._offset: np.ndarray | None = None  # of self._edges, in self._cell
+        self._cell, self._pbc = np.full((3, 3), np.nan), np.zeros(3, dtype=bool)
+        self._last: Structure | None = None  # made of self._cell and the next three
+        self._keep, self._species, self._device = np.zeros(0, dtype=bool), np.zeros(0), torch.device("cpu")
 
     def structure(
         self, positions: Any, species: Any, cell: Any, pbc: Any, device: str | torch.device = "cpu"
     ) -> Structure:
         """As `build_structure`, with the same result, mostly without a search."""
-        points, lattice, periodic = _checked(positions, cell, pbc)
-        if self._edges is None or not self._covers(points, lattice, periodic):
-            self._reference = self._edges = None  # nothing stale survives a failed search
-            self._edges, _ = _search(points, lattice, periodic, self.r_max + self.skin)
-            self._reference = (points, lattice, periodic)
+        return self.update(positions, species, cell, pbc, device)[0]
+
+    def update(
+        self, positions: Any, species: Any, cell: Any, pbc: Any, device: str | torch.device = "cpu"
+    ) -> tuple[Structure, Tensor]:
+        """`structure`, and its edge vectors [n_edges, 3] Å: to the bit those of `eqff.graph.edge_vectors`."""
+        points = check_positions(positions)
+        new_cell = not (_same(cell, self._cell) and _same(pbc, self._pbc))
+        if new_cell:
+            self._cell, self._pbc = check_cell(cell, pbc)
+            self._last = None
+        new_list = self._reference is None or not self._covers(points, self._cell, self._pbc)
+        if new_list:
+            self._reference = self._last = None  # nothing stale survives a failed search
+            self._edges, _ = _search(points, self._cell, self._pbc, self.r_max + self.skin)
+            self._reference = (points.copy(), self._cell, self._pbc)
             self.n_searches += 1
-        length = _edge_length(points, lattice, self._edges)
+        if new_list or new_cell:
+            self._offset = _edge_offset(self._edges[2], self._cell)
+        vector, length = _edge_vector(points, self._edges, self._offset)
         keep = length < self.r_max
-        senders, receivers, edge_shift = self._edges
-        edges = (senders[keep], receivers[keep], edge_shift[keep])
-        _check_distances(edges, length[keep])
-        return _structure(points, species, lattice, periodic, edges, device)
+        kept = np.flatnonzero(keep)
+        if len(length) and length.min() < MIN_DISTANCE:
+            _check_distances(_rows(self._edges, kept), length[kept])
+        device = torch.device(device)
+        edge_vector = torch.from_numpy(vector.take(kept, 0)).to(device)
+        if self._last and device == self._device and _same(keep, self._keep) and _same(species, self._species):
+            return self._last._replace(positions=torch.from_numpy(points.copy()).to(device)), edge_vector
+        with torch.inference_mode(False):  # it is kept for calls outside of that
+            last = _structure(points, species, self._cell, self._pbc, _rows(self._edges, kept), device)
+        self._last, self._keep, self._species, self._device = last, keep, np.array(species), device
+        return last, edge_vector
 
     def _covers(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> bool:
         """Whether every edge of this geometry is in the list (the inequality above)."""
         if self._reference is None:
             return False
         old_positions, old_cell, old_pbc = self._reference
-        if positions.shape != old_positions.shape or not np.array_equal(pbc, old_pbc):
+        if positions.shape != old_positions.shape or not (pbc is old_pbc or np.array_equal(pbc, old_pbc)):
             return False
         if len(positions) == 0:
             return True
-        strain, stretch = np.eye(3), 1.0
-        if not np.array_equal(cell[pbc], old_cell[pbc]):
+        stretch = 1.0
+        if cell is not old_cell and not np.array_equal(cell[pbc], old_cell[pbc]):
             inverse = np.linalg.pinv(old_cell[pbc])  # [3, n_periodic]
             strain = inverse @ cell[pbc] + np.eye(3) - inverse @ old_cell[pbc]
             stretch = float(np.linalg.svd(strain, compute_uv=False)[-1])
-        moved = positions - old_positions @ strain
-        moved -= moved.mean(axis=0)
-        farthest = np.sqrt((moved * moved).sum(axis=1).max())
+            old_positions = old_positions @ strain
         room = (self.r_max + self.skin) * stretch - self.r_max - SEARCH_MARGIN
-        return bool(2.0 * farthest <= room)
+        moved = positions - old_positions
+        if 2.0 * _longest(moved) <= room:  # without the mean, which holds all the more, and is quicker
+            return True
+        return 2.0 * _longest(moved - moved.mean(axis=0)) <= room
+
+
+def _checked_edges(
+    positions: Any, cell: Any, pbc: Any, r_max: float, where: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Edges]:
+    """Positions, cell and pbc that passed the gate, and the edges."""
+    _check_length("r_max", r_max)
+    points = check_positions(positions, where)
+    lattice, periodic = check_cell(cell, pbc, where)
+    edges, length = _search(points, lattice, periodic, r_max)
+    _check_distances(edges, length, where)
+    return points, lattice, periodic, edges
 
 
 def _search(points: np.ndarray, lattice: np.ndarray, periodic: np.ndarray, r_max: float) -> tuple[Edges, np.ndarray]:
     """Edges shorter than r_max, sorted, with their lengths [n_edges] Å."""
     if len(points) == 0:
-        return (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64)), np.zeros(0)
+        return _no_edges(), np.zeros(0)
     reach = r_max + SEARCH_MARGIN
     compact, box = _compact(points, lattice, periodic, reach)
     searcher = vesin.NeighborList(cutoff=_search_cutoff(box, reach), full_list=True, n_threads=1)
     pairs, shift = searcher.compute(points=compact, box=box, periodic=periodic, quantities="PS")
-    pairs, shift = pairs.astype(np.int64), shift.astype(np.int64)
+    receivers, senders = pairs.T.astype(np.int64)
+    shift = shift.astype(np.int64)
     shift[:, ~periodic] = 0
-    edges = (pairs[:, 1], pairs[:, 0], shift)
-    length = _edge_length(points, lattice, edges)
-    keep = length < r_max
-    senders, receivers, edge_shift = pairs[keep, 1], pairs[keep, 0], shift[keep]
-    order = np.lexsort((edge_shift[:, 2], edge_shift[:, 1], edge_shift[:, 0], senders, receivers))
-    return (senders[order], receivers[order], edge_shift[order]), length[keep][order]
+    order = _order(receivers, senders, shift, len(points))
+    edges = _rows((senders, receivers, shift), order)
+    _, length = _edge_vector(points, edges, _edge_offset(edges[2], lattice))
+    keep = np.flatnonzero(length < r_max)
+    return _rows(edges, keep), length[keep]
+
+
+def _order(receivers: np.ndarray, senders: np.ndarray, shift: np.ndarray, n_atoms: int) -> np.ndarray:
+    """The order (receiver, sender, shift)."""
+    key = receivers * n_atoms + senders
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    if (key[1:] == key[:-1]).any():  # a pair in several images
+        order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], senders, receivers))
+    return order
 
 
 def _compact(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
@@ -178,21 +225,42 @@ def _search_cutoff(box: np.ndarray, reach: float) -> float:
         cutoff *= 1.2
 
 
-def _edge_length(positions: np.ndarray, cell: np.ndarray, edges: Edges) -> np.ndarray:
-    """[n_edges] Å.  Term by term, not by matrix products: the bits must not depend on how many edges there are."""
-    senders, receivers, edge_shift = edges
-    vector = positions[senders] - positions[receivers]
-    for axis in range(3):
-        if edge_shift[:, axis].any():
-            vector += edge_shift[:, axis, None] * cell[axis]
+def _edge_offset(edge_shift: np.ndarray, cell: np.ndarray) -> np.ndarray | None:
+    """edge_shift @ cell [n_edges, 3] Å, None if there is none.
+
+    Term by term, not as a matrix product: the bits must not depend on how many edges there are.
+    """
+    if not edge_shift.any():
+        return None
+    a, b, c = np.ascontiguousarray(edge_shift.T, dtype=np.float64)
+    return np.stack([a * cell[0, axis] + b * cell[1, axis] + c * cell[2, axis] for axis in range(3)], axis=1)
+
+
+def _edge_vector(positions: np.ndarray, edges: Edges, offset: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [n_edges, 3] and lengths [n_edges], Å."""
+    vector = positions.take(edges[0], 0)
+    vector -= positions.take(edges[1], 0)
+    if offset is not None:
+        vector += offset
     x, y, z = vector.T
-    return np.sqrt(x * x + y * y + z * z)
+    return vector, np.sqrt(x * x + y * y + z * z)
 
 
-def _checked(positions: Any, cell: Any, pbc: Any, where: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Copies of positions, cell and pbc that passed `check_geometry`."""
-    check_geometry(positions, cell, pbc, where)
-    return np.array(positions, dtype=np.float64), np.array(cell, dtype=np.float64), np.array(pbc, dtype=bool)
+def _longest(vectors: np.ndarray) -> float:
+    return math.sqrt(np.einsum("ij,ij->i", vectors, vectors).max())
+
+
+def _no_edges() -> Edges:
+    return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
+
+
+def _rows(edges: Edges, rows: np.ndarray) -> Edges:
+    return edges[0].take(rows), edges[1].take(rows), edges[2].take(rows, 0)
+
+
+def _same(value: Any, known: np.ndarray) -> bool:
+    array = np.asarray(value)
+    return array.shape == known.shape and bool((array == known).all())
 
 
 def _check_distances(edges: Edges, length: np.ndarray, where: str = "") -> None:

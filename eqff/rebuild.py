@@ -10,6 +10,7 @@ from torch import nn
 
 from eqff import registry
 from eqff.artifact import archive, vectors
+from eqff.artifact.header import is_wrapped
 from eqff.artifact.lookup import find
 from eqff.config import from_mapping
 from eqff.errors import PotentialError
@@ -29,6 +30,10 @@ def rebuild(name_or_path: str | Path) -> nn.Module:
     """
     contents = archive.read(find(name_or_path))
     header, path = contents.header, contents.path
+    if is_wrapped(header):
+        raise PotentialError(
+            "EQ4329", f"{path}: a wrapped foreign program has no weights to rebuild or compile from; use eqff.load"
+        )
     if header["family"] not in registry.names("models"):
         raise PotentialError(
             "EQ4150", f"{path}: family={header['family']!r} is not installed; eqff.load runs the stored program instead"

@@ -223,7 +223,10 @@ def test_zip64_and_encrypted_members_are_refused(content):
 @pytest.mark.parametrize(
     ("change", "id"),
     [
-        ({"format": 2}, "EQ4105"),
+        ({"format": 3}, "EQ4105"),
+        ({"format": True}, "EQ4105"),
+        ({"format": 2}, "EQ4106"),
+        ({"format": 2, "family": "wrapped"}, "EQ4106"),
         ({"format": None}, "EQ4105"),
         ({"species": ["H", "H", "O"]}, "EQ4106"),
         ({"species": ["H", "Xx", "O"]}, "EQ4106"),

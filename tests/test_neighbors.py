@@ -301,3 +301,88 @@ def test_when_the_list_is_searched_anew():
     for _ in range(3):
         without.structure(positions, species, cell, pbc)
     assert without.n_searches == 3
+
+
+def test_edge_vectors_come_with_the_list_to_the_bit():
+    """Also while positions and cell drift, when edges come and go and tensors are reused."""
+    n_changes = n_searches = 0
+    for seed in range(8):
+        positions, cell, pbc, r_max = random_case(seed)
+        positions = np.concatenate([positions, positions + np.array([0.4, 0.3, 0.2])])
+        rng = np.random.default_rng(seed)
+        species, verlet, sizes = rng.integers(0, 3, len(positions)), VerletList(r_max, 0.5), set()
+        for step in range(12):
+            positions = positions + rng.normal(size=positions.shape) * 0.03
+            if step > 6:
+                cell = cell * 1.002
+            structure, edge_vector = verlet.update(positions, species, cell, pbc)
+            assert torch.equal(edge_vector, edge_vectors(structure))
+            assert torch.equal(edge_vector, edge_vectors(build_structure(positions, species, cell, pbc, r_max)))
+            sizes.add(len(edge_vector))
+        n_changes += len(sizes) - 1
+        n_searches += verlet.n_searches
+    assert n_changes > 10
+    assert n_searches < 48
+
+
+def test_what_stays_the_same_is_the_same_object():
+    """So that whoever derives something from edges knows when to do it again."""
+    positions = np.array([[0.0, 0, 0], [0, 0, 1.0], [0, 0, 3.4]])
+    species, cell, pbc = np.array([0, 1, 1]), np.eye(3) * 9.0, np.ones(3, bool)
+    verlet = VerletList(3.5, 1.0)
+    first = verlet.structure(positions, species, cell, pbc)
+    second = verlet.structure(positions + np.array([[0, 0, 0.01], [0, 0, 0], [0, 0, 0]]), species, cell, pbc)
+    for name in ("species", "cell", "pbc", "batch", "senders", "receivers", "edge_shift"):
+        assert getattr(second, name) is getattr(first, name)
+    assert first.positions[0, 2] == 0.0
+    assert second.positions[0, 2] == 0.01
+    third = verlet.structure(positions + np.array([[0, 0, -0.2], [0, 0, 0], [0, 0, 0]]), species, cell, pbc)
+    assert verlet.n_searches == 1
+    assert len(third.senders) == len(first.senders) - 2, "one pair has left"
+    assert third.senders is not second.senders
+    other = verlet.structure(positions, species[::-1], cell, pbc)
+    assert other.species.tolist() == [1, 1, 0]
+    larger = verlet.structure(positions, species, cell * 1.01, pbc)
+    assert torch.equal(larger.cell[0], torch.tensor(cell * 1.01))
+    assert larger.species.tolist() == [0, 1, 1]
+
+
+def test_nothing_stale_survives_an_error():
+    """A refused geometry between two good ones, for every part that is kept."""
+    positions = np.array([[0.0, 0, 0], [0, 0, 1.0]])
+    species, cell, pbc = np.array([0, 1]), np.eye(3) * 9.0, np.ones(3, bool)
+    bad = [
+        (positions * np.nan, species, cell, pbc),
+        (positions * 0.001, species, cell * 1.01, pbc),  # coincident, in another cell
+        (positions, species[:1], cell, pbc),
+        (positions, species, np.ones((3, 3)), pbc),
+        (positions, species, cell, True),
+    ]
+    for refused in bad:
+        verlet = VerletList(3.0, 2.0)
+        verlet.structure(positions, species, cell, pbc)
+        for _ in range(2):
+            with pytest.raises(GraphError):
+                verlet.structure(*refused)
+        for good in ((positions, species, cell * 1.01, pbc), (positions, species, cell, pbc)):
+            assert same(verlet.structure(*good), build_structure(*good, 3.0))
+
+
+def test_kept_tensors_can_be_used_after_inference_mode():
+    positions, species = np.array([[0.0, 0, 0], [0, 0, 1.0]]), np.array([0, 1])
+    verlet = VerletList(3.0, 0.5)
+    with torch.inference_mode():
+        verlet.structure(positions, species, np.zeros((3, 3)), np.zeros(3, bool))
+    structure = verlet.structure(positions + 0.01, species, np.zeros((3, 3)), np.zeros(3, bool))
+    assert not any(tensor.is_inference() for tensor in structure if isinstance(tensor, torch.Tensor))
+
+
+def test_a_large_box_equals_brute_force():
+    """Through the grid search and the sort by one key, which small cells with many images do not use."""
+    rng = np.random.default_rng(3)
+    cell = np.diag([11.0, 12.0, 13.0]) + rng.uniform(-1, 1, (3, 3))
+    positions, pbc = rng.uniform(0, 1, (150, 3)) @ cell, np.ones(3, bool)
+    rows = as_rows(neighbor_list(positions, cell, pbc, 3.0))
+    assert len(rows) > 1000
+    assert len(np.unique(rows[:, :2], axis=0)) == len(rows), "no pair in two images"
+    assert np.array_equal(rows, brute_force(positions, cell, pbc, 3.0))

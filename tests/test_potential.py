@@ -11,7 +11,7 @@ from eqff.errors import PotentialError
 from eqff.graph import batch_structures, edge_vectors
 from eqff.models import nequip
 from eqff.neighbors import build_structure
-from eqff.potential import GradientEvaluator, energy_forces_stress, voigt_stress
+from eqff.potential import GradientEvaluator, assemble, energy_forces_stress, voigt_stress
 
 R_MAX = 4.0
 
@@ -253,3 +253,30 @@ def test_float32_weights_keep_float64_totals():
     shift = np.array([-1234.56789, -4000.123456])[case[1]].sum()
     assert total.energy.dtype == total.forces.dtype == torch.float64
     assert float(total.energy[0] - bare.energy[0]) == pytest.approx(shift, abs=1e-9)
+
+
+def test_edge_vectors_that_are_known_are_used(evaluator):
+    structure = build_structure(*crystal(), R_MAX)
+    known = edge_vectors(structure)
+    for result, expected in zip(
+        energy_forces_stress(evaluator, structure, known), energy_forces_stress(evaluator, structure), strict=True
+    ):
+        assert torch.equal(result, expected)
+    stretched = energy_forces_stress(evaluator, structure, known * 1.01)
+    assert not torch.allclose(stretched.strain_gradient, expected)
+
+
+def test_assembly_in_closed_form():
+    """Two atoms of three, one directed edge without its reverse, as an engine with ghosts has them."""
+    structure = build_structure(np.eye(3) * 5.0, np.zeros(3, int), np.zeros((3, 3)), np.zeros(3, bool), 1.0)
+    structure = structure._replace(senders=torch.tensor([2]), receivers=torch.tensor([0]))
+    vector, gradient = torch.tensor([[1.0, 2.0, 3.0]]).double(), torch.tensor([[0.5, 0.0, -1.0]]).double()
+    energies = torch.tensor([1.0, 2.0, 4.0]).double()
+    dyad = torch.outer(vector[0], gradient[0])
+    for batch in (structure, batch_structures([structure, structure])):
+        n = batch.n_graphs
+        result = assemble(batch, vector.repeat(n, 1), energies.repeat(n), gradient.repeat(n, 1))
+        assert result.energy.tolist() == [7.0] * n
+        assert result.forces.tolist() == [[0.5, 0, -1], [0, 0, 0], [-0.5, 0, 1]] * n
+        for graph in range(n):
+            assert torch.equal(result.strain_gradient[graph], 0.5 * (dyad + dyad.T))

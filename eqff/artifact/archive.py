@@ -2,6 +2,7 @@
 
     <prefix>/...                  the members torch.jit.save wrote, uncompressed, without its debugging records
     <prefix>/extra/...            weights.safetensors, test_vectors.safetensors, card.md, last header.json
+                                  (a wrapped foreign program has no weights member: its weights are in the program)
     zip comment                   eqff1 sha256:<64 hex>: digest of the file with those 64 digits set to 0
 
 Python's zipfile reads the second of two members of equal name, torch the first and without regard to case; a file
@@ -117,7 +118,7 @@ def verify(content: bytes, path: Path) -> Contents:
     header = header_fields.from_json(header_text, str(path))
     _check_hashes(members, header["members"], path)
     extra = {name.removeprefix("extra/"): text for name, text in members.items() if name.startswith("extra/")}
-    for name in (WEIGHTS, VECTORS, CARD):
+    for name in (VECTORS, CARD) if header_fields.is_wrapped(header) else (WEIGHTS, VECTORS, CARD):
         if name not in extra:
             raise PotentialError("EQ4115", f"{path}: extra/{name} is missing; export the model again")
     return Contents(content, digest, header, extra, path)

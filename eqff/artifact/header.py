@@ -9,6 +9,8 @@ from eqff.elements import atomic_number
 from eqff.errors import ConfigError, PotentialError
 
 FORMAT = 1
+FORMAT_WRAPPED = 2  # a foreign program: no weights member, and the fields of WRAPPED_FIELDS
+WRAPPED = "wrapped"  # its family; there is no such model to rebuild
 DTYPES = ("float32", "float64")
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
 # What the author of a potential states; export writes "not stated" where nothing was said.
@@ -39,11 +41,13 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
         raise PotentialError("EQ4104", f"{where}: header.json is not JSON ({error}); export the model again") from error
     if not isinstance(header, dict):
         raise PotentialError("EQ4104", f"{where}: header.json is not a table; export the model again")
-    if header.get("format") != FORMAT:
+    if header.get("format") not in (FORMAT, FORMAT_WRAPPED) or isinstance(header["format"], bool):
         raise PotentialError(
-            "EQ4105", f"{where}: format={header.get('format')!r}, this eqff reads {FORMAT}; install a matching eqff"
+            "EQ4105",
+            f"{where}: format={header.get('format')!r}, this eqff reads {FORMAT} and {FORMAT_WRAPPED}; "
+            "install a matching eqff",
         )
-    for name, (expected, is_valid) in FIELDS.items():
+    for name, (expected, is_valid) in (FIELDS if header["format"] == FORMAT else FIELDS | WRAPPED_FIELDS).items():
         if name not in header or not is_valid(header[name]):
             shown = repr(header.get(name, "missing"))[:80]
             raise PotentialError("EQ4106", f"{where}: header {name}={shown}, expected {expected}; export it again")
@@ -54,6 +58,31 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
             f"{len(header['species'])} species; export it again",
         )
     return header
+
+
+def is_wrapped(header: Mapping[str, Any]) -> bool:
+    """Whether the program came from elsewhere: nothing to rebuild, retrain or compile."""
+    return header.get("format") == FORMAT_WRAPPED
+
+
+def failed_checks(header: Mapping[str, Any]) -> list[str]:
+    """Names of the checks a wrapped program failed when its file was written."""
+    return [check["check"] for check in header["verdict"] if not check["passed"]] if is_wrapped(header) else []
+
+
+def dtypes(header: Mapping[str, Any]) -> tuple[str, ...]:
+    """dtypes the weights of this file may be loaded in."""
+    return tuple(header["dtypes"]) if is_wrapped(header) else DTYPES
+
+
+def _is_verdict(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(check, dict)
+        and isinstance(check.get("check"), str)
+        and isinstance(check.get("passed"), bool)
+        and isinstance(check.get("measured"), dict)
+        for check in value
+    )
 
 
 def _is_finite(value: Any) -> bool:
@@ -97,4 +126,14 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "versions": ("a table of package versions", lambda value: isinstance(value, dict)),
     "members": ("a table of SHA-256 and size", _is_member_table),
+}
+
+WRAPPED_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "family": (WRAPPED, lambda value: value == WRAPPED),
+    "dtypes": (
+        "a list of dtypes",
+        lambda value: isinstance(value, list) and value != [] and all(dtype in DTYPES for dtype in value),
+    ),
+    "verdict": ("a list of checks", _is_verdict),
+    "source": ("a table", lambda value: isinstance(value, dict)),
 }

@@ -2,10 +2,9 @@
 
 import hashlib
 import io
-import os
-import stat
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 
 from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
-from eqff.artifact.header import DTYPES
+from eqff.artifact.header import DTYPES, dtypes, failed_checks
+from eqff.cache import private_cache
 from eqff.errors import ConfigError, PotentialError, ResourceError
 from eqff.potential import GradientEvaluator, Potential
 
@@ -33,7 +33,15 @@ def load(path: Path, device: str = "cpu", dtype: str = "auto") -> Potential:
         raise ConfigError("EQ1101", f"dtype={dtype!r}: expected auto, {' or '.join(DTYPES)}")
     place = _device(device)
     contents = read(path)
-    run_dtype = getattr(torch, contents.header["dtype"] if dtype == "auto" else dtype)
+    stored = contents.header["dtype"]
+    if dtype not in ("auto", *dtypes(contents.header)):
+        raise ConfigError("EQ1299", f"dtype={dtype!r}: the wrapped program in {path} runs with {stored} only; use auto")
+    failed = failed_checks(contents.header)
+    if failed:
+        warnings.warn(
+            f"{path}: this wrapped program failed its checks of {', '.join(failed)}; see `eqff inspect`", stacklevel=3
+        )
+    run_dtype = getattr(torch, stored if dtype == "auto" else dtype)
     module = load_module(contents, place, run_dtype)
     evaluator = GradientEvaluator(module)
     expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
@@ -96,7 +104,7 @@ def prove(path: Path) -> None:
     contents = read(path)
     expected = vectors.unpack(contents)
     stored = contents.header["dtype"]
-    for dtype in {torch.float64, getattr(torch, stored)}:
+    for dtype in {getattr(torch, name) for name in {"float64", stored} & set(dtypes(contents.header))}:
         evaluator = GradientEvaluator(load_module(contents, torch.device("cpu"), dtype))
         for call in (1, 2, 3):  # torch's default executor runs other code in each of them
             for vector in expected:
@@ -126,7 +134,7 @@ def _check_once(
         return
     vector = max(expected, key=lambda vector: vector.structure.senders.shape[0])
     where = f"{contents.path} on {device}"
-    if dtype != torch.float64:
+    if dtype != torch.float64 and "float64" in dtypes(contents.header):
         exact = GradientEvaluator(load_module(contents, device, torch.float64))
         with cheap_first_call():
             vectors.check(exact, vector, torch.float64, contents.header, where)
@@ -144,22 +152,6 @@ def _marker(digest: str, dtype: torch.dtype, device: torch.device) -> Path | Non
     key = "\n".join([digest, str(dtype), device.type, hardware, torch.__version__])
     directory = private_cache("verified")
     return None if directory is None else directory / hashlib.sha256(key.encode()).hexdigest()
-
-
-def private_cache(name: str) -> Path | None:
-    """Directory of the user's cache ($XDG_CACHE_HOME or ~/.cache) that nobody else can write, or None."""
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqff"
-        for level in (root, root / name):
-            level.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = level.lstat()
-            if not stat.S_ISDIR(status.st_mode) or (os.name == "posix" and status.st_uid != os.getuid()):
-                return None
-            if os.name == "posix" and stat.S_IMODE(status.st_mode) != 0o700:
-                level.chmod(0o700)
-    except (OSError, RuntimeError):  # RuntimeError: no home directory
-        return None
-    return root / name
 
 
 def _device(device: str) -> torch.device:

@@ -60,7 +60,7 @@ def evaluate(evaluator: Evaluator, structure: Structure, edge_vector: Tensor) ->
     node_weight = torch.ones(structure.species.shape[0], dtype=torch.float64, device=edge_vector.device)
     try:
         return evaluator(structure.species, structure.senders, structure.receivers, edge_vector, node_weight)
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, torch.jit.Error) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[-1]
         n_atoms, n_edges = structure.species.shape[0], structure.senders.shape[0]
         raise PotentialError(

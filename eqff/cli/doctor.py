@@ -89,18 +89,23 @@ def _compiler() -> str:
         path = shutil.which(name) if name else None
         if path:
             return path
-    return "none found; needed only to compile potentials for this machine"
+    return "none found; needed to compile kernels and potentials for this machine, else ATen does all"
 
 
 def _fast_paths() -> dict[str, str]:
     """What computes the heavy parts here."""
     import torch
 
+    from eqff.kernels import build
+
     def on(state: bool) -> str:
         return "on" if state else "off"
 
+    compiled = build.compiler() is not None
+    training = f"compiled kernels for {build.capability()}" if compiled else "ATen reference (no compiler)"
     return {
-        "contractions": "ATen reference (batched matrix products)",
+        "convolution, training": training,
+        "convolution, potentials": "ATen, or what `eqff compile` makes; see potentials below",
         "MKL": on(torch.backends.mkl.is_available()),
         "oneDNN": on(torch.backends.mkldnn.is_available()),
         "OpenMP": on(torch.backends.openmp.is_available()),
@@ -111,13 +116,16 @@ def _fast_paths() -> dict[str, str]:
 def _potentials() -> dict[str, str]:
     """Shipped potential -> its file, or why it cannot be used."""
     from eqff import artifact
+    from eqff.artifact import compiled
 
     found = {}
     for name in artifact.available():
         try:
             path = artifact.find(name)
             header = artifact.inspect(path)
-            found[name] = f"{path} ({header['family']}: {' '.join(header['species'])})"
+            ready = compiled.find(artifact.read(path))
+            runs = f"; {ready}" if ready else "; TorchScript, `eqff compile` makes it faster"
+            found[name] = f"{path} ({header['family']}: {' '.join(header['species'])}{runs})"
         except EqffError as error:
             found[name] = str(error)
     return found

@@ -13,6 +13,7 @@ def command(
 ) -> None:
     """Show what a potential file is: species, cut-off, origin, licence, test errors. Never executes the file."""
     from eqff.artifact import find, read
+    from eqff.artifact.header import is_wrapped
 
     contents = read(find(potential))
     if as_json:
@@ -34,6 +35,10 @@ def command(
         )
         + _rank_note(header),
     }
+    if is_wrapped(header):
+        rows["origin"] = "a foreign program, wrapped; it cannot be rebuilt, retrained or compiled"
+        rows["source"] = header["source"]
+        rows["verdict"] = {check["check"]: _verdict(check) for check in header["verdict"]}
     for name in ("level_of_theory", "licence", "citation", "training_data", "metrics", "config", "versions"):
         rows[name.replace("_", " ")] = header.get(name, "not stated")
     for name, value in _flat(rows):
@@ -54,6 +59,16 @@ def _printable(value: Any) -> str:
     """Text of a value from the file that cannot steer the terminal."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def _verdict(check: Mapping[str, Any]) -> str:
+    """One check of a wrapped program, e.g. "passed: force eV/Å 2.1e-09"."""
+    measured = check["measured"].items()
+    figures = ", ".join(
+        f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}" for name, value in measured
+    )
+    note = f" ({check['note']})" if check.get("note") else ""
+    return f"{'passed' if check['passed'] else 'FAILED'}: {figures}{note}"
 
 
 def _rank_note(header: dict[str, Any]) -> str:

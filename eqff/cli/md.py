@@ -14,6 +14,7 @@ from eqff.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from eqff.engines.ase import EqffCalculator
     from eqff.tasks.md import MDConfig, MDReport, MDSample
 
 
@@ -23,6 +24,13 @@ class Ensemble(StrEnum):
     nve = "nve"
     nvt = "nvt"
     npt = "npt"
+
+
+class Thermostat(StrEnum):
+    """How nvt holds the temperature."""
+
+    langevin = "langevin"
+    nose_hoover = "nose-hoover"
 
 
 FEW_ATOMS = 50
@@ -39,11 +47,17 @@ def command(
     ensemble: Annotated[
         Ensemble, typer.Option(help="Constant energy, temperature, or pressure.", case_sensitive=False)
     ] = Ensemble.nve,
+    thermostat: Annotated[
+        Thermostat, typer.Option(help="Of nvt; npt always has Nosé-Hoover chains.", case_sensitive=False)
+    ] = Thermostat.langevin,
     temperature: Annotated[float, typer.Option(help="K, of the start and of the thermostat.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
-    steps: Annotated[int, typer.Option(help="Number of time steps.")] = 1000,
+    steps: Annotated[int, typer.Option(help="Number of time steps; more than before continues a finished run.")] = 1000,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Trajectory (extended XYZ); the log and picture stand beside it.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Trajectory: .extxyz, .xyz, .traj or .h5 (H5MD); the other files stand beside it."
+        ),
     ] = Path("traj.extxyz"),
     pressure: Annotated[float, typer.Option(help="GPa, for npt; 0.0001 GPa = 1 bar.")] = 1e-4,
     thermostat_time: Annotated[float, typer.Option(help="fs")] = 100.0,
@@ -53,20 +67,43 @@ def command(
         bool, typer.Option("--keep-momenta", help="Start with the momenta in the structure file.")
     ] = False,
     interval: Annotated[int, typer.Option(help="Steps between frames of the trajectory.")] = 10,
+    checkpoint_interval: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint, with the same options.")
+    ] = False,
+    replicas: Annotated[int, typer.Option(min=1, help="Runs with seeds SEED, SEED + 1, ...; files are numbered.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Replicas at the same time, one thread each.")] = 1,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="Stop, naming the atoms, when a limit below is passed.")
+    ] = True,
+    min_distance: Annotated[
+        Optional[float],
+        typer.Option(help="Å  [default: half the sum of covalent radii, or 0.8 x the shortest in training if larger]"),
+    ] = None,
+    max_force: Annotated[float, typer.Option(help="eV/Å")] = 100.0,
+    max_temperature: Annotated[
+        Optional[float], typer.Option(help="K  [default: 10 x the temperature, more for a few atoms]")
+    ] = None,
+    max_jump: Annotated[float, typer.Option(help="eV/atom, of the total energy in one step.")] = 0.5,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
     threads: Annotated[
         Optional[int], typer.Option(min=1, help="CPU threads.  [default: 1 for up to 50 atoms, else torch's choice]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
-    plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw energies and temperature.")] = True,
+    plot: Annotated[
+        bool, typer.Option("--plot/--no-plot", help="Draw energies, temperature, drift, distances and spectrum.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
 ) -> None:
-    """Run molecular dynamics."""
-    from eqff.tasks.md import MDConfig, run_md
+    """Run molecular dynamics; the run can be continued, and stops when it leaves the physics."""
+    from eqff.tasks.md import Limits, MDConfig
+    from eqff.tasks.md.replicas import replica_configs, run_replicas
 
+    limits = Limits(min_distance=min_distance, max_force=max_force, max_temperature=max_temperature, max_jump=max_jump)
     config = MDConfig(
         ensemble=ensemble.value,
+        thermostat=thermostat.value,
         temperature=temperature,
         timestep=timestep,
         steps=steps,
@@ -77,17 +114,51 @@ def command(
         keep_momenta=keep_momenta,
         interval=interval,
         trajectory=output,
+        checkpoint_interval=checkpoint_interval,
+        resume=resume,
         force=force,
+        guard=limits if guard else None,
     )
-    picture = output.with_suffix(".png") if plot else None
-    if picture is not None and picture.exists() and not force:
-        raise ConfigError("EQ1210", f"{picture} exists; choose another name, --no-plot, or overwrite it with --force")
+    configs = replica_configs(config, replicas)
+    pictures = [one.trajectory.with_suffix(".png") if plot else None for one in configs]
+    for picture in pictures:
+        if picture is not None and picture.exists() and not (force or resume):
+            raise ConfigError(
+                "EQ1210", f"{picture} exists; choose another name, --no-plot, or overwrite it with --force"
+            )
     atoms = _structure(structure, potential)
-    if structure is not None and _file(structure).resolve() in (output.resolve(), config.log.resolve()):
-        raise ConfigError(
-            "EQ1212", f"output={str(output)!r} would overwrite the structure it starts from; choose another"
-        )
+    for one in configs:
+        if structure is not None and _file(structure).resolve() in (one.trajectory.resolve(), one.log.resolve()):
+            raise ConfigError(
+                "EQ1212", f"output={str(output)!r} would overwrite the structure it starts from; choose another"
+            )
+    calculator = _calculator(potential, atoms, device, dtype, threads)
+    title = f"{Path(potential).name.removesuffix('.eqff.pt')}: {atoms.get_chemical_formula()}, {ensemble.value}"
+    if ensemble == Ensemble.nvt:
+        title += f" ({thermostat.value})"
+    with _Bar(title, config, replicas, hidden=as_json) as bar:
+        try:
+            reports = run_replicas(
+                config, atoms, calculator, replicas, processes, bar.advance, bar.announce, _one_thread
+            )
+        except KeyboardInterrupt:
+            typer.echo(
+                f"interrupted; what was done is beside {output}, continue with the same command and --resume", err=True
+            )
+            raise
+    for one, report, picture in zip(configs, reports, pictures, strict=True):
+        name = title if replicas == 1 else f"{title}, seed {one.seed}"
+        if picture is not None:
+            _draw(picture, one, report, f"{name}, {timestep:g} fs")
+        if not as_json:
+            _show(name, one, report, picture)
+    if as_json:
+        plain = [_plain(report, picture) for report, picture in zip(reports, pictures, strict=True)]
+        typer.echo(json.dumps(plain[0] if replicas == 1 else {"replicas": plain}))
 
+
+def _calculator(potential: str, atoms: "Atoms", device: str, dtype: str, threads: int | None) -> "EqffCalculator":
+    """The one place where the engine of this verb is made."""
     import torch
 
     from eqff.engines.ase import EqffCalculator
@@ -96,20 +167,14 @@ def command(
         threads = 1  # more would only wait for each other, for seconds on a busy machine
     if threads is not None:
         torch.set_num_threads(threads)  # this process is ours
-    calculator = EqffCalculator(potential, device=device, dtype=dtype)
-    title = f"{Path(potential).name.removesuffix('.eqff.pt')}: {atoms.get_chemical_formula()}, {ensemble.value}"
-    with _Bar(title, config, hidden=as_json) as bar:
-        try:
-            report = run_md(config, atoms, calculator, progress=bar.advance)
-        except KeyboardInterrupt:
-            typer.echo(f"interrupted; what was done is in {output} and {config.log}", err=True)
-            raise
-    if picture is not None:
-        _draw(picture, config, report, f"{title}, {timestep:g} fs")
-    if as_json:
-        typer.echo(json.dumps(_plain(report, picture)))
-    else:
-        _show(title, config, report, picture)
+    return EqffCalculator(potential, device=device, dtype=dtype)
+
+
+def _one_thread() -> None:
+    """In each process of --processes."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _structure(structure: str | None, potential: str) -> "Atoms":
@@ -152,24 +217,26 @@ def _file(source: str | Path) -> Path:
 class _Bar:
     """Progress on stderr with temperature, speed and time left; nothing where nobody looks."""
 
-    def __init__(self, title: str, config: "MDConfig", hidden: bool) -> None:
+    def __init__(self, title: str, config: "MDConfig", replicas: int, hidden: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True)
+        self.console = Console(stderr=True, highlight=False)
+        self.hidden = hidden
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
         self.progress = Progress(
             *columns,
             TimeRemainingColumn(),
             "left",
-            console=console,
-            disable=hidden or not console.is_terminal,
+            console=self.console,
+            disable=hidden or not self.console.is_terminal,
             transient=True,
         )
-        self.config = config
+        self.config, self.replicas, self.title = config, replicas, title
         self.task = self.progress.add_task(title, total=config.steps, speed="")
+        self.replica = -1
         self.shown_at = -math.inf
-        self.started_at = math.nan
+        self.started_at, self.started_fs = math.nan, 0.0
 
     def __enter__(self) -> "_Bar":
         self.progress.start()
@@ -178,40 +245,52 @@ class _Bar:
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
 
-    def advance(self, sample: "MDSample") -> None:
+    def announce(self, limits: str) -> None:
+        """What the guard watches."""
+        if not self.hidden:
+            self.console.print(limits, markup=False, soft_wrap=True)
+
+    def advance(self, replica: int, sample: "MDSample") -> None:
         now = time.monotonic()
-        if sample.step == 0:
-            self.started_at = now
+        if replica != self.replica:
+            self.replica, self.started_at, self.started_fs = replica, now, sample.time_fs
+            part = f" ({replica + 1} of {self.replicas})" if self.replicas > 1 else ""
+            self.progress.reset(self.task, description=self.title + part)
         if now - self.shown_at < 0.1 and sample.step < self.config.steps:
             return
         self.shown_at = now
         speed = f"{sample.temperature:4.0f} K"
-        if sample.step > 0 and now > self.started_at:
-            speed += f"  {sample.time_fs * 1e-6 / (now - self.started_at) * 86400.0:.3g} ns/day"
+        if sample.time_fs > self.started_fs and now > self.started_at:
+            speed += f"  {(sample.time_fs - self.started_fs) * 1e-6 / (now - self.started_at) * 86400.0:.3g} ns/day"
         self.progress.update(self.task, completed=sample.step, speed=speed)
 
 
 def _draw(picture: Path, config: "MDConfig", report: "MDReport", title: str) -> None:
-    from eqff.report.plots import plot_md
+    from eqff.report.md import plot_md
 
-    samples = report.samples
+    samples, distances, spectrum = report.samples, report.pair_distances, report.spectrum
     plot_md(
         picture,
         samples["time_fs"],
         samples["potential"],
         samples["kinetic"],
-        samples["total"],
         samples["temperature"],
         title,
         n_atoms=report.n_atoms,
+        conserved_eV=samples["conserved"] if report.conserved else None,
+        conserved_name=report.conserved,
+        drift=report.drift,
         target_temperature_K=None if config.ensemble == "nve" else config.temperature,
+        distances=None if distances is None else distances._asdict(),
+        spectrum=None if spectrum is None else spectrum._asdict(),
     )
 
 
 def _plain(report: "MDReport", picture: Path | None) -> dict[str, Any]:
-    """The report for JSON: paths as text, NaN as null, without the samples (the log has them)."""
+    """The report for JSON: paths as text, NaN as null, without arrays (files have them)."""
     values = {**report._asdict(), "picture": picture}
-    del values["samples"]
+    for name in ("samples", "pair_distances", "spectrum"):
+        del values[name]
     for name, value in values.items():
         if isinstance(value, Path):
             values[name] = str(value)
@@ -227,6 +306,8 @@ def _show(title: str, config: "MDConfig", report: "MDReport", picture: Path | No
         f"{title}: {report.n_atoms} atoms, {report.n_steps} steps of {config.timestep:g} fs"
         f" = {report.time_ps:g} ps in {report.wall_seconds:.1f} s"
     ]
+    if report.resumed_at is not None:
+        lines.append(f"  resumed      at step {report.resumed_at}")
     if math.isfinite(report.ns_per_day):
         lines.append(f"  speed        {report.ns_per_day:.3g} ns/day")
     if report.drift is not None:
@@ -239,6 +320,7 @@ def _show(title: str, config: "MDConfig", report: "MDReport", picture: Path | No
     lines.append(f"  max. force   {report.max_force:.2f} eV/Å")
     lines.append(f"  trajectory   {report.trajectory}")
     lines.append(f"  log          {report.log}")
+    lines.append(f"  checkpoint   {report.checkpoint}")
     if picture is not None:
         lines.append(f"  picture      {picture}")
     console = Console(highlight=False)

@@ -223,6 +223,12 @@ def make_loader(
     return DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=n_workers)
 
 
+def n_batches(loader: DataLoader) -> int:
+    """Batches of an epoch; of the current one where batches have a largest number of edges and epochs differ."""
+    batches = loader.batch_sampler
+    return sum(1 for _ in batches) if isinstance(batches, EdgeBatchSampler) else len(loader)
+
+
 def set_epoch(loader: DataLoader, epoch: int) -> None:
     """Choose the order in which a loader made here gives its frames."""
     sampler = loader.batch_sampler.sampler if hasattr(loader.batch_sampler, "sampler") else loader.sampler

@@ -14,10 +14,11 @@ MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 N_VECTORS = 3  # lines `VEC1 ...` that may follow the atoms of a frame
 
 
-def check_layout(path: str | Path) -> None:
+def check_layout(path: str | Path) -> int:
     """That every frame has as many lines as it announces; what the lines say is left to the reader.
 
-    Raises: DataError EQ3035 a count that cannot be, EQ3036 cut short, EQ3037 text after a blank line, EQ3038 not UTF-8
+    Returns: number of frames, as far as their counts can be read
+    Raises:  DataError EQ3035 a count that cannot be, EQ3036 cut short, EQ3037 text after a blank line, EQ3038 not UTF-8
     """
     n_bytes = Path(path).stat().st_size
     with open(path, "rb") as file:
@@ -30,11 +31,11 @@ def check_layout(path: str | Path) -> None:
             where = f"{path}: frame {frame} (byte {file.tell() - len(header)})"
             if not header.strip():
                 _check_end(file, where)
-                return
+                return frame
             try:
                 n_atoms = int(header)
             except ValueError:
-                return  # the reader says what is wrong with this line
+                return frame  # the reader says what is wrong with this line
             if not 0 <= n_atoms <= n_bytes - file.tell():  # a line has at least one byte
                 raise DataError(
                     "EQ3035",
@@ -49,6 +50,7 @@ def check_layout(path: str | Path) -> None:
                 )
             _skip_vectors(file)
             frame += 1
+        return frame
 
 
 def _check_end(file: BinaryIO, where: str) -> None:

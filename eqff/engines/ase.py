@@ -7,94 +7,145 @@ Energy eV, forces eV/Å, stress eV/Å^3 in Voigt order xx yy zz yz xz xy, tensio
 """
 
 import copy
+import os
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.formula import Formula
 
 from eqff import artifact
+from eqff.artifact.background import Acceleration
 from eqff.elements import species_index
 from eqff.errors import ConfigError, GraphError, PotentialError
 from eqff.graph import check_atoms
 from eqff.neighbors import VerletList
-from eqff.potential import EnergyForces, Potential, voigt_stress
+from eqff.potential import Potential, hessian, voigt_stress
 
 DTYPES = ("auto", "float32", "float64")
+OPTIONS = ("potential", "device", "dtype", "skin", "strict", "accelerate", "exact")
+MODES = ("off", "ready", "auto")
+# names in atoms.info for the state of a structure, with the value that stands for neutral or singlet
+NEUTRAL_SINGLET = dict.fromkeys(("charge", "total_charge", "net_charge", "spin", "total_spin"), 0) | dict.fromkeys(
+    ("spin_multiplicity", "multiplicity"), 1
+)
 
 
 class EqffCalculator(Calculator):
     """Energy, free_energy, energies (per atom), forces and stress of any structure of known species.
 
     The file is found at once and loaded at the first calculation.  Stress exists only for structures periodic in three
-    directions; asking for it otherwise raises ASE's PropertyNotImplementedError.  Charge and spin are not looked at.
+    directions; asking for it otherwise raises ASE's PropertyNotImplementedError.  Potentials know neither charge nor
+    spin: of a structure that has one, by atoms.info, initial charges or magnetic moments, it is warned once.
     Pickles as path and options with the last results; deep copies share the loaded potential.
 
     Args:   potential: name, path of a potential file, or a Potential (which brings its own device and dtype);
             device: as torch names it, None for the CPU or where the given Potential is;
             dtype: of the weights, "auto" for the stored one;
-            skin: Å, >= 0, neighbours kept beyond r_max between steps; costs memory, changes no result
+            skin: Å, >= 0, neighbours kept beyond r_max between steps; costs memory, changes no result;
+            strict: refuse structures with charge or spin instead of warning;
+            accelerate: "ready" runs what `eqff compile` made of the potential on this machine, if it did; "auto"
+            also compiles in the background once evaluations have taken 20 s, and changes over when the program is
+            verified (results then change within its tolerance, at a moment that differs from run to run); "off"
+            runs the file's own program; exact: of compiled programs, only those without radial splines
     Raises: PotentialError when the potential is not found, is damaged, or gives a result that is not finite;
             GraphError for structures it cannot take; ConfigError for options
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE's own form
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+    default_parameters = {"strict": False, "accelerate": "ready", "exact": False}  # noqa: RUF012
+    _first_process: ClassVar[int | None] = None  # that used a potential, to know its forks
 
     def __init__(
-        self, potential: str | Path | Potential, device: str | None = None, dtype: str = "auto", skin: float = 0.5
+        self,
+        potential: str | Path | Potential,
+        device: str | None = None,
+        dtype: str = "auto",
+        skin: float = 0.5,
+        strict: bool = False,
+        accelerate: str = "ready",
+        exact: bool = False,
     ) -> None:
         if device is None:
             device = str(potential.device) if isinstance(potential, Potential) else "cpu"
         self._given = potential if isinstance(potential, Potential) else None
         self._loaded: Potential | None = None
         self._neighbors: VerletList | None = None
-        self._composition: list[int] = []
-        self._warned = False
+        self._numbers = np.zeros(0, dtype=np.int64)  # those that self._species was made of
+        self._species = np.zeros(0, dtype=np.int64)
+        self._warned: set[str] = set()
+        self._acceleration: Acceleration | None = None
         if isinstance(potential, Potential):
             place = None if potential.path is None else str(Path(potential.path).resolve())
         else:
             place = str(artifact.find(potential).resolve())
-        super().__init__(potential=place, device=str(device), dtype=dtype, skin=skin)
+        options = {"dtype": dtype, "skin": skin, "strict": strict, "accelerate": accelerate, "exact": exact}
+        super().__init__(potential=place, device=str(device), **options)
 
     @property
     def potential(self) -> Potential:
         """The potential behind this calculator, loaded when first asked for."""
+        _check_fork()
         if self._loaded is None:
             options = self.parameters
             if self._given is None:
-                self._loaded = artifact.load(options["potential"], options["device"], options["dtype"])
+                accelerate = "off" if options["accelerate"] == "off" else "ready"
+                place, device, dtype = (options[name] for name in OPTIONS[:3])
+                self._loaded = artifact.load(place, device, dtype, accelerate, options["exact"])
             else:
                 _check_options(self._given, options["device"], options["dtype"])
                 self._loaded = self._given
         return self._loaded
 
     def set(self, **options: Any) -> dict[str, Any]:
-        """Change device, dtype or skin; drops results and, where needed, the loaded potential.
+        """Change device, dtype, skin or strict; drops results and, where needed, the loaded potential.
 
         Raises: ConfigError for an unknown option or value
         """
         for name in options:
-            if name not in ("potential", "device", "dtype", "skin"):
-                raise ConfigError("EQ1302", f"{name}={options[name]!r}: no such option; use device, dtype or skin")
+            if name not in OPTIONS:
+                known = ", ".join(OPTIONS[1:])
+                raise ConfigError("EQ1302", f"{name}={options[name]!r}: no such option; use one of {known}")
         if "potential" in options and "potential" in self.parameters:
             raise ConfigError("EQ1306", "potential: cannot be exchanged in a calculator; make a new EqffCalculator")
         if options.get("dtype", "auto") not in DTYPES:
             raise ConfigError("EQ1303", f"dtype={options['dtype']!r}: expected {', '.join(DTYPES)}")
         if "skin" in options:
             VerletList(1.0, options["skin"])  # raises if this is no length
+        for name in ("strict", "exact"):
+            if not isinstance(options.get(name, False), bool):
+                raise ConfigError("EQ1308", f"{name}={options[name]!r}: expected True or False")
+        if options.get("accelerate", "off") not in MODES:
+            raise ConfigError("EQ1310", f"accelerate={options['accelerate']!r}: expected {', '.join(MODES)}")
         changed: dict[str, Any] = super().set(**options)
         if changed:
             self.reset()
             self._neighbors = None
-        if "device" in changed or "dtype" in changed:
-            self._loaded = None
+        if changed.keys() & {"device", "dtype", "accelerate", "exact"}:
+            self._loaded = self._acceleration = None
         return changed
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What has changed since the last calculation, of all that energies depend on; every bit counts."""
+        seen = self.atoms
+        if seen is None:
+            return list(all_changes)
+        pairs = {
+            "positions": (seen.positions, atoms.positions),
+            "numbers": (seen.numbers, atoms.numbers),
+            "cell": (seen.cell.array, atoms.cell.array),
+            "pbc": (seen.pbc, atoms.pbc),
+        }
+        changes = [name for name, (a, b) in pairs.items() if a.shape != b.shape or not (a == b).all()]
+        if not changes:
+            self._check_charge_and_spin(atoms)
+        return changes
 
     def calculate(
         self,
@@ -107,19 +158,21 @@ class EqffCalculator(Calculator):
         Raises: see the class; `results` is empty after an error, except after asking for a stress that does not exist
         """
         self.results = {}
-        super().calculate(atoms, properties, system_changes)
+        if atoms is not None:
+            self.atoms = atoms.copy()
         if self.atoms is None:
             raise GraphError("EQ2113", "atoms=None: this calculator has seen no structure yet; pass atoms")
-        positions, cell, pbc = self.atoms.positions, self.atoms.cell.array, self.atoms.pbc
-        check_atoms(positions, self.atoms.numbers, cell, pbc)
+        self._check_charge_and_spin(self.atoms)
         potential = self.potential
-        species = species_index(self.atoms.numbers, potential.species)
-        self._warn_of_composition(potential, np.bincount(species, minlength=len(potential.species)))
         if self._neighbors is None:
             self._neighbors = VerletList(potential.r_max, self.parameters["skin"])
-        structure = self._neighbors.structure(positions, species, cell, pbc, potential.device)
-        result = potential(structure)
-        _check_finite(result)
+        positions, cell, pbc = self.atoms.positions, self.atoms.cell.array, self.atoms.pbc
+        species = self._species_of(self.atoms)
+        structure, edge_vector = self._neighbors.update(positions, species, cell, pbc, potential.device)
+        started = time.monotonic()
+        result = potential(structure, edge_vector)
+        if self.parameters["accelerate"] == "auto":
+            self._accelerate(potential, time.monotonic() - started)
         energy = float(result.energy[0])
         results: dict[str, Any] = {
             "energy": energy,
@@ -129,6 +182,7 @@ class EqffCalculator(Calculator):
         }
         if pbc.all():
             results["stress"] = _own(voigt_stress(result.strain_gradient[0], structure.cell[0]))
+        _check_finite(results)
         self.results = results
         if "stress" in properties and "stress" not in results:
             raise PropertyNotImplementedError(
@@ -136,22 +190,64 @@ class EqffCalculator(Calculator):
                 "set atoms.pbc and a cell, or do not ask for stress"
             )
 
-    def _warn_of_composition(self, potential: Potential, counts: np.ndarray) -> None:
-        """Once: total energies are known only for sums of the compositions that were trained on."""
-        data = potential.header.get("training_data")
-        known = data.get("compositions") if isinstance(data, dict) else None
-        if not known or self._composition == counts.tolist() or self._warned:
-            return
-        self._composition = counts.tolist()
-        rows = [[Formula(formula).count().get(symbol, 0) for symbol in potential.species] for formula in known]
-        if np.linalg.matrix_rank(np.array([*rows, counts])) > np.linalg.matrix_rank(np.array(rows)):
-            self._warned = True
-            warnings.warn(
-                f"the potential was trained on {', '.join(known)} only: the energy of "
-                f"{self.atoms.get_chemical_formula()} has an unknown constant, and its forces are extrapolated",
-                UserWarning,
-                stacklevel=2,
+    def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Second derivatives of the energy, analytic: [3 n_atoms, 3 n_atoms] eV/Å^2, symmetric up to rounding.
+
+        Raises: as `calculate`
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise GraphError("EQ2113", "atoms=None: this calculator has seen no structure yet; pass atoms")
+        structure = self.potential.structure(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
+        return _own(hessian(self.potential, structure))
+
+    def _accelerate(self, potential: Potential, seconds: float) -> None:
+        """Count an evaluation, and change over once the potential is compiled."""
+        if self._acceleration is None:
+            self._acceleration = Acceleration(potential, self.parameters["exact"])
+        self._loaded = self._acceleration.step(seconds) or self._loaded
+
+    def _species_of(self, atoms: Atoms) -> np.ndarray:
+        """Species indices; what depends on the elements alone is checked when they change."""
+        numbers = atoms.numbers
+        if numbers.shape == self._numbers.shape and (numbers == self._numbers).all() and len(numbers):
+            return self._species
+        check_atoms(atoms.positions, numbers, atoms.cell.array, atoms.pbc)
+        potential = self.potential
+        species = species_index(numbers, potential.species)
+        counts = np.bincount(species, minlength=len(potential.species))
+        if "composition" not in self._warned and not potential.knows_composition(counts.tolist()):
+            self._warn(
+                "composition",
+                f"the potential was trained on {', '.join(potential.compositions)} only: the energy of "
+                f"{atoms.get_chemical_formula()} has an unknown constant, and its forces are extrapolated",
             )
+        self._numbers, self._species = numbers.copy(), species
+        return species
+
+    def _check_charge_and_spin(self, atoms: Atoms) -> None:
+        """Once, or always if strict: potentials stand for neutral singlets as they were trained."""
+        strict = self.parameters["strict"]
+        if "state" in self._warned and not strict:
+            return
+        state = charge_and_spin(atoms)
+        if not state:
+            return
+        if strict:
+            raise GraphError(
+                "EQ2114",
+                f"atoms: {state}, but the potential knows neither charge nor spin; "
+                "remove the entry if the structure is a neutral singlet, or drop strict=True",
+            )
+        self._warn(
+            "state",
+            f"atoms: {state} is not looked at: the potential knows neither charge nor spin; its results are those of "
+            "the state it was trained on",
+        )
+
+    def _warn(self, subject: str, message: str) -> None:
+        self._warned.add(subject)
+        warnings.warn(message, UserWarning, stacklevel=4)
 
     def _get_name(self) -> str:
         return "eqff"
@@ -161,8 +257,14 @@ class EqffCalculator(Calculator):
         what = options["potential"] or "Potential in memory"
         return (
             f"EqffCalculator({str(what)!r}, device={options['device']!r}, dtype={options['dtype']!r}, "
-            f"skin={options['skin']:g} Å; energy eV, forces eV/Å, stress eV/Å^3)"
+            f"skin={options['skin']:g} Å{', strict=True' * options['strict']}, accelerate={options['accelerate']!r}"
+            f"{', exact=True' * options['exact']}; runs {self.program}; energy eV, forces eV/Å, stress eV/Å^3)"
         )
+
+    @property
+    def program(self) -> str:
+        """What computes: the file's own TorchScript program or a compiled one."""
+        return "nothing yet" if self._loaded is None else self._loaded.program
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = dict(self.parameters)
@@ -172,13 +274,13 @@ class EqffCalculator(Calculator):
             )
         if self._given is not None:
             options["device"], options["dtype"] = str(self._given.device), str(self._given.dtype).removeprefix("torch.")
-        arguments = (options["potential"], options["device"], options["dtype"], options["skin"])
+        arguments = tuple(options[name] for name in OPTIONS)
         return type(self), arguments, {"atoms": self.atoms, "results": self.results}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "EqffCalculator":
         options = self.parameters
         source = options["potential"] if self._given is None else self._given
-        twin = type(self)(source, options["device"], options["dtype"], options["skin"])
+        twin = type(self)(source, *(options[name] for name in OPTIONS[1:]))
         twin._loaded = self._loaded  # a loaded potential never changes
         twin.atoms, twin.results = copy.deepcopy(self.atoms, memo), copy.deepcopy(self.results, memo)
         return twin
@@ -189,16 +291,45 @@ def _own(tensor: torch.Tensor) -> np.ndarray:
     return np.array(tensor.detach().cpu().numpy(), dtype=np.float64)
 
 
-def _check_finite(result: EnergyForces) -> None:
+def _check_fork() -> None:
+    """torch's threads do not survive a fork: a child that needs them would wait for ever."""
+    here = os.getpid()
+    if EqffCalculator._first_process is None:
+        EqffCalculator._first_process = here
+    n_threads = 1 if here == EqffCalculator._first_process else torch.get_num_threads()
+    if n_threads > 1:
+        raise ConfigError(
+            "EQ1309",
+            f"threads={n_threads}: this process was forked from one that has used a potential, where torch with more "
+            "than one thread would hang; call torch's set_num_threads(1) first in every worker (initializer of a pool) "
+            "or start them with multiprocessing.get_context('spawn')",
+        )
+
+
+def charge_and_spin(atoms: Atoms) -> str:
+    """Charge or spin that the structure says it has, as text; empty if it says nothing or neutral singlet."""
+    for name, neutral in NEUTRAL_SINGLET.items():
+        value = atoms.info.get(name)
+        if value is not None and not np.array_equal(value, neutral):
+            return f"info[{name!r}]={value!r}"
+    for name in ("initial_charges", "initial_magmoms"):
+        values = atoms.arrays.get(name)
+        if values is not None and values.any():
+            return f"{name} with sum {values.sum():g}"
+    return ""
+
+
+def _check_finite(results: dict[str, Any]) -> None:
     """A model that diverges must stop the simulation here."""
-    forces, energies = torch.isfinite(result.forces).all(dim=1), torch.isfinite(result.energies)
-    if bool(forces.all()) and bool(energies.all()) and bool(torch.isfinite(result.strain_gradient).all()):
+    energies, forces = results["energies"], results["forces"]
+    if all(np.isfinite(array).all() for array in (energies, forces, results.get("stress", 0.0))):
         return
-    atom = int(torch.argmin((forces & energies).to(torch.int64)))
-    force = ", ".join(f"{x:g}" for x in result.forces[atom].tolist())
+    good = np.isfinite(forces).all(axis=1) & np.isfinite(energies)
+    atom = int(np.argmin(good))
+    force = ", ".join(f"{x:g}" for x in forces[atom])
     raise PotentialError(
         "EQ4161",
-        f"result: atom {atom} has energy {float(result.energies[atom]):g} eV and force ({force}) eV/Å, expected finite "
+        f"result: atom {atom} has energy {energies[atom]:g} eV and force ({force}) eV/Å, expected finite "
         "numbers; the structure is far from what the potential was trained on: remove close contacts, or take a "
         "smaller time step",
     )

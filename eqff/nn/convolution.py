@@ -50,6 +50,7 @@ class TensorProductConvolution(nn.Module):
             weight_sizes.append(len(own) * block.n_channels)
         self.paths, self.coupling_sizes, self.weight_sizes = paths, coupling_sizes, weight_sizes
         self.dims = [block.irrep.dim for block in irreps_in]  # 2 l1 + 1 of every input block
+        self.channels = [block.n_channels for block in irreps_in]
         self.coupling = Constant(torch.cat(couplings, 1))
         self.weight_numel = sum(self.weight_sizes)
         reached = [irrep for irrep in targets if any(piece[0] == irrep for piece in pieces)]

@@ -1,4 +1,4 @@
-"""Pictures of a simulation and of a training run, from plain arrays.
+"""The picture of a training run, from plain arrays, and what every picture of this folder is made with.
 
 Figures are made with matplotlib's object interface and the Agg canvas: no windows, no global state.
 """
@@ -25,56 +25,6 @@ PANELS = (
     ("learning rate", (("learning_rate", GREEN, "learning rate"),)),
 )
 _COLUMNS = tuple(column for _, curves in PANELS for column, _, _ in curves)
-
-
-def plot_md(
-    path: str | Path,
-    time_fs: np.ndarray,
-    potential_eV: np.ndarray,
-    kinetic_eV: np.ndarray,
-    total_eV: np.ndarray,
-    temperature_K: np.ndarray,
-    title: str = "",
-    n_atoms: int = 1,
-    target_temperature_K: float | None = None,
-) -> None:
-    """Energies per atom (potential and total relative to the start), the total enlarged, and the temperature.
-
-    Args: path: of the PNG; arrays [n_samples]; n_atoms: divisor of the energies;
-          target_temperature_K: of a thermostat, drawn as a line; None for constant energy
-    """
-    time_fs = np.asarray(time_fs, dtype=float)
-    in_ps = time_fs.max(initial=0.0) >= 2000.0
-    time, unit = (time_fs * 1e-3, "ps") if in_ps else (time_fs, "fs")
-    scale = 1e3 / n_atoms  # eV -> meV per atom
-    potential = (np.asarray(potential_eV, dtype=float) - potential_eV[0]) * scale
-    total = (np.asarray(total_eV, dtype=float) - total_eV[0]) * scale
-    kinetic = np.asarray(kinetic_eV, dtype=float) * scale
-
-    conserved = target_temperature_K is None  # with a thermostat an enlarged total says nothing
-    figure = _figure(7.0, 7.5 if conserved else 5.8)
-    rows = figure.subplots(3 if conserved else 2, 1, sharex=True, height_ratios=[3, 2, 3] if conserved else [3, 3])
-    energies, temperature = rows[0], rows[-1]
-    energies.plot(time, kinetic, color=ORANGE, label="kinetic", linewidth=0.9)
-    energies.plot(time, potential, color=BLUE, label="potential − start", linewidth=0.9)
-    energies.plot(time, total, color="black", label="total − start", linewidth=1.3)
-    energies.set_ylabel("energy (meV/atom)")
-    _legend_above(energies)
-    if conserved:
-        rows[1].plot(time, total, color="black", linewidth=0.9)
-        rows[1].set_ylabel("total − start\n(meV/atom)")
-    temperature.plot(time, temperature_K, color=VERMILION, linewidth=0.9, label="instantaneous")
-    if len(time) > 1:
-        temperature.plot(time, _running_mean(temperature_K), color="black", linewidth=1.3, label="mean up to here")
-    if target_temperature_K is not None:
-        temperature.axhline(target_temperature_K, color=GREY, linestyle="--", linewidth=1.0, label="target")
-    temperature.set_ylabel("temperature (K)")
-    temperature.set_xlabel(f"time ({unit})")
-    temperature.set_ylim(bottom=0.0)
-    _legend_above(temperature)
-    if len(time) > 1:
-        temperature.set_xlim(time[0], time[-1])
-    _finish(figure, path, title)
 
 
 def plot_learning_curve(path: str | Path, rows: Sequence[Mapping[str, float]], title: str = "") -> None:

@@ -43,6 +43,7 @@ class TrainingConfig:
 
     epochs: int = 100
     batch_size: int = 5  # frames
+    max_edges: int = 0  # of a batch, instead of batch_size; 0 is none
     learning_rate: float = 0.01  # Adam with amsgrad
     final_learning_rate: float = 1e-5  # cosine from one to the other
     warmup_steps: int = 100
@@ -53,6 +54,7 @@ class TrainingConfig:
     checkpoint_every: int = 10  # epochs
     accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
     threads: int = 0  # of torch; 0 leaves it alone
+    kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU where a C++ compiler is found
     compile: bool = False  # torch.compile of the whole step; needs frames of one composition
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -87,11 +89,14 @@ def check(config: RunConfig) -> None:
         "training.warmup_steps": training.warmup_steps,
         "training.gradient_clip": training.gradient_clip,
         "training.threads": training.threads,
+        "training.max_edges": training.max_edges,
         "training.seed": training.seed,
     }
     for name, value in not_negative.items():
         if not value >= 0:
             raise ConfigError("EQ1075", f"{name}={value}: expected >= 0")
+    if training.compile and training.max_edges:
+        raise ConfigError("EQ1076", "training.max_edges: training.compile=true needs batches of equal size; set one of the two")
     if training.compile and config.data.n_train % training.batch_size:
         raise ConfigError(
             "EQ1074",

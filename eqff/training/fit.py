@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import nn
 
 from eqff.training.callbacks import MetricsFile
+from eqff.data.loader import n_batches
 from eqff.training.config import TrainingConfig
 from eqff.training.module import TrainingModule
 
@@ -26,7 +27,7 @@ def fit(
     show_bar: bool,
 ) -> None:
     """Train; best and last checkpoint, metrics.csv and the learning curve end up in the run folder."""
-    module = TrainingModule(model, config, n_steps=config.epochs * len(train_loader))
+    module = TrainingModule(model, config, n_steps=config.epochs * n_batches(train_loader))
     checkpoints = folder / "checkpoints"
     common: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
     callbacks: list[lightning.Callback] = [

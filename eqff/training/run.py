@@ -26,7 +26,9 @@ from eqff.data.splits import Split, load_split, random_split
 from eqff.data.statistics import Statistics, statistics
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, ResourceError
-from eqff.training.config import RunConfig, check
+from eqff.kernels import build
+from eqff.nn.fused import fuse
+from eqff.training.config import RunConfig, TrainingConfig, check
 
 LAST = "checkpoints/last.ckpt"
 logger = logging.getLogger("eqff.training")
@@ -72,15 +74,18 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
         energy_key=config.data.energy_key,
         forces_key=config.data.forces_key,
     )
+    training = config.training
     source = read_source(config.data.train, options)
     split = _split(config, len(source.frames))
     train_frames = [source.frames[i] for i in split.train]
     model_config, numbers = _model_config(config, source.frames, train_frames)
     model = registry.load("models", config.model["family"]).Model(model_config)
-    r_edges = _complete_radius(source.frames, model_config.r_max) if config.training.compile else None
+    if _use_kernels(training):
+        fuse(model)
+    r_edges = _complete_radius(source.frames, model_config.r_max) if training.compile else None
     dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges)
-    training = config.training
-    train_loader = make_loader(dataset[split.train], batch_size=training.batch_size, shuffle=True, seed=training.seed)
+    size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
+    train_loader = make_loader(dataset[split.train], shuffle=True, seed=training.seed, **size)
     validation_loader = make_loader(dataset[split.validation], batch_size=min(50, 4 * training.batch_size))
     _write_records(folder, config, source, split, numbers, model_config)  # nothing is written before all this worked
     logger.info("%s", numbers.report)
@@ -92,6 +97,17 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     finally:
         torch.set_num_threads(threads)
     return folder
+
+
+def _use_kernels(training: TrainingConfig) -> bool:
+    """Whether convolutions run on kernels compiled for this CPU."""
+    on_cpu = training.accelerator == "cpu" or (training.accelerator == "auto" and not torch.cuda.is_available())
+    if training.kernels == "reference" or not on_cpu:
+        return False
+    if build.compiler() is None:
+        logger.info("no C++ compiler found: convolutions run on ATen, about half as fast; install g++ or clang++")
+        return False
+    return True
 
 
 def _prepare_folder(folder: Path, config: RunConfig, resume: bool) -> None:

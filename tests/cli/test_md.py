@@ -15,7 +15,7 @@ from eqff import cli, config, export
 from eqff.cli import md
 from eqff.engines.ase import EqffCalculator
 from eqff.models import nequip
-from eqff.tasks.md import MDConfig
+from eqff.tasks.md import Limits, MDConfig
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,12 @@ def test_named_potential_brings_its_structure_and_leaves_three_files(run, tmp_pa
     assert result.exit_code == 0, result.output
     for word in ("C2H6O", "20 steps of 0.5 fs", "ns/day", "meV/atom/ps", "traj.extxyz", "traj.csv", "traj.png"):
         assert word in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["traj.csv", "traj.extxyz", "traj.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "traj.csv",
+        "traj.extxyz",
+        "traj.png",
+        "traj.restart.npz",
+    ]
     frames = ase.io.read(tmp_path / "traj.extxyz", ":")
     assert len(frames) == 3
     stored = frames[-1].get_forces()
@@ -65,7 +70,7 @@ def test_json_and_structure_file_and_no_plot(run, tmp_path):
     assert report["drift"] is None
     assert report["trajectory"] == "a/run.xyz"
     assert report["picture"] is None
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.csv", "run.xyz"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.csv", "run.restart.npz", "run.xyz"]
 
 
 def test_nothing_is_overwritten_without_force(run, tmp_path):
@@ -113,9 +118,46 @@ def test_a_lone_file_needs_a_structure(run, potentials, tmp_path):
     assert "--structure" in str(run(path).exception)
 
 
+def test_a_run_is_continued_and_its_files_equal_those_of_one_part(run, tmp_path):
+    options = ["toy", "--ensemble", "nvt", "--interval", 3, "--no-guard"]
+    assert run(*options, "--steps", 12, "-o", "whole.extxyz").exit_code == 0
+    assert run(*options, "--steps", 7, "-o", "parts.extxyz").exit_code == 0
+    result = run(*options, "--steps", 12, "-o", "parts.extxyz", "--resume")
+    assert result.exit_code == 0, result.output
+    assert "resumed      at step 7" in result.output
+    for suffix in (".extxyz", ".csv"):
+        assert (tmp_path / f"parts{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    error = run(*options, "--steps", 12, "-o", "parts.extxyz", "--resume", "--temperature", 310).exception
+    assert error.id == "EQ1264"
+    assert "temperature: 300.0 -> 310.0" in error.message
+    error = run(*options, "--steps", 12, "-o", "parts.extxyz", "--resume", "--dtype", "float64").exception
+    assert "dtype: auto -> float64" in error.message
+
+
+def test_replicas_are_numbered_and_drawn(run, tmp_path):
+    result = run("toy", "--steps", 3, "--replicas", 2, "-o", "r.traj", "--json")
+    assert result.exit_code == 0, result.output
+    reports = json.loads(result.stdout)["replicas"]
+    assert [report["trajectory"] for report in reports] == ["r_0.traj", "r_1.traj"]
+    suffixes = (".csv", ".png", ".restart.npz", ".traj")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"r_{i}{suffix}" for i in (0, 1) for suffix in suffixes]
+
+
+def test_limits_of_the_guard_are_printed_and_stop_the_run(run, tmp_path):
+    result = run("toy", "--steps", 2)
+    assert "guard: stops at distances <" in result.output
+    result = run("toy", "--steps", 2, "--force", "--min-distance", 1.05)
+    assert result.exception.id == "EQ5110"
+    assert "atoms 2 (O) and 3 (H) are 0.97" in result.exception.message
+    assert "guard: off" in run("toy", "--steps", 2, "--force", "--no-guard").output
+
+
 def test_defaults_are_those_of_the_task():
     options = {name: parameter.default for name, parameter in inspect.signature(md.command).parameters.items()}
     renamed = {"pressure_gpa": "pressure", "trajectory": "output"}
     for field in fields(MDConfig):
-        if field.name != "log_interval":
+        if field.name not in ("log_interval", "guard"):
             assert options[renamed.get(field.name, field.name)] == field.default
+    assert options["guard"] is True
+    for field in fields(Limits):
+        assert options[field.name] == field.default

@@ -136,8 +136,8 @@ def test_one_evaluation_per_geometry(potential):
         ask()
     assert n_calls.n_calls == 1
     assert not atoms.calc.calculation_required(atoms, ["energy", "forces", "stress"])
-    atoms.info["charge"] = 1
-    atoms.set_initial_magnetic_moments([1.0, 0.0])
+    atoms.info["charge"] = 0
+    atoms.set_initial_magnetic_moments([0.0, 0.0])
     atoms.get_forces()
     assert n_calls.n_calls == 1, "nothing that the potential looks at has changed"
     for count, change in enumerate(
@@ -253,6 +253,17 @@ def test_results_that_are_not_finite_are_refused():
         atoms.get_potential_energy()
 
 
+def test_infinite_forces_that_cancel_are_refused():
+    class Infinite(nn.Module):
+        def forward(self, species, senders, receivers, edge_vector):
+            energies = torch.zeros(len(species), dtype=torch.float64)
+            return energies.index_add(0, receivers, edge_vector[:, 2].clamp(min=0).sqrt())
+
+    atoms = Atoms("HH", [[0, 0, 0], [1.0, 0, 0]], calculator=EqffCalculator(potential_of(Infinite())))
+    with pytest.raises(PotentialError, match=r"EQ4161: result: atom 0 has energy 0 eV and force"):
+        atoms.get_forces()
+
+
 def test_pickle_is_path_and_options(potential_file, tmp_path, monkeypatch):
     monkeypatch.chdir(potential_file.parent)
     atoms = crystal()
@@ -301,11 +312,11 @@ def test_files_load_at_the_first_use(potential_file, monkeypatch):
     assert loads == []
     for _ in range(2):
         calculator.calculate(ethanol())
-    assert loads == [(str(potential_file.resolve()), "cuda:7", "float32")]
+    assert loads == [(str(potential_file.resolve()), "cuda:7", "float32", "ready", False)]
     calculator.set(device="cpu")
     assert calculator.results == {}
     calculator.calculate(ethanol())
-    assert loads[1:] == [(str(potential_file.resolve()), "cpu", "float32")]
+    assert loads[1:] == [(str(potential_file.resolve()), "cpu", "float32", "ready", False)]
 
 
 def test_options_are_checked(potential, potential_file):
@@ -409,7 +420,7 @@ def test_a_composition_with_an_unknown_constant_is_warned_of_once(tmp_path):
     for known in (water, water * 1 + Atoms("OH2", positions=water.positions + 9.0)):
         known.calc = calculator
         known.get_potential_energy()  # a warning would be an error here
-    foreign = molecule("OH")
+    foreign = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
     foreign.calc = calculator
     with pytest.warns(UserWarning, match="trained on H2O only"):
         foreign.get_potential_energy()

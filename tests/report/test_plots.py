@@ -1,7 +1,6 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from eqff.report import plots
@@ -27,38 +26,6 @@ class Spy:
 @pytest.fixture
 def spy(monkeypatch):
     return Spy(monkeypatch)
-
-
-def run(n):
-    time_fs = np.arange(n) * 0.5
-    kinetic = 0.3 + 0.1 * np.cos(time_fs)
-    return time_fs, -4000.0 - kinetic, kinetic, np.full(n, -4000.0) + 1e-3 * time_fs, 300.0 + 10.0 * np.sin(time_fs)
-
-
-@pytest.mark.parametrize("n", [1, 2, 500, 10_000])
-def test_md_picture_is_written_for_any_length(tmp_path, n):
-    plots.plot_md(tmp_path / "md.png", *run(n), title="ethanol", n_atoms=9, target_temperature_K=300.0)
-    content = (tmp_path / "md.png").read_bytes()
-    assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    assert len(content) > 10_000
-
-
-def test_md_picture_shows_energies_per_atom_relative_to_the_start(tmp_path, spy):
-    time_fs, potential, kinetic, total, temperature = run(500)
-    plots.plot_md(tmp_path / "md.png", time_fs, potential, kinetic, total, temperature, n_atoms=9)
-    curves = spy.curves()
-    np.testing.assert_allclose(curves["kinetic"].get_ydata(), kinetic * 1e3 / 9)
-    np.testing.assert_allclose(curves["total − start"].get_ydata(), time_fs / 9, atol=1e-6)
-    np.testing.assert_allclose(curves["instantaneous"].get_ydata(), temperature)
-    assert curves["mean up to here"].get_ydata()[-1] == pytest.approx(temperature.mean())
-    assert [axes.get_xlabel() for axes in spy.figures[-1].axes] == ["", "", "time (fs)"]
-
-
-def test_long_runs_are_drawn_in_picoseconds(tmp_path, spy):
-    plots.plot_md(tmp_path / "md.png", *run(10_000), target_temperature_K=290.0)
-    assert spy.figures[-1].axes[-1].get_xlabel() == "time (ps)"
-    assert spy.curves()["instantaneous"].get_xdata()[-1] == pytest.approx(4.9995)
-    assert spy.curves()["target"].get_ydata()[0] == 290.0
 
 
 def test_learning_curve_marks_the_best_epoch_and_skips_gaps(tmp_path, spy):

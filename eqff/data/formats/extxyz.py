@@ -55,6 +55,15 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     )
 
 
+def labelled(atoms: Any, options: ReadOptions, where: str) -> Frame:
+    """One ase.Atoms, whatever file it is from, with labels found as `read` finds them, in eV and Å.
+
+    Raises: as `read`
+    """
+    convention = "convention of the format"
+    return _frame(atoms, options, Units("eV", "Å", convention, convention), where)
+
+
 def write(path: str | Path, frames: Iterable[Frame]) -> None:
     """Write frames in eV and Å with the names ASE recognises: energy, forces, stress.
 

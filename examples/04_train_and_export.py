@@ -3,7 +3,7 @@
 The frames are ethanol at 500 K, labelled with GFN2-xTB (tblite 0.8.0). They are few and the model is small: this shows
 the way, not the accuracy; potentials/ethanol-nequip/recipe.toml is a recipe that reaches it.
 
-python examples/03_train_export_run.py
+python examples/04_train_and_export.py
 """
 
 import logging

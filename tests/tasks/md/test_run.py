@@ -1,8 +1,10 @@
 """Molecular dynamics against closed forms and conservation laws, with calculators of ASE and a harmonic crystal."""
 
 import csv
+import gc
 import math
 import os
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -13,9 +15,10 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 
+from eqff.data.h5md import read_h5md
 from eqff.errors import ConfigError, GraphError, ResourceError, RunError
-from eqff.tasks.md import LOG_HEADER, MDConfig, drift, run_md
-from eqff.tasks.velocities import n_degrees_of_freedom, set_momenta
+from eqff.tasks.md import LOG_HEADER, Limits, MDConfig, drift, run_md
+from eqff.tasks.md.velocities import n_degrees_of_freedom, set_momenta
 
 
 class Harmonic(Calculator):
@@ -174,14 +177,68 @@ def test_a_timestep_that_is_far_too_long_stops_the_run(tmp_path):
     options = {"steps": 60, "interval": 100, "temperature": 300.0}
     atoms = Atoms("H3", positions=sites)
     run_md(config(tmp_path, timestep=0.5, **options), atoms, Harmonic(sites, spring=1.0))
+    harmonic = Harmonic(sites, spring=1.0)
+    with pytest.raises(RunError, match=r"EQ5111.*the total energy jumped by"):
+        run_md(config(tmp_path, timestep=60.0, force=True, **options), atoms, harmonic)
+    loose = Limits(max_jump=1e9, max_force=1e9, min_distance=1e-3)
     with pytest.raises(RunError, match=r"EQ5105.*total energy has changed by") as caught:
-        run_md(config(tmp_path, timestep=60.0, force=True, **options), atoms, Harmonic(sites, spring=1.0))
+        run_md(config(tmp_path, timestep=60.0, force=True, guard=loose, **options), atoms, harmonic)
     frames = ase.io.read(tmp_path / "traj.extxyz", ":")
     assert f"step {frames[-1].info['step'] + 1} of 60" in caught.value.message
     energies = [frame.get_total_energy() for frame in frames]
     assert abs(energies[-1] - energies[0]) / 3 <= 1.0  # eV/atom: the last frame is a good one
     with pytest.raises(RunError, match=r"EQ5106.*temperature is"):
-        run_md(config(tmp_path, timestep=60.0, ensemble="nvt", force=True, **options), atoms, Harmonic(sites, 1.0))
+        run_md(config(tmp_path, timestep=60.0, ensemble="nvt", force=True, guard=loose, **options), atoms, harmonic)
+
+
+@pytest.mark.parametrize("ensemble", [{"ensemble": "nvt", "thermostat": "nose-hoover"}, {"ensemble": "npt"}])
+def test_chains_hold_the_temperature_and_conserve_their_energy(tmp_path, copper, ensemble):
+    options = {"timestep": 5.0, "steps": 150, "thermostat_time": 50.0, "temperature": 400.0, "interval": 50}
+    report = run_md(config(tmp_path, **ensemble, **options), copper, EMT())
+    assert report.conserved == "extended-system energy"
+    assert abs(report.drift) < 5.0  # meV/atom/ps
+    assert report.fluctuation < 1.0
+    assert np.ptp(report.samples["total"]) * 1e3 / 32 > 10 * report.fluctuation  # the thermostat does something
+    assert report.samples["temperature"][100:].mean() == pytest.approx(400.0, rel=0.35)  # from half of it, after 0.1 ps
+
+
+@pytest.mark.parametrize("suffix", [".traj", ".h5"])
+def test_binary_trajectories_hold_the_same_frames(tmp_path, copper, suffix):
+    options = {"steps": 7, "interval": 3, "timestep": 4.0}
+    text = run_md(MDConfig(trajectory=tmp_path / "a.extxyz", **options), copper, EMT())
+    binary = run_md(MDConfig(trajectory=tmp_path / f"b{suffix}", **options), copper, EMT())
+    expected = ase.io.read(text.trajectory, ":")
+    if suffix == ".traj":
+        found = [(f.info["step"], f.positions, f.get_momenta(), f.get_forces(), f.get_potential_energy())
+                 for f in ase.io.read(binary.trajectory, ":")]  # fmt: skip
+    else:
+        found = [(f.step, f.positions, f.velocities * f.masses[:, None] / units.fs, f.forces, f.energy)
+                 for f in read_h5md(binary.trajectory)]  # fmt: skip
+    assert [step for step, *_ in found] == [0, 3, 6, 7]
+    for frame, (_, positions, momenta, forces, energy) in zip(expected, found, strict=True):
+        np.testing.assert_allclose(positions, frame.positions, atol=1e-7)
+        np.testing.assert_allclose(momenta, frame.get_momenta(), atol=1e-7)
+        np.testing.assert_allclose(forces, frame.get_forces(), atol=1e-7)
+        assert energy == pytest.approx(frame.get_potential_energy(), abs=1e-7)
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps_take_no_more_memory(tmp_path):
+    """Linux: resident memory after 2,000 and after 12,000 steps."""
+    resident = []
+
+    def watch(sample):
+        if sample.step in (2_000, 12_000):
+            gc.collect()
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc")
+    sites = np.array([[0.0, 0, 0], [5, 0, 0]])
+    options = {"steps": 12_000, "interval": 100, "ensemble": "nvt", "checkpoint_interval": 500}
+    run_md(config(tmp_path, **options), Atoms("Ar2", positions=sites), Harmonic(sites), watch)
+    assert resident[1] - resident[0] < 20.0
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])

@@ -1,0 +1,147 @@
+"""Compiled programs of potentials in the user's cache: where they are, and loading one that was verified here.
+
+They are made by `eqff.compile` from header and weights, never shipped in a file, never taken from elsewhere.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eqff.artifact import vectors
+from eqff.artifact.archive import Contents, read
+from eqff.cache import private_cache
+from eqff.errors import PotentialError
+from eqff.kernels import build, fused
+from eqff.potential import Evaluator, Potential
+
+PROGRAM, REPORT = "program.pt2", "report.json"
+
+
+class CompiledEvaluator:
+    """Evaluator of a compiled program.
+
+    What it was not made for goes to the exact evaluator: fewer than two atoms or edges, and structures with an edge
+    shorter than r_min, where its radial splines end.
+
+    Args: program: AOTInductor package; exact: Evaluator; report: how the program was made
+    """
+
+    def __init__(self, program: Any, exact: Evaluator, report: Mapping[str, Any]) -> None:
+        self.program, self.exact, self.report = program, exact, report
+        self.shortest = float(report["r_min_A"]) ** 2
+        self.description = describe(report)
+
+    def __call__(
+        self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor, node_weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if species.shape[0] < 2 or senders.shape[0] < 2 or self._too_short(edge_vector):
+            return self.exact(species, senders, receivers, edge_vector, node_weight)
+        inputs = [species, senders, receivers, edge_vector.detach(), node_weight]
+        with torch.no_grad():
+            node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
+        return node_energy, edge_gradient
+
+    def _too_short(self, edge_vector: Tensor) -> bool:
+        return self.shortest > 0.0 and bool(edge_vector.detach().square().sum(1).min() < self.shortest)
+
+
+def folder(digest: str, dtype: torch.dtype, exact: bool) -> Path | None:
+    """Where the compiled program of a file belongs on this machine; None without a private cache."""
+    options = [digest, str(dtype), f"exact={exact}", torch.__version__, build.capability(), _sources()]
+    cache_folder = private_cache("compiled")
+    return None if cache_folder is None else cache_folder / hashlib.sha256("\n".join(options).encode()).hexdigest()[:32]
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """One line about a compiled program."""
+    radial = f"radial splines of {report['n_knots']} knots" if report["n_knots"] else "exact radial functions"
+    return f"compiled for {report['instructions']}, {radial}"
+
+
+def find(contents: Contents) -> str:
+    """The compiled programs of a file that are ready on this machine, in its stored dtype; "" if none."""
+    found = []
+    for exact in (False, True):
+        place = folder(contents.digest, getattr(torch, contents.header["dtype"]), exact)
+        if place is not None and (place / REPORT).is_file():
+            found.append(describe(json.loads((place / REPORT).read_text())))
+    return "; ".join(found)
+
+
+def load(contents: Contents, dtype: torch.dtype, exact: bool, fallback: Evaluator) -> CompiledEvaluator | None:
+    """Compiled evaluator of a file, checked against all its test vectors; None if there is none on this machine.
+
+    Args:    exact: without radial splines; fallback: evaluator of the file's own program
+    Raises:  PotentialError if what is there is damaged or misses a test vector
+    """
+    place = folder(contents.digest, dtype, exact)
+    if place is None or not (place / REPORT).is_file():
+        return None
+    evaluator = open_folder(place, fallback)
+    if evaluator is not None:
+        verify(evaluator, contents, dtype)
+    return evaluator
+
+
+def accelerated(potential: Potential, exact: bool = False) -> Potential | None:
+    """The same potential on its compiled program; None if there is none on this machine, or no reason for one.
+
+    Raises: PotentialError as `load`
+    """
+    if potential.path is None or potential.device.type != "cpu" or isinstance(potential.evaluator, CompiledEvaluator):
+        return None
+    contents = read(potential.path)
+    if contents.header != potential.header:  # another file has taken its name
+        return None
+    evaluator = load(contents, potential.dtype, exact, potential.evaluator)
+    if evaluator is None:
+        return None
+    return dataclasses.replace(potential, evaluator=evaluator, program=evaluator.description)
+
+
+def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:
+    """Evaluator of a compiled program, not verified; None if a kernel it needs is no longer in the cache."""
+    try:
+        report = json.loads((place / REPORT).read_text())
+        intact = hashlib.sha256((place / PROGRAM).read_bytes()).hexdigest() == report["sha256"]
+        kernels = {name: build.find_kernel(file) for name, file in report["kernels"].items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise PotentialError("EQ4170", f"{place}: damaged ({error}); delete this folder and compile again") from error
+    if not intact:
+        raise PotentialError("EQ4170", f"{place}: {PROGRAM} has changed; delete this folder and compile again")
+    if not fused.load_files(kernels):
+        return None
+    # what torch._inductor.aoti_load_package does, without importing the compiler, which takes seconds
+    program = torch._C._aoti.AOTIModelPackageLoader(str(place / PROGRAM), "model", False, 1, -1)
+    return CompiledEvaluator(program, fallback, report)
+
+
+def verify(evaluator: Evaluator, contents: Contents, dtype: torch.dtype) -> tuple[float, float]:
+    """Check all test vectors of a file.
+
+    Returns: largest errors of node energies, eV, and forces, eV/Å
+    Raises:  PotentialError for a miss
+    """
+    splines = isinstance(evaluator, CompiledEvaluator) and evaluator.shortest > 0.0
+    tolerance = torch.float32 if splines else dtype  # splines are good to 1e-5 of the force RMS in any dtype
+    errors = [
+        vectors.check(evaluator, vector, tolerance, contents.header, f"{contents.path}, compiled")
+        for vector in vectors.unpack(contents)
+    ]
+    return max(energy for energy, _ in errors), max(force for _, force in errors)
+
+
+@cache
+def _sources() -> str:
+    """Digest of all code that takes part in compiling."""
+    package = Path(__file__).resolve().parents[1]
+    parts = ("kernels", "nn", "models", "o3")
+    files = [package / "compile.py", *sorted(file for part in parts for file in (package / part).glob("*.*"))]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files if file.is_file())).hexdigest()

@@ -1,0 +1,175 @@
+"""eqff evaluate: errors of a potential on labelled frames."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from eqff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eqff.data.read import Source
+    from eqff.potential import Potential
+    from eqff.tasks.evaluate import Evaluation
+
+
+def command(
+    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
+    data: Annotated[Path, typer.Argument(help="Labelled frames: .npz (MD17, sGDML, rMD17), .xyz, .extxyz, .h5")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file; the two pictures stand beside it.")] = Path(
+        "evaluation.json"
+    ),
+    energy_unit: Annotated[
+        Optional[str], typer.Option(help="eV, meV, kcal/mol, kJ/mol or Hartree; needed if not stated.")
+    ] = None,
+    length_unit: Annotated[Optional[str], typer.Option(help="Å, nm or Bohr; needed if not stated.")] = None,
+    energy_key: Annotated[Optional[str], typer.Option(help="Name of the energy in extended XYZ.")] = None,
+    forces_key: Annotated[Optional[str], typer.Option(help="Name of the forces in extended XYZ.")] = None,
+    stress_key: Annotated[Optional[str], typer.Option(help="Name of the stress (or virial) in extended XYZ.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst frames to name.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
+    max_edges: Annotated[
+        Optional[int], typer.Option(min=1, help="Edges of one batch.  [default: 2000 on a CPU, 50000 on a GPU]")
+    ] = None,
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.  [default: torch's choice]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw parity and errors.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
+) -> None:
+    """Errors of energy, forces and stress on labelled frames: overall, by element, by size, and the worst frames."""
+    if output.suffix != ".json":
+        raise ConfigError("EQ1230", f"output={output}: expected a name that ends in .json")
+    pictures = [output.with_name(f"{output.stem}_{name}.png") for name in ("parity", "errors")] if plot else []
+    for path in (output, *pictures):
+        if path.exists() and not force:
+            raise ConfigError("EQ1231", f"{path} exists; choose another name or overwrite it with --force")
+
+    import torch
+
+    from eqff import artifact
+    from eqff.data.options import ReadOptions
+    from eqff.data.read import read_source
+    from eqff.report.terminal import FramesBar
+    from eqff.tasks.evaluate import evaluate
+
+    options = ReadOptions(
+        energy_unit=energy_unit,
+        length_unit=length_unit,
+        energy_key=energy_key,
+        forces_key=forces_key,
+        stress_key=stress_key,
+    )
+    source = read_source(data, options)
+    if threads is not None:
+        torch.set_num_threads(threads)  # this process is ours
+    loaded = artifact.load(potential, device, dtype)
+    with FramesBar(f"evaluate {data.name}", hidden=as_json) as bar:
+        found = evaluate(loaded, source.frames, str(data), n_worst=worst, max_edges=max_edges, progress=bar.advance)
+    values = _plain(found, loaded, source)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    _write(output, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    title = f"{Path(potential).name.removesuffix('.eqff.pt')} on {data.name}, {found.n_frames} frames"
+    if plot:
+        _draw(pictures, found, title)
+    if as_json:
+        typer.echo(json.dumps({**values, "output": str(output), "pictures": [str(path) for path in pictures]}))
+    else:
+        _show(title, found, source, [output, *pictures])
+    if found.unknown_compositions:
+        typer.echo(
+            f"warning: energies of {', '.join(found.unknown_compositions[:6])} have an unknown constant: the potential "
+            "was not trained on these compositions; see 'energy aligned'",
+            err=True,
+        )
+
+
+def _plain(found: "Evaluation", potential: "Potential", source: "Source") -> dict[str, Any]:
+    """The result as JSON values, NaN as null, without the single values."""
+    values = {
+        "potential": potential.header.get("name") or (potential.path.name if potential.path else None),
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "data": str(source.path),
+        "data_sha256": source.sha256,
+        "data_units": str(source.units),
+        **found._asdict(),
+    }
+    del values["values"], values["force_elements"]
+    plain: dict[str, Any] = _without_nan(values)
+    return plain
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _draw(pictures: list[Path], found: "Evaluation", title: str) -> None:
+    from eqff.report.errors import plot_errors, plot_parity
+
+    parity, errors = pictures
+    plot_parity(parity, found.values, title)
+    plot_errors(errors, found.values, found.by_element, found.by_force, title)
+
+
+def _show(title: str, found: "Evaluation", source: "Source", written: list[Path]) -> None:
+    from eqff.report.terminal import error_table, number, table
+    from eqff.tasks.metrics import QUANTITIES
+
+    metrics = found.metrics
+    typer.echo(f"{title}, {found.n_atoms} atoms; labels: {source.units}")
+    if source.units.doubt:
+        typer.echo(f"warning: {source.units.doubt}", err=True)
+    typer.echo(error_table(metrics, QUANTITIES))
+    if "energy_aligned_mae_meV" in metrics:
+        mae, rmse = (number(metrics[f"energy_aligned_{kind}_meV"]) for kind in ("mae", "rmse"))
+        typer.echo(f"  energy, mean error {metrics['energy_mean_error_meV']:+.3g} meV; aligned (with the mean error of")
+        typer.echo(f"  each composition taken off): MAE {mae} meV, RMSE {rmse} meV")
+    if found.by_element:
+        names = ("forces_mae_meV_A", "forces_rmse_meV_A", "forces_max_meV_A")
+        header = ["", "MAE", "RMSE", "max", "unit", "atoms"]
+        rows = [
+            [row["element"], *(number(row[name]) for name in names), "meV/Å", str(row["n_atoms"])]
+            for row in found.by_element
+        ]
+        typer.echo("force components by element")
+        typer.echo(table([header, *rows]))
+        rows = [
+            [_bounds(row), *(number(row[name]) for name in names), "meV/Å", str(row["n_atoms"])]
+            for row in found.by_force
+        ]
+        typer.echo("and by length of the force label (eV/Å)")
+        typer.echo(table([header, *rows]))
+    if found.worst_energy:
+        typer.echo("worst energies")
+        rows = [[_who(row), f"{row['energy_per_atom_error_meV']:+.3g} meV/atom"] for row in found.worst_energy]
+        typer.echo(table(rows))
+    if found.worst_forces:
+        typer.echo("worst forces")
+        rows = [
+            [f"{_who(row)}, atom {row['atom']} ({row['element']})", f"{number(row['forces_vector_error_meV_A'])} meV/Å"]
+            for row in found.worst_forces
+        ]
+        typer.echo(table(rows))
+    typer.echo("wrote " + ", ".join(str(path) for path in written))
+
+
+def _bounds(row: dict[str, Any]) -> str:
+    return f"above {row['from_eV_A']:g}" if row["to_eV_A"] is None else f"{row['from_eV_A']:g} to {row['to_eV_A']:g}"
+
+
+def _who(row: dict[str, Any]) -> str:
+    known = ("frame", "formula", "atom", "element", "energy_per_atom_error_meV", "forces_vector_error_meV_A")
+    names = ", ".join(f"{key}={value}" for key, value in row.items() if key not in known)
+    return f"frame {row['frame']} {row['formula']}" + (f" ({names})" if names else "")

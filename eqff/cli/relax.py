@@ -1,0 +1,212 @@
+"""eqff relax: geometry optimisation with a potential."""
+
+import json
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from eqff.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from eqff.tasks.relax import RelaxConfig, Relaxed, RelaxReport, RelaxStep
+
+
+class Optimizer(StrEnum):
+    """ASE's optimiser."""
+
+    bfgs = "bfgs"
+    lbfgs = "lbfgs"
+    fire = "fire"
+
+
+FEW_ATOMS = 50
+MAX_ROWS = 30  # of the table
+
+
+def command(
+    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
+    structures: Annotated[
+        Optional[Path],
+        typer.Argument(metavar="[IN]", help="Any file ASE reads.  [default: the potential's own structure]"),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Final structures (.extxyz, .xyz or .traj); trajectory and picture stand beside it."
+        ),
+    ] = Path("relaxed.extxyz"),
+    index: Annotated[str, typer.Option(help="Which frames of IN, as ASE writes it: 0, -1, 2:5, : is all.")] = ":",
+    fmax: Annotated[float, typer.Option(help="eV/Å, largest force that may be left.")] = 0.01,
+    optimizer: Annotated[
+        Optimizer, typer.Option(help="ASE's; lbfgs for large systems, fire for bad starts.", case_sensitive=False)
+    ] = Optimizer.bfgs,
+    steps: Annotated[int, typer.Option(help="At most, for each structure.")] = 500,
+    cell: Annotated[bool, typer.Option("--cell", help="Relax the cell, too (periodic in three directions).")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
+    threads: Annotated[
+        Optional[int], typer.Option(min=1, help="CPU threads.  [default: 1 for up to 50 atoms, else torch's choice]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory/--no-trajectory", help="Write every step of every structure.")
+    ] = True,
+    plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw energies and largest forces.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
+) -> None:
+    """Relax one or many structures; constraints in the file are kept.  Exit code 1 if any did not converge."""
+    from eqff import artifact
+    from eqff.tasks.frames import select_frames
+    from eqff.tasks.relax import RelaxConfig, run_relax
+
+    config = RelaxConfig(
+        fmax=fmax,
+        optimizer=optimizer.value,
+        steps=steps,
+        cell=cell,
+        output=output,
+        keep_trajectory=trajectory,
+        force=force,
+    )
+    picture = output.with_suffix(".png") if plot else None
+    if picture is not None and picture.exists() and not force:
+        raise ConfigError("EQ1247", f"{picture} exists; choose another name, --no-plot, or overwrite it with --force")
+    source = structures or artifact.default_structure(potential)
+    if source is None:
+        raise ConfigError("EQ1248", f"{potential} brings no structure along; name a file after it")
+    if source.resolve() in [path.resolve() for path in (output, config.trajectory) if path is not None]:
+        raise ConfigError("EQ1249", f"output={str(output)!r} would overwrite the structures it starts from")
+    frames = select_frames(source, index)
+
+    import torch
+
+    from eqff.engines.ase import EqffCalculator
+
+    if threads is None and max(len(atoms) for atoms in frames) <= FEW_ATOMS:
+        threads = 1  # more would only wait for each other, for seconds on a busy machine
+    if threads is not None:
+        torch.set_num_threads(threads)  # this process is ours
+    calculator = EqffCalculator(potential, device=device, dtype=dtype)
+    with _Line(len(frames), fmax, hidden=as_json) as line:
+        try:
+            report = run_relax(config, frames, calculator, progress=line.show)
+        except KeyboardInterrupt:
+            typer.echo(f"interrupted; what was done is in {output}", err=True)
+            raise
+    if picture is not None:
+        _draw(picture, config, report, f"{Path(potential).name.removesuffix('.eqff.pt')}: {source.name}")
+    if as_json:
+        typer.echo(json.dumps(_plain(report, picture)))
+    else:
+        _show(config, report, picture)
+    left = [result.structure for result in report.results if not result.converged]
+    if left:
+        names = ", ".join(map(str, left[:10])) + (", ..." if len(left) > 10 else "")
+        raise RunError(
+            "EQ5320",
+            f"{len(left)} of {len(frames)} structures did not converge (structure {names}) within {steps} steps to "
+            f"fmax={fmax:g} eV/Å; they are written with relax_converged=False; allow more --steps, try another "
+            "--optimizer or a better start",
+        )
+
+
+class _Line:
+    """Progress on stderr: structure, step, energy and largest force; nothing where nobody looks."""
+
+    def __init__(self, n_structures: int, fmax: float, hidden: bool) -> None:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        self.n_structures, self.fmax = n_structures, fmax
+        self.status = console.status("loading") if console.is_terminal and not hidden else None
+
+    def __enter__(self) -> "_Line":
+        if self.status is not None:
+            self.status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def show(self, step: "RelaxStep") -> None:
+        if self.status is not None:
+            of = f"structure {step.structure + 1} of {self.n_structures}  " if self.n_structures > 1 else ""
+            size = f"largest force {step.max_force:.4f} eV/Å (to reach: {self.fmax:g})"
+            self.status.update(f"{of}step {step.step}  {step.energy:.6f} eV  {size}")
+
+
+def _draw(picture: Path, config: "RelaxConfig", report: "RelaxReport", title: str) -> None:
+    import numpy as np
+
+    from eqff.report.relaxation import plot_relaxation
+
+    plot_relaxation(
+        picture,
+        [np.array([step.energy for step in result.course]) for result in report.results],
+        [np.array([step.max_force for step in result.course]) for result in report.results],
+        config.fmax,
+        [result.converged for result in report.results],
+        title,
+    )
+
+
+def _plain(report: "RelaxReport", picture: Path | None) -> dict[str, Any]:
+    """The report for JSON: paths as text, NaN as null, without the course (the trajectory has it)."""
+    results = []
+    for result in report.results:
+        values = {**result._asdict()}
+        del values["course"]
+        for name, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                values[name] = None
+        results.append(values)
+    paths = {"output": report.output, "trajectory": report.trajectory, "picture": picture}
+    return {
+        "n_converged": report.n_converged,
+        "wall_seconds": report.wall_seconds,
+        **{name: None if path is None else str(path) for name, path in paths.items()},
+        "results": results,
+    }
+
+
+def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    n_calls = sum(result.n_force_calls for result in report.results)
+    title = f"{report.n_converged} of {len(report.results)} converged to fmax={config.fmax:g} eV/Å"
+    console.print(
+        f"{title}: {n_calls} force calls in {report.wall_seconds:.1f} s ({config.optimizer})",
+        style="bold",
+        markup=False,
+        soft_wrap=True,
+    )
+    shown = report.results
+    if len(shown) > MAX_ROWS:  # those that need a look first
+        shown = tuple(sorted(shown, key=lambda result: result.converged)[:MAX_ROWS])
+    lines = ["structure  formula          steps       energy eV   change eV  force eV/Å"]
+    if config.cell:
+        lines[0] += "  stress GPa"
+    lines += [_row(result) for result in shown]
+    if len(shown) < len(report.results):
+        lines.append(f"... and {len(report.results) - len(shown)} more")
+    lines.append(f"structures   {report.output}")
+    if report.trajectory is not None:
+        lines.append(f"trajectory   {report.trajectory}")
+    if picture is not None:
+        lines.append(f"picture      {picture}")
+    console.print("  " + "\n  ".join(lines), markup=False, soft_wrap=True)
+
+
+def _row(result: "Relaxed") -> str:
+    row = (
+        f"{result.structure:9d}  {result.formula:15.15s} {result.n_steps:6d} {result.energy:15.6f} "
+        f"{result.energy_change:11.6f} {result.max_force:11.6f}"
+    )
+    if result.max_stress_gpa is not None:
+        row += f" {result.max_stress_gpa:11.4f}"
+    return row + ("" if result.converged else f"  NOT CONVERGED {result.problem}".rstrip())

@@ -1,0 +1,151 @@
+"""eqff vib: harmonic vibrations with a potential."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from eqff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eqff.tasks.relax import RelaxStep
+    from eqff.tasks.vibrations import Mode, VibrationsReport
+
+
+def command(
+    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
+    structure: Annotated[
+        Optional[Path],
+        typer.Argument(metavar="[IN]", help="Any file ASE reads.  [default: the potential's own structure]"),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for frequencies, Hessian, structure and modes.")
+    ] = Path("vib"),
+    index: Annotated[str, typer.Option(help="Which frame of IN.")] = "-1",
+    relax: Annotated[
+        bool, typer.Option("--relax/--no-relax", help="Relax the structure tightly first; fixed atoms stay fixed.")
+    ] = True,
+    fmax: Annotated[float, typer.Option(help="eV/Å, largest force that the relaxation leaves.")] = 1e-6,
+    steps: Annotated[int, typer.Option(help="Of the relaxation, at most.")] = 1000,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Of the weights: float64, float32 or auto (as stored).")] = "float64",
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.  [default: torch's choice]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite results in an existing folder.")] = False,
+    modes: Annotated[bool, typer.Option("--modes/--no-modes", help="Write a trajectory of every vibration.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
+) -> None:
+    """Frequencies, zero-point energy and normal modes, from the analytic Hessian of the relaxed structure."""
+    from eqff import artifact
+    from eqff.tasks.frames import select_frames
+    from eqff.tasks.vibrations import UNRELAXED, VibrationsConfig, run_vibrations
+
+    config = VibrationsConfig(relax=relax, fmax=fmax, steps=steps, output=output, modes=modes, force=force)
+    source = structure or artifact.default_structure(potential)
+    if source is None:
+        raise ConfigError("EQ1254", f"{potential} brings no structure along; name a file after it")
+    frames = select_frames(source, index)
+    if len(frames) != 1:
+        raise ConfigError("EQ1255", f"index={index!r} names {len(frames)} frames of {source}; choose one")
+
+    import torch
+
+    from eqff.engines.ase import EqffCalculator
+
+    if threads is None and len(frames[0]) <= FEW_ATOMS:
+        threads = 1  # more would only wait for each other, for seconds on a busy machine
+    if threads is not None:
+        torch.set_num_threads(threads)  # this process is ours
+    calculator = EqffCalculator(potential, device=device, dtype=dtype)
+    with _Line(len(frames[0]), hidden=as_json) as line:
+        report = run_vibrations(config, frames[0], calculator, line.relaxing, line.differentiating)
+    if report.relaxed is None and report.max_force > UNRELAXED:
+        typer.echo(
+            f"warning: the largest force is {report.max_force:.3g} eV/Å: this is no stationary point, so frequencies "
+            "below a few hundred cm-1 and the free motions mean little; leave out --no-relax",
+            err=True,
+        )
+    title = f"{Path(potential).name.removesuffix('.eqff.pt')}: {report.atoms.get_chemical_formula()}"
+    if as_json:
+        typer.echo(json.dumps(_plain(report)))
+    else:
+        _show(title, config.output, report)
+
+
+FEW_ATOMS = 50
+
+
+class _Line:
+    """Progress on stderr; nothing where nobody looks."""
+
+    def __init__(self, n_atoms: int, hidden: bool) -> None:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        self.n_rows = 3 * n_atoms
+        self.status = console.status("loading") if console.is_terminal and not hidden else None
+
+    def __enter__(self) -> "_Line":
+        if self.status is not None:
+            self.status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def relaxing(self, step: "RelaxStep") -> None:
+        if self.status is not None:
+            self.status.update(f"relaxing: step {step.step}, largest force {step.max_force:.2g} eV/Å")
+
+    def differentiating(self, row: int) -> None:
+        if self.status is not None:
+            self.status.update(f"second derivatives: row {row} of at most {self.n_rows}")
+
+
+def _plain(report: "VibrationsReport") -> dict[str, Any]:
+    """The report for JSON, without arrays (the files have them)."""
+    return {
+        "formula": report.atoms.get_chemical_formula(),
+        "energy": float(report.atoms.get_potential_energy()),
+        "relax_steps": None if report.relaxed is None else report.relaxed.n_steps,
+        "max_force": report.max_force,
+        "frequencies_cm1": [mode.frequency for mode in report.modes],
+        "kinds": [mode.kind for mode in report.modes],
+        "n_imaginary": report.n_imaginary,
+        "zero_point_energy": report.zero_point_energy,
+        "files": [str(path) for path in report.files],
+    }
+
+
+def _show(title: str, folder: Path, report: "VibrationsReport") -> None:
+    from ase import units
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"{title}: {len(report.modes)} modes", style="bold", markup=False, soft_wrap=True)
+    if report.relaxed is not None:
+        change = f"{1e3 * report.relaxed.energy_change:+.3g} meV"
+        lines = [f"relaxed first: {report.relaxed.n_steps} steps, {change}, largest force {report.max_force:.1g} eV/Å"]
+    else:
+        lines = [f"not relaxed: largest force {report.max_force:.2g} eV/Å"]
+    lines.append("mode  frequency cm-1  energy meV")
+    lines += [
+        f"{number:4d}  {_frequency(mode):>14s}  {1e3 * units.invcm * mode.frequency:10.3f}"
+        + ("  IMAGINARY" if mode.kind == "imaginary" else "")
+        for number, mode in enumerate(report.modes)
+        if mode.kind != "rigid"
+    ]
+    if report.rigid:
+        largest = max(abs(mode.frequency) for mode in report.rigid)
+        lines.append(f"free motions of the whole: {len(report.rigid)}, should be 0 cm-1, largest {largest:.2g}")
+    if report.n_imaginary:
+        lines.append(f"{report.n_imaginary} IMAGINARY: no minimum; not in the zero-point energy")
+    lines.append(f"zero-point energy  {report.zero_point_energy:.6f} eV")
+    lines.append(f"results            {folder}")
+    console.print("  " + "\n  ".join(lines), markup=False, soft_wrap=True)
+
+
+def _frequency(mode: "Mode") -> str:
+    """1234.56, or 123.45i for an imaginary one."""
+    return f"{abs(mode.frequency):.2f}" + ("i" if mode.kind == "imaginary" else " ")

@@ -1,0 +1,115 @@
+"""Compiling C++ on the user's machine, once: the result lives in the user's cache."""
+
+import atexit
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from eqff.cache import private_cache
+from eqff.errors import ResourceError
+
+FOLDER = Path(__file__).parent
+OPTIMISED = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-ffp-contract=fast")  # NaN stays NaN
+INSTRUCTIONS = {
+    "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
+    "AVX2": ("-mavx2", "-mfma"),
+}
+
+
+def compiler() -> str | None:
+    """Path of a C++ compiler that knows GCC's vector extensions ($CXX, g++ or clang++), or None."""
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        path = shutil.which(name) if name else None
+        if path:
+            return path
+    return None
+
+
+def capability() -> str:
+    """Vector instructions of this CPU that torch would use: AVX512, AVX2 or another name without flags here."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def kernel_library(name: str, source: str) -> Path:
+    """Shared library of a generated kernel, which needs no torch.
+
+    Raises: ResourceError without a compiler, or if it fails
+    """
+    flags = [*OPTIMISED, *INSTRUCTIONS.get(capability(), ()), "-I", str(FOLDER)]
+    return _library(_path(name, source, flags), source, flags)
+
+
+def find_kernel(file: str) -> Path | None:
+    """A kernel compiled before, by the name of its file; None if the cache has it no longer."""
+    path = _folder() / Path(file).name
+    return path if path.is_file() else None
+
+
+def operators_library(find_only: bool = False) -> Path | None:
+    """Shared library of the operators `eqff::*`, compiled against this torch.
+
+    Args:   find_only: None instead of compiling
+    Raises: ResourceError without a compiler, or if it fails
+    """
+    home = Path(torch.__file__).parent
+    source = FOLDER / "operators.cpp"
+    flags = [*OPTIMISED, *INSTRUCTIONS.get(capability(), ()), "-fopenmp", "-I", str(FOLDER)]
+    flags += ["-I", str(home / "include")]
+    flags += ["-I", str(home / "include" / "torch" / "csrc" / "api" / "include"), "-w"]
+    flags += [f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"]
+    flags += [f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10"]
+    path = _path("operators", source.read_text(), flags)
+    if find_only:
+        return path if path.is_file() else None
+    return _library(path, source.read_text(), flags)
+
+
+def _path(name: str, source: str, flags: list[str]) -> Path:
+    key = [source, (FOLDER / "kernel.h").read_text(), " ".join(flags), torch.__version__, platform.machine()]
+    return _folder() / f"{name}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:24]}.so"
+
+
+def _library(target: Path, source: str, flags: list[str]) -> Path:
+    if target.is_file():
+        return target
+    program = compiler()
+    if program is None:
+        raise ResourceError("EQ6110", "no C++ compiler found: install g++ or clang++, or set CXX")
+    with FileLock(target.with_suffix(".lock")):  # other processes wait for the first
+        if not target.is_file():
+            _compile(program, source, flags, target)
+    return target
+
+
+def _compile(program: str, source: str, flags: list[str], target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        code, product = Path(scratch) / "source.cpp", Path(scratch) / "product.so"
+        code.write_text(source)
+        libraries = [flag for flag in flags if flag.startswith(("-l", "-L"))]
+        options = [flag for flag in flags if flag not in libraries]
+        command = [program, *options, str(code), "-o", str(product), *libraries]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            lines = result.stderr.strip().splitlines()
+            reason = next((line for line in lines if "error" in line), lines[-1] if lines else "no message")
+            raise ResourceError("EQ6111", f"{program} cannot compile {target.name}: {reason.strip()}")
+        os.replace(product, target)
+
+
+@functools.cache
+def _folder() -> Path:
+    """The user's cache, or a folder for this process alone."""
+    cache = private_cache("kernels")
+    if cache is not None and os.access(cache, os.W_OK):
+        return cache
+    scratch = tempfile.mkdtemp(prefix="eqff-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return Path(scratch)

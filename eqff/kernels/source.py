@@ -1,0 +1,239 @@
+"""C++ source of one convolution: loops over receivers, their edges and vectors of channels, couplings written out.
+
+For an edge j -> i with harmonics Y and weights w, every row (path, m3) of the output adds w[path] * sum_m1 T[row, m1]
+x_j[m1], where T[row, m1] = sum_m2 C[m2, row, m1] Y[m2] has few terms.  Sums over neighbours stay in registers; nothing
+is stored per edge and channel but the gradient of w.
+"""
+
+import hashlib
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+HEADER = Path(__file__).with_name("kernel.h")
+TEMPLATE = Path(__file__).with_name("convolution.cpp.in")
+
+
+class Term(NamedTuple):
+    """T[row, m1] = sum of value * Y[m2]."""
+
+    m1: int
+    couplings: tuple[tuple[int, float], ...]  # (m2, value)
+
+
+class Row(NamedTuple):
+    """One component of the output of one path."""
+
+    weight: int  # first column of its weights
+    segment: int  # output irrep
+    column: int  # within the segment of one atom
+    terms: tuple[Term, ...]
+
+
+class InputBlock(NamedTuple):
+    """One irrep of x: columns offset ... offset + dim * n_channels, (m1, channel) ordered."""
+
+    dim: int
+    n_channels: int
+    offset: int
+    rows: tuple[Row, ...]
+
+
+class Layout(NamedTuple):
+    """Everything a kernel is made of.
+
+    x [n_atoms, width_in]; out is one buffer of segments, [n_atoms, segment width] each, one per output irrep.
+    """
+
+    blocks: tuple[InputBlock, ...]
+    segments: tuple[int, ...]  # numbers per atom
+    n_sh: int
+    width_in: int
+    n_weights: int
+
+
+def name(layout: Layout) -> str:
+    """The same for the same source: the key of the kernel in caches and operators."""
+    content = source(layout) + HEADER.read_text()
+    return "convolution_" + hashlib.sha256(content.encode()).hexdigest()[:20]
+
+
+def source(layout: Layout) -> str:
+    """C++ of the kernel; needs kernel.h and GCC's or clang's vector extensions."""
+    entries = _entries(layout)
+    table = [[0.0] * _padded(len(entries)) for _ in range(layout.n_sh)]
+    for t, couplings in enumerate(entries):
+        for m2, value in couplings:
+            table[m2][t] = value
+    numbers = ", ".join(repr(value) for line in table for value in line)
+    return Template(TEMPLATE.read_text()).substitute(
+        n_entries=_padded(len(entries)),
+        n_sh=layout.n_sh,
+        width_in=layout.width_in,
+        width_out=sum(layout.segments),
+        n_weights=layout.n_weights,
+        couplings=numbers,
+        sums="\n".join(f"    V Y{m2}{{}};" for m2 in range(layout.n_sh)),
+        store_sums="\n".join(f"    gradient_sh[{m2}] = total(Y{m2});" for m2 in range(layout.n_sh)),
+        forward=_forward(layout),
+        backward=_backward(layout),
+        double_backward=_double_backward(layout),
+    )
+
+
+def _padded(n: int) -> int:
+    """A multiple of 16, the widest vector of float32."""
+    return max(16, -(-n // 16) * 16)
+
+
+def _entries(layout: Layout) -> list[tuple[tuple[int, float], ...]]:
+    """Couplings of every T[row, m1] in the order the code below uses them."""
+    return [
+        term.couplings for block in layout.blocks for _, rows in _paths(block) for row in rows for term in row.terms
+    ]
+
+
+class _Code:
+    """Lines of C++ while walking over blocks, paths and rows, numbering the entries of T in that order."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.t = 0
+        self.lines: list[str] = []
+        self.starts = [sum(layout.segments[:k]) for k in range(len(layout.segments))]
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+
+    def numbered(self, row: Row) -> list[tuple[int, Term]]:
+        """(index into T, term) for the terms of the next row."""
+        first = self.t
+        self.t += len(row.terms)
+        return list(enumerate(row.terms, first))
+
+    def address(self, row: Row) -> str:
+        """Of the row in a buffer like out, for receiver i and channel c."""
+        return f"n_atoms * {self.starts[row.segment]} + i * {self.layout.segments[row.segment]} + {row.column} + c"
+
+    def chunks(self, block: InputBlock, call: str) -> None:
+        """Close a lambda over (lanes, c) and run it over the channels of a block."""
+        self.add("    };")
+        self.add(f"    for (int64_t c = 0; c + W <= {block.n_channels}; c += W) {call}(Lanes<W>{{}}, c);")
+        self.add(
+            f"    if constexpr ({block.n_channels} % W) {call}(Lanes<{block.n_channels} % W>{{}}, "
+            f"int64_t({block.n_channels} / W * W));"
+        )
+
+
+def _paths(block: InputBlock) -> list[tuple[int, list[Row]]]:
+    """(weight column, rows) of the paths of a block, rows of a path together."""
+    paths: dict[int, list[Row]] = {}
+    for row in block.rows:
+        paths.setdefault(row.weight, []).append(row)
+    return list(paths.items())
+
+
+def _product(terms: list[tuple[int, Term]], factor: str = "T", vector: str = "x") -> str:
+    return " + ".join(f"{factor}[{t}] * {vector}{term.m1}" for t, term in terms)
+
+
+def _forward(layout: Layout) -> str:
+    code = _Code(layout)
+    for b, block in enumerate(layout.blocks):
+        if not block.rows:
+            continue
+        code.add(f"    auto block{b} = [&](auto lanes, int64_t c) __attribute__((always_inline)) {{")
+        code.add("     constexpr int n = decltype(lanes)::n;")
+        n_rows = len(block.rows)
+        code.add("     V " + ", ".join(f"sum{r}{{}}" for r in range(n_rows)) + ";")
+        code.add("     for (int64_t k = 0; k < degree; k++) {")
+        code.add("      const int64_t e = edge[k];")
+        code.add("      const S *T = coupling + k * N_ENTRIES, *basis = bases + k * 8;")
+        code.add(f"      const S *sender = x + senders[e] * WIDTH_IN + {block.offset} + c;")
+        for m in range(block.dim):
+            code.add(f"      const V x{m} = load<n>(sender + {m * block.n_channels});")
+        r = 0
+        for weight, rows in _paths(block):
+            code.add(f"      {{ const V w = radial_value<SPLINE, n>(radial, table, basis, e, {weight} + c);")
+            for row in rows:
+                code.add(f"       sum{r} += w * ({_product(code.numbered(row))});")
+                r += 1
+            code.add("      }")
+        code.add("     }")
+        for r, row in enumerate(row for _, rows in _paths(block) for row in rows):
+            code.add(f"     store<n>(out + {code.address(row)}, sum{r});")
+        code.chunks(block, f"block{b}")
+    return "\n".join(code.lines)
+
+
+def _backward(layout: Layout) -> str:
+    code = _Code(layout)
+    for b, block in enumerate(layout.blocks):
+        if not block.rows:
+            continue
+        code.add(f"    auto block{b} = [&](auto lanes, int64_t c) __attribute__((always_inline)) {{")
+        code.add("     constexpr int n = decltype(lanes)::n;")
+        code.add(f"     const int64_t at = senders[e] * WIDTH_IN + {block.offset} + c;")
+        for m in range(block.dim):
+            code.add(f"     const V x{m} = load<n>(x + at + {m * block.n_channels});")
+            code.add(f"     V g{m} = load<n>(grad_x + at + {m * block.n_channels});")
+        for weight, rows in _paths(block):
+            code.add(f"     {{ const V w = radial_value<SPLINE, n>(radial, table, basis, e, {weight} + c); V v{{}};")
+            for row in rows:
+                terms = code.numbered(row)
+                code.add(f"      {{ const V o = load<n>(grad_out + {code.address(row)}), s = w * o;")
+                code.add(f"       v += o * ({_product(terms)});")
+                for t, term in terms:
+                    code.add(f"       g{term.m1} += T[{t}] * s;")
+                    code.add("       " + _to_harmonics(term.couplings, f"s * x{term.m1}"))
+                code.add("      }")
+            code.add("      if constexpr (SPLINE)")
+            code.add(f"       slope += v * radial_value<true, n>(radial, table, basis + 4, e, {weight} + c);")
+            code.add(f"      else store<n>(grad_radial + e * N_WEIGHTS + {weight} + c, v);")
+            code.add("     }")
+        for m in range(block.dim):
+            code.add(f"     store<n>(grad_x + at + {m * block.n_channels}, g{m});")
+        code.chunks(block, f"block{b}")
+    return "\n".join(code.lines)
+
+
+def _double_backward(layout: Layout) -> str:
+    code = _Code(layout)
+    for b, block in enumerate(layout.blocks):
+        if not block.rows:
+            continue
+        code.add(f"    auto block{b} = [&](auto lanes, int64_t c) __attribute__((always_inline)) {{")
+        code.add("     constexpr int n = decltype(lanes)::n;")
+        code.add(f"     const int64_t at = senders[e] * WIDTH_IN + {block.offset} + c;")
+        for m in range(block.dim):
+            code.add(f"     const V x{m} = load<n>(x + at + {m * block.n_channels});")
+            code.add(f"     const V a{m} = load<n>(cot_x + at + {m * block.n_channels});")
+            code.add(f"     V g{m} = load<n>(grad_x + at + {m * block.n_channels});")
+        for weight, rows in _paths(block):
+            column = f"e * N_WEIGHTS + {weight} + c"
+            code.add(f"     {{ const V w = load<n>(weights + {column}), b = load<n>(cot_weight + {column}); V v{{}};")
+            for row in rows:
+                terms = code.numbered(row)
+                code.add(f"      {{ const int64_t r = {code.address(row)};")
+                code.add("       const V o = load<n>(grad_out + r), s = w * o, d = b * o;")
+                code.add(f"       const V p = {_product(terms, 'T', 'a')} + {_product(terms, 'D', 'x')};")
+                code.add("       v += o * p;")
+                code.add(
+                    f"       store<n>(grad_grad_out + r, load<n>(grad_grad_out + r) + w * p + b * ({_product(terms)}));"
+                )
+                for t, term in terms:
+                    code.add(f"       g{term.m1} += D[{t}] * s + T[{t}] * d;")
+                    code.add("       " + _to_harmonics(term.couplings, f"d * x{term.m1} + s * a{term.m1}"))
+                code.add("      }")
+            code.add(f"      store<n>(grad_weight + {column}, v);")
+            code.add("     }")
+        for m in range(block.dim):
+            code.add(f"     store<n>(grad_x + at + {m * block.n_channels}, g{m});")
+        code.chunks(block, f"block{b}")
+    return "\n".join(code.lines)
+
+
+def _to_harmonics(couplings: tuple[tuple[int, float], ...], factor: str) -> str:
+    """Add value * factor to the gradient of every harmonic in a term."""
+    sums = " ".join(f"Y{m2} += S({value!r}) * z;" for m2, value in couplings)
+    return f"{{ const V z = {factor}; {sums} }}"

@@ -1,0 +1,75 @@
+"""A progress bar and tables for the terminal: made here, shown by the command line."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class FramesBar:
+    """Progress on stderr with the time left; nothing where nobody looks, or if hidden."""
+
+    def __init__(self, title: str, hidden: bool = False) -> None:
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            "frames",
+            TimeRemainingColumn(),
+            "left",
+            console=console,
+            disable=hidden or not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.progress.add_task(title, total=None)
+
+    def __enter__(self) -> "FramesBar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def advance(self, done: int, total: int) -> None:
+        """So many frames of all are done."""
+        self.progress.update(self.task, completed=done, total=total)
+
+
+def error_table(metrics: Mapping[str, float], quantities: Mapping[str, tuple[str, str, float]]) -> str:
+    """MAE, RMSE, largest error and, where known, R2: one line a quantity.
+
+    Args: metrics: as `eqff.tasks.metrics` names them; quantities: name -> (suffix, unit for people, factor)
+    """
+    with_r2 = any(f"{name}_r2" in metrics for name in quantities)
+    rows = [["", "MAE", "RMSE", "max", "unit", *(["R²"] if with_r2 else []), "values"]]
+    for name, (suffix, unit, _) in quantities.items():
+        if f"{name}_n" not in metrics:
+            continue
+        numbers = [number(metrics[f"{name}_{kind}_{suffix}"]) for kind in ("mae", "rmse", "max")]
+        r2 = [_r2(metrics.get(f"{name}_r2"))] if with_r2 else []
+        rows.append([name.replace("_", " "), *numbers, unit, *r2, f"{metrics[f'{name}_n']:.0f}"])
+    return table(rows)
+
+
+def _r2(value: float | None) -> str:
+    """Five decimals tell 0.999 from 0.99999; of a useless potential nobody wants them."""
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:.5f}" if value > -10 else number(value)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns under each other, the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Three digits that count, without powers of ten where people expect none."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"

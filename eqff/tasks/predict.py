@@ -1,0 +1,265 @@
+"""Predictions for every frame of a file: streamed, packed into batches by edges, resumable, split into shards.
+
+    info     eqff_energy eV; eqff_stress eV/Å^3, Voigt xx yy zz yz xz xy, for frames periodic in three directions
+    arrays   eqff_forces eV/Å; eqff_energies eV, of each atom
+
+Shard i of n is the i-th of n consecutive parts: the shards' files one after the other (`cat`) are the whole.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ase import Atoms
+
+from eqff.data.formats import extxyz
+from eqff.data.frame import Frame
+from eqff.data.options import ReadOptions
+from eqff.engines.ase import charge_and_spin
+from eqff.errors import ConfigError, DataError, EqffError, GraphError, RunError
+from eqff.graph import Structure
+from eqff.potential import Potential, Prediction, check_finite, grouped, n_edges
+from eqff.tasks import frames
+from eqff.tasks.metrics import ErrorSums
+from eqff.tasks.resumable import ResumableFile, file_sha256
+
+MAX_BAD_NAMED = 20  # frames of which the report keeps the reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """What to read and write, and how."""
+
+    source: Path  # any file ASE reads
+    output: Path  # extended XYZ
+    as_calculator: bool = False  # results as energy, forces, stress; labels of the file become REF_energy, ...
+    shard: tuple[int, int] = (1, 1)  # (i, n): the i-th of n consecutive parts, i from 1
+    skip_bad: bool = False  # pass frames without result on where the potential cannot take them, do not stop
+    resume: bool = False  # continue what is there
+    force: bool = False  # overwrite what is there
+    max_edges: int | None = None  # of one batch; None: a good number on this device
+    labels: ReadOptions = field(default_factory=ReadOptions)  # names of the labels to compare with
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", Path(self.source))
+        object.__setattr__(self, "output", Path(self.output))
+        if self.output.suffix not in frames.XYZ:
+            raise ConfigError("EQ1224", f"output={self.output}: expected a name that ends in .extxyz or .xyz")
+        part, n_parts = self.shard
+        if not 1 <= part <= n_parts:
+            raise ConfigError("EQ1225", f"shard={part}/{n_parts}: expected i/n with i from 1 to n, e.g. 1/4 ... 4/4")
+        if self.output.resolve() == self.source.resolve():
+            raise ConfigError("EQ1226", f"output={self.output} would overwrite the frames it is made from")
+
+
+class PredictReport(NamedTuple):
+    """What a run gave; frames are counted from 0 in the whole input."""
+
+    output: Path
+    first: int  # frame of this shard
+    n_frames: int  # in the output
+    n_resumed: int  # of them, done before this run
+    n_atoms: int
+    n_bad: int  # of them, without results
+    bad: dict[int, str]  # frame -> reason, the first 20
+    errors: dict[str, float]  # against labels, names end in units; empty without labels
+    unknown_compositions: list[str]  # whose energies have an unknown constant
+    notes: list[str]  # what else the user should know
+    wall_seconds: float
+    frames_per_second: float  # of this run, without loading the potential
+    already_there: bool  # the output was finished before; nothing was done, and only `output` is known
+
+
+class _Record(NamedTuple):
+    """A frame on its way."""
+
+    number: int  # in the whole input
+    atoms: Atoms
+    labels: Frame | None
+    structure: Structure | None  # None for a bad frame
+    reason: str
+
+
+def run_predict(
+    config: PredictConfig, potential: Potential, progress: Callable[[int, int], None] | None = None
+) -> PredictReport:
+    """Read, predict and write, never holding more than one batch of frames.
+
+    Killed at any moment and run again with resume on the same machine, it leaves the same file.
+
+    Args:    config; potential; progress: called with (frames done, frames of this shard)
+    Returns: PredictReport
+    Raises:  DataError for files that cannot be read; GraphError or RunError naming the first frame that the potential
+             cannot take (unless skip_bad); ConfigError for options, and files that exist; OSError when writing fails
+    """
+    started = time.perf_counter()
+    total = frames.count_frames(config.source)
+    part, n_parts = config.shard
+    first, stop = (part - 1) * total // n_parts, part * total // n_parts
+    start: dict[str, Any] = {"n_frames": 0, "n_atoms": 0, "n_bad": 0, "bad": {}, "sums": {}, "unknown": [], "notes": []}
+    output = ResumableFile(config.output, _settings(config, potential), start, config.resume, config.force)
+    n_resumed = output.memory["n_frames"]
+    work = _Work(config, potential, output.memory)
+    with output:
+        if not output.finished:
+            if progress is not None:
+                progress(n_resumed, stop - first)
+            records = work.records(first + n_resumed, stop)
+            for batch in grouped(records, _size, potential.max_edges(config.max_edges)):
+                output.append(work.predicted(batch), work.memory())
+                if progress is not None:
+                    progress(work.n_frames, stop - first)
+            output.finish()
+    elapsed = time.perf_counter() - started
+    return PredictReport(
+        output=config.output,
+        first=first,
+        n_frames=work.n_frames,
+        n_resumed=n_resumed,
+        n_atoms=work.n_atoms,
+        n_bad=work.n_bad,
+        bad=work.bad,
+        errors=work.errors.metrics(),
+        unknown_compositions=work.unknown,
+        notes=work.notes,
+        wall_seconds=elapsed,
+        frames_per_second=(work.n_frames - n_resumed) / elapsed if elapsed > 0 else math.nan,
+        already_there=output.finished,
+    )
+
+
+def _settings(config: PredictConfig, potential: Potential) -> dict[str, Any]:
+    """What must be the same in the run that continues."""
+    return {
+        "input_sha256": file_sha256(config.source),
+        "potential_sha256": file_sha256(potential.path) if potential.path is not None else None,
+        "device": potential.device.type,
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "shard": list(config.shard),
+        "max_edges": potential.max_edges(config.max_edges),
+        "as_calculator": config.as_calculator,
+        "label_keys": list(config.labels.keys),
+    }
+
+
+def _size(record: _Record) -> int:
+    return n_edges(record.structure) if record.structure is not None else max(len(record.atoms), 1)
+
+
+class _Work:
+    """Frames through the potential, with everything that is counted on the way."""
+
+    def __init__(self, config: PredictConfig, potential: Potential, memory: dict[str, Any]) -> None:
+        self.config = config
+        self.potential = potential
+        self.n_frames: int = memory["n_frames"]
+        self.n_atoms: int = memory["n_atoms"]
+        self.n_bad: int = memory["n_bad"]
+        self.bad = {int(index): reason for index, reason in memory["bad"].items()}
+        self.errors = ErrorSums(memory["sums"])
+        self.unknown: list[str] = list(memory["unknown"])
+        self.notes: list[str] = list(memory["notes"])
+        self._seen: set[str] = set()
+
+    def memory(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "n_frames": self.n_frames,
+            "n_atoms": self.n_atoms,
+            "n_bad": self.n_bad,
+            "bad": self.bad,
+            "sums": self.errors.sums,
+            "unknown": self.unknown,
+            "notes": self.notes,
+        }
+
+    def records(self, first: int, stop: int) -> Iterator[_Record]:
+        """Frames with their neighbours; a bad one has none, or stops the run."""
+        for index, atoms in enumerate(frames.read_frames(self.config.source, first, stop), first):
+            where = f"{self.config.source}: frame {index}"
+            labels = self._labels(atoms, where)
+            structure, reason = None, ""
+            try:
+                structure = self.potential.structure(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, where)
+            except GraphError as error:
+                reason = self._skipped(error)
+            yield _Record(index, atoms, labels, structure, reason)
+
+    def predicted(self, batch: list[_Record]) -> str:
+        """One batch as text."""
+        results = iter(self.potential.predict_batch([one.structure for one in batch if one.structure is not None]))
+        pieces = []
+        for index, atoms, labels, structure, reason in batch:
+            where = f"{self.config.source}: frame {index}"
+            prediction = next(results) if structure is not None else None
+            if prediction is not None:
+                try:
+                    check_finite(prediction, where)
+                except RunError as error:
+                    prediction, reason = None, self._skipped(error)
+            try:
+                frames.clear_results(atoms, self.config.as_calculator)
+                if prediction is not None:
+                    frames.attach(atoms, prediction, self.config.as_calculator)
+                pieces.append(frames.frame_text(atoms))
+            except DataError as error:
+                raise DataError(error.id, f"{where} {error.message}") from error
+            self._count(index, atoms, labels, prediction, reason)
+        return "".join(pieces)
+
+    def _count(
+        self, index: int, atoms: Atoms, labels: Frame | None, prediction: Prediction | None, reason: str
+    ) -> None:
+        self.n_frames += 1
+        self.n_atoms += len(atoms)
+        if prediction is None:
+            self.n_bad += 1
+            if len(self.bad) < MAX_BAD_NAMED:
+                self.bad[index] = reason
+            return
+        if labels is not None:
+            self.errors.add(prediction, labels)
+        formula = str(atoms.get_chemical_formula())
+        if formula not in self._seen:
+            self._seen.add(formula)
+            counts = [int((atoms.symbols == symbol).sum()) for symbol in self.potential.species]
+            if not self.potential.knows_composition(counts) and formula not in self.unknown:
+                self.unknown.append(formula)
+        if state := charge_and_spin(atoms):
+            kind = "potentials know neither charge nor spin"
+            self._note(f"{kind}, but frame {index} has {state}: results are for the state that was trained", kind)
+        for name in frames.lost_constraints(atoms):
+            self._note(f"constraints of kind {name} cannot be kept in extended XYZ")
+
+    def _labels(self, atoms: Atoms, where: str) -> Frame | None:
+        """What to compare with; labels that cannot be understood stop nothing, unless their name was given."""
+        try:
+            found = extxyz.labelled(atoms, self.config.labels, where)
+        except DataError as error:
+            if any(self.config.labels.keys):
+                raise
+            self._note(f"labels not compared: {error.message}", kind="labels not compared")
+            return None
+        return None if found.energy is None and found.forces is None and found.stress is None else found
+
+    def _skipped(self, error: EqffError) -> str:
+        """The reason, if bad frames may be skipped."""
+        if not self.config.skip_bad:
+            raise type(error)(error.id, f"{error.message}; or pass such frames on without results: --skip-bad")
+        return f"{error.id} {error.message}"
+
+    def _note(self, text: str, kind: str | None = None) -> None:
+        """Once."""
+        if not any(note.startswith(kind or text) for note in self.notes):
+            self.notes.append(text)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "2/4" -> (2, 4).  Raises: ConfigError EQ1225"""
+    part, slash, n_parts = text.partition("/")
+    if not (slash and part.strip().isdecimal() and n_parts.strip().isdecimal()):
+        raise ConfigError("EQ1225", f"shard={text!r}: expected i/n with i from 1 to n, e.g. 1/4 ... 4/4")
+    return int(part), int(n_parts)

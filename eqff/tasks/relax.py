@@ -1,0 +1,287 @@
+"""Geometry optimisation: atoms, or atoms and cell, to forces below a limit, by ASE's optimisers.
+
+Converged when the force on every atom that may move is below fmax; with the cell, when the gradients of the Frechet
+filter are, too: (virial / n_atoms) with respect to the logarithm of the deformation.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.filters import FrechetCellFilter
+from ase.io.trajectory import TrajectoryWriter
+from ase.optimize import BFGS, FIRE, LBFGS
+
+from eqff.errors import ConfigError, EqffError, RunError
+from eqff.graph import check_atoms
+from eqff.tasks.frames import PLAIN_ARRAYS, PLAIN_INFO, XYZ, clear_results, frame_text, lost_constraints
+
+MAX_FORCE, MAX_GROWTH = 1e3, 10.0  # eV/Å, and times the start: beyond both, the way leads into a hole of the potential
+OPTIMIZERS = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
+Optimizer = Literal["bfgs", "lbfgs", "fire"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxConfig:
+    """How to relax; `output` gets the final structures, <output>_trajectory every step of every structure."""
+
+    fmax: float = 0.01  # eV/Å
+    optimizer: Optimizer = "bfgs"  # lbfgs costs less above some 200 atoms, but from a compressed crystal may fly apart
+    steps: int = 500  # at most, for each structure
+    cell: bool = False  # relax the cell as well
+    output: Path = Path("relaxed.extxyz")
+    keep_trajectory: bool = True
+    force: bool = False  # overwrite existing files
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "output", Path(self.output))
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError("EQ1240", f"optimizer={self.optimizer!r}: expected {', '.join(OPTIMIZERS)}")
+        if not (self.fmax > 0.0 and math.isfinite(self.fmax)):
+            raise ConfigError("EQ1241", f"fmax={self.fmax} eV/Å: expected a number > 0, e.g. 0.01")
+        if self.steps < 0:
+            raise ConfigError("EQ1242", f"steps={self.steps}: expected a number >= 0")
+        if self.output.suffix not in (*XYZ, ".traj"):
+            raise ConfigError(
+                "EQ1243",
+                f"output={self.output}: expected a name ending in .extxyz, .xyz or .traj; `ase convert` makes others",
+            )
+
+    @property
+    def trajectory(self) -> Path | None:
+        """File with every step, in the format of the output."""
+        name = f"{self.output.stem}_trajectory{self.output.suffix}"
+        return self.output.with_name(name) if self.keep_trajectory else None
+
+
+class RelaxStep(NamedTuple):
+    """A structure on its way."""
+
+    structure: int
+    step: int
+    energy: float  # eV
+    max_force: float  # eV/Å, largest gradient: what is compared with fmax
+
+
+class Relaxed(NamedTuple):
+    """How one structure ended."""
+
+    structure: int  # its place among those that were given
+    formula: str
+    n_atoms: int
+    converged: bool
+    problem: str  # the error that stopped it; "" if none did
+    n_steps: int
+    n_force_calls: int  # evaluations of the potential
+    energy: float  # eV; NaN if it could not be evaluated once
+    energy_change: float  # eV, end less start
+    max_force: float  # eV/Å, as in RelaxStep
+    max_stress_gpa: float | None  # largest component that is left; None unless the cell was relaxed
+    course: tuple[RelaxStep, ...]
+
+
+class RelaxReport(NamedTuple):
+    """What a run gave."""
+
+    results: tuple[Relaxed, ...]
+    wall_seconds: float
+    output: Path
+    trajectory: Path | None
+
+    @property
+    def n_converged(self) -> int:
+        return sum(result.converged for result in self.results)
+
+
+Progress = Callable[[RelaxStep], None]
+
+
+def run_relax(
+    config: RelaxConfig, structures: Sequence[Atoms], calculator: Any, progress: Progress | None = None
+) -> RelaxReport:
+    """Relax structures one after the other and write them; the caller's atoms stay as they are.
+
+    A structure that cannot be finished does not stop the others: it is written as it was last, with
+    relax_converged=False (and relax_problem) in its info.  So is the last structure of a run that is interrupted.
+
+    Args:    config; structures: constraints are kept and obeyed; calculator: any ASE calculator (stress for the cell);
+             progress: called after every step
+    Returns: RelaxReport, one result for each structure
+    Raises:  ConfigError for options that do not fit the structures, and files that exist; GraphError for structures
+             that are none; the error of the first structure if not one of them could be evaluated: nothing is written
+    """
+    started = time.perf_counter()
+    for path in (config.output, config.trajectory):
+        if path is not None and (path.exists() or path.is_symlink()) and not config.force:
+            raise ConfigError("EQ1244", f"{path} exists; choose another name or overwrite it with --force")
+    for index, atoms in enumerate(structures):
+        _check(config, atoms, f"structure {index}")
+    walks: list[_Walk] = []
+    first_error: EqffError | None = None
+    with ExitStack() as files:
+        final = files.enter_context(_FrameFile(config.output))
+        every = None if config.trajectory is None else files.enter_context(_FrameFile(config.trajectory))
+        for index, atoms in enumerate(structures):
+            walk = _Walk(config, atoms, calculator, index)
+            walks.append(walk)
+            try:
+                for frame in walk.run():
+                    final.keep = True
+                    if every is not None:
+                        every.keep = True
+                        every.write(frame)
+                    if progress is not None:
+                        progress(walk.course[-1])
+            except EqffError as error:
+                walk.problem = str(error)
+                first_error = first_error or error
+            finally:  # Ctrl-C, too
+                final.write(walk.last)
+        if first_error is not None and not any(walk.course for walk in walks):
+            raise first_error
+    results = tuple(walk.result() for walk in walks)
+    return RelaxReport(results, time.perf_counter() - started, config.output, config.trajectory)
+
+
+def relax(
+    config: RelaxConfig, atoms: Atoms, calculator: Any, progress: Progress | None = None
+) -> tuple[Atoms, Relaxed]:
+    """One structure, without files: the relaxed copy, with its energy and forces, and how it ended.
+
+    Raises: as `run_relax`, and whatever stops the optimisation
+    """
+    _check(config, atoms, "structure")
+    walk = _Walk(config, atoms, calculator, index=0)
+    for _ in walk.run():
+        if progress is not None:
+            progress(walk.course[-1])
+    return walk.last, walk.result()
+
+
+class _Walk:
+    """One structure on its way down; `last` is the last good frame, marked with what is known of it."""
+
+    def __init__(self, config: RelaxConfig, atoms: Atoms, calculator: Any, index: int) -> None:
+        self.config, self.index = config, index
+        self.course: list[RelaxStep] = []
+        self.converged, self.problem = False, ""
+        self.stress: np.ndarray | None = None
+        self.atoms = atoms.copy()
+        clear_results(self.atoms, as_calculator=False)
+        for name in PLAIN_INFO:  # labels of a geometry that is left behind
+            self.atoms.info.pop(name, None)
+        for name in PLAIN_ARRAYS:
+            self.atoms.arrays.pop(name, None)
+        self._calculator = calculator
+        self._good = self.atoms.copy()
+
+    def run(self) -> Iterator[Atoms]:
+        """Every good frame, the start included."""
+        self.atoms.calc = self._calculator
+        target = FrechetCellFilter(self.atoms) if self.config.cell else self.atoms
+        optimizer = OPTIMIZERS[self.config.optimizer](target, logfile=None)
+        for converged in optimizer.irun(fmax=self.config.fmax, steps=self.config.steps):
+            gradient = optimizer.optimizable.get_gradient()
+            size = float(optimizer.optimizable.gradient_norm(gradient))
+            self._check_course(size)
+            results = {"energy": float(self.atoms.get_potential_energy())}
+            results["forces"] = self.atoms.get_forces(apply_constraint=False)
+            if self.config.cell:
+                results["stress"] = self.stress = self.atoms.get_stress(apply_constraint=False)
+            self._good = self.atoms.copy()
+            self._good.calc = SinglePointCalculator(self._good, **results)
+            self.course.append(RelaxStep(self.index, optimizer.nsteps, results["energy"], size))
+            self.converged = bool(converged)
+            yield self.last
+
+    def _check_course(self, size: float) -> None:
+        """Raises: RunError EQ5321 when forces grow beyond anything physical."""
+        if self.course and size > max(MAX_FORCE, MAX_GROWTH * self.course[0].max_force):
+            forces = np.linalg.norm(self.atoms.get_forces(), axis=1)
+            raise RunError(
+                "EQ5321",
+                f"step {self.course[-1].step + 1}: the force on atom {forces.argmax()} is {size:.3g} eV/Å: the "
+                "structure has left what the potential knows; start nearer to a minimum, or try --optimizer fire",
+            )
+
+    @property
+    def last(self) -> Atoms:
+        frame = self._good.copy()
+        frame.calc = self._good.calc
+        frame.info |= {"relax_structure": self.index, "relax_converged": self.converged}
+        if self.course:
+            frame.info |= {"relax_step": self.course[-1].step, "relax_fmax": self.course[-1].max_force}
+        if self.problem:
+            frame.info["relax_problem"] = self.problem
+        return frame
+
+    def result(self) -> Relaxed:
+        start, end = (self.course[0], self.course[-1]) if self.course else (None, None)
+        return Relaxed(
+            structure=self.index,
+            formula=self.atoms.get_chemical_formula(),
+            n_atoms=len(self.atoms),
+            converged=self.converged and not self.problem,
+            problem=self.problem,
+            n_steps=end.step if end else 0,
+            n_force_calls=len(self.course),
+            energy=end.energy if end else math.nan,
+            energy_change=end.energy - start.energy if start and end else math.nan,
+            max_force=end.max_force if end else math.nan,
+            max_stress_gpa=None if self.stress is None else float(np.abs(self.stress).max() / units.GPa),
+            course=tuple(self.course),
+        )
+
+
+class _FrameFile:
+    """Frames written one by one to <name>.partial, which gets its name at the end if it was worth keeping."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.keep = path, False
+        self.partial = path.with_name(f"{path.name}.partial")
+
+    def __enter__(self) -> "_FrameFile":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.suffix == ".traj":
+            self._trajectory = TrajectoryWriter(str(self.partial), "w")
+        else:
+            self._trajectory = None
+            self._text = self.partial.open("w", encoding="utf-8")
+        return self
+
+    def write(self, frame: Atoms) -> None:
+        if self._trajectory is not None:
+            self._trajectory.write(frame)
+        else:
+            self._text.write(frame_text(frame))
+            self._text.flush()
+
+    def __exit__(self, *exception: object) -> None:
+        (self._trajectory or self._text).close()
+        if self.keep:
+            self.partial.replace(self.path)
+        else:
+            self.partial.unlink()
+
+
+def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:
+    """Refuse what would fail later, or silently give nonsense."""
+    check_atoms(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, where)
+    if config.cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise ConfigError(
+            "EQ1245",
+            f"{where}: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; relaxing the cell needs a structure "
+            "periodic in three directions; leave out --cell, or set pbc and a cell",
+        )
+    lost = lost_constraints(atoms)
+    if lost and config.output.suffix in XYZ:
+        raise ConfigError(
+            "EQ1246", f"{where}: {config.output.suffix} cannot hold {lost[0]}; write to a file that ends in .traj"
+        )

@@ -1,0 +1,126 @@
+"""A long output file that survives being killed at any moment: written in pieces, continued after the last whole one.
+
+    OUT.partial         what is written so far; the pieces that the state file does not know are cut off on resume
+    OUT.partial.json    settings of the run, length of the good part, and whatever the task wants to remember
+
+Both are gone when the file is finished, and OUT appears as a whole.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from eqff.errors import ConfigError, RunError
+
+
+class ResumableFile:
+    """A file written piece by piece; each piece comes with the memory of the task at that point.
+
+    Args:   path: of the finished file; settings: JSON values, a run is continued with the same only; memory: at the
+            start, JSON values; resume: continue what is there, or begin; force: replace what is there
+    Raises: ConfigError EQ1221 OUT exists, EQ1222 an unfinished run is there, EQ1223 it had other settings;
+            RunError EQ5302, EQ5303 its files are damaged; OSError when writing fails
+    """
+
+    def __init__(
+        self, path: Path, settings: dict[str, Any], memory: dict[str, Any], resume: bool = False, force: bool = False
+    ) -> None:
+        self.path = path
+        self.partial = path.with_name(f"{path.name}.partial")
+        self.state = path.with_name(f"{path.name}.partial.json")
+        self.settings = settings
+        self.memory = memory
+        self.n_bytes = 0
+        self.finished = False  # before anything was done
+        self._file: BinaryIO | None = None
+        found = self._found() if resume else None
+        if found is not None:
+            self._check_settings(found["settings"])
+            self.memory, self.n_bytes = found["memory"], found["bytes"]
+            self.finished = found["finished"] and not self.partial.exists()
+        elif path.exists() and resume and not self.partial.exists():
+            self.finished = True
+        elif (path.exists() or path.is_symlink()) and not force:
+            raise ConfigError("EQ1221", f"{path} exists; choose another name or overwrite it with --force")
+        elif self.partial.exists() and not (force or resume):
+            raise ConfigError(
+                "EQ1222",
+                f"{self.partial} is left from a run that was stopped; continue it with --resume, or start "
+                "again with --force",
+            )
+
+    def __enter__(self) -> "ResumableFile":
+        if self.finished:
+            self.state.unlink(missing_ok=True)
+            return self
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.n_bytes == 0:
+            self.state.unlink(missing_ok=True)  # before the file it speaks of is emptied
+        self._file = self.partial.open("ab")
+        try:
+            self._file.truncate(self.n_bytes)
+            self._remember(finished=False)
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, text: str, memory: dict[str, Any]) -> None:
+        """Write a piece; after this, a run that is killed continues behind it with this memory."""
+        assert self._file is not None
+        content = text.encode()
+        self._file.write(content)
+        self._file.flush()
+        self.n_bytes += len(content)
+        self.memory = memory
+        self._remember(finished=False)
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        self._remember(finished=True)
+        self.partial.replace(self.path)
+        self.state.unlink()
+
+    def _found(self) -> dict[str, Any] | None:
+        """State of a run that can be continued or was just finished; None if there is none."""
+        try:
+            found: dict[str, Any] = json.loads(self.state.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise RunError("EQ5303", f"{self.state} is damaged ({error}); start again with --force") from error
+        place = self.partial if self.partial.exists() else self.path
+        if place is self.path and not found["finished"]:
+            return None
+        if not place.exists() or place.stat().st_size < found["bytes"]:
+            raise RunError("EQ5302", f"{place} is shorter than {self.state} says; start again with --force")
+        return found
+
+    def _check_settings(self, before: dict[str, Any]) -> None:
+        for name, value in self.settings.items():
+            if before.get(name) != value:
+                raise ConfigError(
+                    "EQ1223",
+                    f"{name}={value!r}: the run to continue had {before.get(name)!r}; use the same, or start again "
+                    "with --force and without --resume",
+                )
+
+    def _remember(self, finished: bool) -> None:
+        state = {"settings": self.settings, "bytes": self.n_bytes, "finished": finished, "memory": self.memory}
+        temporary = self.state.with_name(f"{self.state.name}.tmp")
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+        temporary.replace(self.state)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,208 @@
+"""Wrap a TorchScript energy model of another code as a potential file, after measuring what it can be trusted with."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from eqff import export
+from eqff.artifact import archive, foreign, vectors
+from eqff.artifact.header import FORMAT_WRAPPED, PROVENANCE, UNITS, WRAPPED
+from eqff.artifact.lookup import SUFFIX
+from eqff.artifact.program import cheap_first_call
+from eqff.elements import ATOMIC_NUMBERS, atomic_number
+from eqff.errors import ConfigError, PotentialError
+from eqff.importers import torchscript
+from eqff.neighbors import MAX_REACH
+from eqff.potential import GradientEvaluator
+from eqff.tasks import verdict
+from eqff.tasks.random_structures import random_structures
+from eqff.units import energy_factor, length_factor
+
+N_SHOWN = 4
+SPREAD_HINT = "let it return an energy for each atom, or for each graph of `batch`, and not one total"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrapConfig:
+    """What to wrap and what its author says about it."""
+
+    model: str | Path
+    output: str | Path
+    species: tuple[str, ...] = ()  # in the order of the program's type index; nequip files state their own
+    r_max: float | None = None  # Å; nequip files state their own
+    n_hops: int | None = None  # None: measured
+    energy_unit: str = "eV"
+    length_unit: str = "Å"
+    adapter: str = "auto"
+    accept: tuple[str, ...] = ()  # checks that may fail
+    trust: bool = False  # execute the program
+    metadata: dict[str, str] | None = None
+    seed: int = 0
+    force: bool = False
+
+
+class WrapReport(NamedTuple):
+    """What was found and written."""
+
+    header: dict[str, Any]
+    checks: list[verdict.Check]
+    adapter: str
+    path: Path
+
+
+def wrap(config: WrapConfig, seen: Callable[[list[verdict.Check]], None] | None = None) -> WrapReport:
+    """Load the program, find out how to call it, examine it, write a potential file that has proved itself.
+
+    Args:    seen: called with the checks before anything is refused or written
+    Raises:  ConfigError without trust, or for options that cannot be; PotentialError for a program that cannot be
+             called, fails a decisive check that is not accepted, or cannot be stored
+    """
+    _check_options(config)
+    output = export.checked_path(config.output, config.force)
+    source = foreign.describe(config.model)
+    if not config.trust:
+        raise ConfigError("EQ1290", _refusal(source))
+    species, r_max = _facts(config, source)
+    program = foreign.load(source)
+    adapter = torchscript.adapter_of(program, source.notes) if config.adapter == "auto" else config.adapter
+    sample = export.example_structures(len(species), r_max)[1]
+    factors = energy_factor(config.energy_unit), length_factor(config.length_unit)
+    with cheap_first_call():
+        adapted = torchscript.adapt(program, adapter, species, r_max, sample, *factors)
+        script = export.script(adapted.model).eval()
+        operators = export.check_operators(script)
+        finest = torch.float64 if torch.float64 in adapted.dtypes else adapted.dtypes[0]
+        evaluator = GradientEvaluator(script if finest == adapted.dtypes[0] else copy.deepcopy(script).to(finest))
+        unchanged = None
+        if adapted.real is not None:
+            unchanged = verdict.Unchanged(adapted.real, GradientEvaluator(script), adapted.dtypes[0])
+        checks = verdict.examine(evaluator, species, r_max, config.n_hops, unchanged, finest, config.seed)
+        if seen is not None:
+            seen(checks)
+        failed = [check.check for check in checks if not check.passed]
+        _refuse(checks, config.accept, SPREAD_HINT if adapted.form is not None and adapted.form.spread else "")
+        structures = export.example_structures(len(species), r_max)
+        structures += random_structures(species, r_max, np.random.default_rng(config.seed))[-2:]
+        if "isolated" in failed:
+            structures = structures[1:]
+        energies = [0.0] * len(species)
+        if "isolated" not in failed:
+            energies = [verdict.isolated_energies(evaluator, [k], r_max)[0] for k in range(len(species))]
+        expected = [vectors.expect(evaluator, structure) for structure in structures]
+    n_hops = next(int(check.measured["hops"] or 0) for check in checks if check.check == "n_hops")
+    header = {
+        "format": FORMAT_WRAPPED,
+        "name": output.name.removesuffix(SUFFIX),
+        "family": WRAPPED,
+        "config": {"adapter": adapter, **_plain(adapted.form)},
+        "species": list(species),
+        "r_max": r_max,
+        "n_hops": n_hops if config.n_hops is None else config.n_hops,
+        "symmetry": _symmetry(failed),
+        "dtype": _name(adapted.dtypes[0]),
+        "dtypes": [_name(dtype) for dtype in adapted.dtypes],
+        "units": UNITS,
+        "reference_energies": energies,
+        "n_parameters": sum(parameter.numel() for parameter in program.parameters()),
+        **{field: (config.metadata or {}).get(field, "not stated") for field in PROVENANCE},
+        "source": {
+            "file": source.path.name,
+            "sha256": source.digest,
+            "energy_unit": config.energy_unit,
+            "length_unit": config.length_unit,
+            **{key: source.notes[key] for key in ("nequip_version", "torch_version") if source.notes.get(key)},
+        },
+        "verdict": [check._asdict() for check in checks],
+        "accepted": sorted(set(config.accept) & set(failed)),
+        "versions": export.package_versions(),
+        "operators": operators,
+    }
+    extra = {archive.VECTORS: vectors.pack(expected, species), archive.CARD: b""}
+    header = export.write_program(output, script, header, extra, export.prove_in_fresh_process, config.force)
+    return WrapReport(header, checks, adapter, output)
+
+
+def _check_options(config: WrapConfig) -> None:
+    if config.adapter not in ("auto", *torchscript.ADAPTERS):
+        names = ", ".join(("auto", *torchscript.ADAPTERS))
+        raise ConfigError("EQ1291", f"adapter={config.adapter!r}: expected one of {names}")
+    unknown = sorted(set(config.accept) - set(verdict.DECISIVE))
+    if unknown:
+        raise ConfigError("EQ1292", f"accept={unknown[0]!r}: expected one of {', '.join(verdict.DECISIVE)}")
+    if config.n_hops is not None and not 0 <= config.n_hops <= 100:
+        raise ConfigError("EQ1293", f"n_hops={config.n_hops}: expected a number of interaction layers, 0 to 100")
+    if config.r_max is not None and not 0 < config.r_max <= MAX_REACH:
+        raise ConfigError("EQ1294", f"r_max={config.r_max}: expected a length in Å > 0, the model's cut-off")
+    for symbol in config.species:
+        atomic_number(symbol)
+    if len(set(config.species)) != len(config.species):
+        raise ConfigError("EQ1295", f"species={','.join(config.species)}: every element once, in the program's order")
+    length_factor(config.length_unit)
+    energy_factor(config.energy_unit)
+
+
+def _facts(config: WrapConfig, source: foreign.Foreign) -> tuple[tuple[str, ...], float]:
+    """Species and r_max, stated by the user and, for nequip, by the file; they must agree."""
+    names, native = torchscript.nequip_facts(source.notes)
+    species, r_max = config.species, config.r_max
+    symbols = bool(names) and all(name in ATOMIC_NUMBERS for name in names)
+    if symbols and not species:
+        species = tuple(names)
+    if names and (len(species) != len(names) or (symbols and list(species) != names)):
+        raise ConfigError(
+            "EQ1296", f"species={','.join(species)}: the program's types are {','.join(names)}; give them in this order"
+        )
+    if math.isfinite(native):
+        stated = native * length_factor(config.length_unit)
+        r_max = stated if r_max is None else r_max
+        if abs(r_max - stated) > 1e-6 * stated:
+            raise ConfigError(
+                "EQ1297", f"r_max={r_max:g} Å: the program was made for {stated:g} Å; leave the option out"
+            )
+    if not species or r_max is None:
+        missing = "--species" if not species else "--r-max"
+        raise ConfigError("EQ1298", f"{missing} is needed: the file does not state it")
+    return species, r_max
+
+
+def _refusal(source: foreign.Foreign) -> str:
+    """What would be executed; nothing has been."""
+    shown = [name.removeprefix("code/") for name in source.sources[:N_SHOWN]]
+    more = len(source.sources) - len(shown)
+    return (
+        f"{source.path} is a program: wrapping it runs it with your rights. It holds {len(source.sources)} source "
+        f"files ({', '.join(shown)}{f' and {more} more' if more else ''}), {len(source.content) / 1e6:.2f} MB, "
+        f"sha256 {source.digest}; nothing was executed; if you trust its author, add --trust"
+    )
+
+
+def _refuse(checks: Sequence[verdict.Check], accept: Sequence[str], hint: str) -> None:
+    """Raises: PotentialError naming every decisive check that failed and was not accepted"""
+    wrong = [c for c in checks if not c.passed and c.check in verdict.DECISIVE and c.check not in accept]
+    if wrong:
+        reasons = "; ".join(f"{check.check}: {check.note}" for check in wrong)
+        options = " ".join(f"--accept {check.check}" for check in wrong)
+        raise PotentialError(
+            "EQ4333",
+            f"nothing was written, the model gives wrong results ({reasons}); {hint or 'correct it'}, or add {options}",
+        )
+
+
+def _symmetry(failed: Sequence[str]) -> str:
+    if "rotation" in failed:
+        return "none"
+    return "SE(3)" if "inversion" in failed else "O(3)"
+
+
+def _plain(form: torchscript.Form | None) -> dict[str, Any]:
+    return {} if form is None else dict(form._asdict())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,113 @@
+"""The predict verb from end to end on an exported potential with random weights."""
+
+import inspect
+import json
+from dataclasses import fields
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from typer.testing import CliRunner
+
+from eqff import cli, config, export
+from eqff.cli import predict
+from eqff.engines.ase import EqffCalculator
+from eqff.models import nequip
+from eqff.tasks.predict import PredictConfig
+
+
+@pytest.fixture(scope="module")
+def potential(tmp_path_factory):
+    path = tmp_path_factory.mktemp("potential") / "toy.eqff.pt"
+    settings = nequip.Config(species=("H", "C", "O"), r_max=3.0, l_max=1, n_layers=2, n_channels=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nequip.Model(settings)
+    export.export(model, "nequip", config.to_mapping(settings), path)
+    return path
+
+
+@pytest.fixture
+def run(potential, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    app, runner = cli.build(), CliRunner()
+    return lambda *arguments: runner.invoke(app, ["predict", str(potential), *map(str, arguments)])
+
+
+@pytest.fixture
+def source(tmp_path):
+    ethanol = molecule("CH3CH2OH")
+    ethanol.calc = SinglePointCalculator(ethanol, energy=1.0, forces=np.zeros((9, 3)))
+    ase.io.write(tmp_path / "in.extxyz", [ethanol, bulk("C", "diamond", a=3.5), molecule("H2O")])
+    return tmp_path / "in.extxyz"
+
+
+def test_prints_what_was_done_and_errors_with_units(run, source, potential, tmp_path):
+    result = run("in.extxyz", "-o", "out.extxyz")
+    assert result.exit_code == 0, result.output
+    for word in ("out.extxyz: 3 frames, 14 atoms", "frames/s", "energy per atom", "meV/atom", "forces", "meV/Å"):
+        assert word in result.output
+    assert "stress" not in result.output  # no label
+    frame = ase.io.read("out.extxyz", 0)
+    calculator = EqffCalculator(potential)
+    exact = calculator.get_potential_energy(frame)
+    assert frame.info["eqff_energy"] == pytest.approx(exact, abs=1e-4)
+    assert frame.get_potential_energy() == 1.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.extxyz", "out.extxyz"]
+    again = run("in.extxyz", "-o", "out.extxyz")
+    assert again.exception.id == "EQ1221"
+    finished = run("in.extxyz", "-o", "out.extxyz", "--resume")
+    assert "finished; nothing was done" in finished.output
+
+
+def test_json(run, source):
+    result = run("in.extxyz", "-o", "out.extxyz", "--json", "--shard", "2/2", "--as-calculator")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["first"], report["n_frames"], report["output"]) == (1, 2, "out.extxyz")
+    frames = ase.io.read("out.extxyz", ":")
+    assert all(np.isfinite(atoms.get_forces()).all() for atoms in frames)
+
+
+def test_bad_frames(run, source):
+    ase.io.write("bad.extxyz", [molecule("H2O"), Atoms("Ar"), molecule("H2O")])
+    stopped = run("bad.extxyz", "-o", "out.extxyz")
+    assert stopped.exception.exit_code == 3
+    assert "bad.extxyz: frame 1: species: atom 0 is Ar" in str(stopped.exception)
+    result = run("bad.extxyz", "-o", "out.extxyz", "--skip-bad", "--resume")
+    assert result.exit_code == 0
+    assert "1 of 3 frames have no results" in result.stderr
+    assert len(ase.io.read("out.extxyz", ":")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["absent.xyz", "-o", "out.xyz"], "no such file"),
+        (["in.extxyz", "-o", "out.traj"], "ends in .extxyz or .xyz"),
+        (["in.extxyz", "-o", "in.extxyz", "--force"], "would overwrite the frames"),
+        (["in.extxyz", "-o", "out.xyz", "--shard", "5/4"], "shard=5/4"),
+        (["in.extxyz", "-o", "out.xyz", "--shard", "half"], "shard='half'"),
+        (["in.extxyz", "-o", "out.xyz", "--energy-key", "other"], "has no 'other' for energy"),
+        (["in.extxyz", "-o", "out.xyz", "--dtype", "float12"], "float12"),
+    ],
+)
+def test_errors_name_the_culprit(run, source, tmp_path, arguments, words):
+    before = source.read_bytes()
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert words in str(result.exception)
+    assert not (tmp_path / "out.xyz").exists()
+    assert source.read_bytes() == before
+
+
+def test_defaults_are_those_of_the_task():
+    options = {name: parameter.default for name, parameter in inspect.signature(predict.command).parameters.items()}
+    for field in fields(PredictConfig):
+        if field.name not in ("source", "output", "shard", "labels"):
+            assert options[field.name] == field.default
+    assert options["shard"] == "1/1"

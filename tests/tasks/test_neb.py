@@ -1,0 +1,179 @@
+"""The batched band: equal to ASE's band of separate calculators, one evaluation a step, a barrier of closed form."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.constraints import FixAtoms
+from ase.mep import NEB, NEBTools
+from ase.optimize import BFGS, FIRE
+from scipy.optimize import minimize_scalar
+from torch import nn
+
+from eqff import potential as potential_module
+from eqff.engines.ase import EqffCalculator
+from eqff.errors import ConfigError, GraphError, RunError
+from eqff.potential import GradientEvaluator, Potential
+from eqff.tasks.neb import BatchedNEB
+
+DEPTH, STEEPNESS, BOND = 4.0, 2.2, 0.97  # of a Morse curve between H and O: eV, 1/Å, Å
+APART = 2.9  # Å, of the oxygens
+
+
+def morse(length):
+    return DEPTH * ((1 - torch.exp(-STEEPNESS * (length - BOND))) ** 2 - 1)
+
+
+class Shared(nn.Module):
+    """A hydrogen (species 0) feels each oxygen (species 1) by a Morse curve; nothing else interacts."""
+
+    def forward(self, species, senders, receivers, edge_vector):
+        pair = 0.5 * morse(edge_vector.norm(dim=1)) * (species[senders] != species[receivers])
+        return torch.zeros(len(species), dtype=torch.float64).index_add(0, receivers, pair)
+
+
+def counted_potential(module=None):
+    """A Potential in memory that lists the number of atoms of each evaluation."""
+    module = module or Shared()
+    evaluator = GradientEvaluator(module)
+
+    def counted(species, *inputs):
+        counted.n_atoms.append(len(species))
+        return evaluator(species, *inputs)
+
+    counted.n_atoms = []
+    known = {"species": ("H", "O"), "r_max": 6.0, "n_hops": 1, "dtype": torch.float64, "header": {}}
+    return Potential(evaluator=counted, module=module, device=torch.device("cpu"), **known)
+
+
+def path(n_images=7):
+    """A proton between two fixed oxygens, on a way that is not yet good."""
+    images = []
+    for fraction in np.linspace(0.0, 1.0, n_images):
+        bow = 0.3 * np.sin(np.pi * fraction)
+        atoms = Atoms("OHO", [[0, 0, 0], [0, bow, 0.97 + (APART - 1.94) * fraction], [0, 0, APART]])
+        atoms.set_constraint(FixAtoms([0, 2]))
+        images.append(atoms)
+    return images
+
+
+def test_forces_are_those_of_ases_band():
+    potential = counted_potential()
+    together = BatchedNEB(path(), potential, climb=True, k=0.3)
+    single = path()
+    for atoms in single:
+        atoms.calc = EqffCalculator(counted_potential())
+    one_by_one = NEB(single, climb=True, k=0.3, method="improvedtangent")
+    for seed in range(3):
+        np.testing.assert_allclose(together.get_forces(), one_by_one.get_forces(), atol=1e-10)
+        np.testing.assert_allclose(together.energies, one_by_one.energies, atol=1e-10)
+        assert np.abs(together.real_forces).max() > 0.1
+        for band in (together, one_by_one):
+            positions = band.get_positions()
+            band.set_positions(positions + 0.01 * np.random.default_rng(seed).normal(size=positions.shape))
+    assert potential.evaluator.n_atoms == [21, 15, 15], "the ends do not move"
+
+
+def test_the_barrier_is_that_of_the_curve():
+    """In the middle of a straight way both bonds have half the length."""
+    images = path()
+    for end in (images[0], images[-1]):
+        end.calc = EqffCalculator(counted_potential())
+        BFGS(end, logfile=None).run(fmax=1e-4)
+    potential = counted_potential()
+    band = BatchedNEB(images, potential, climb=True, k=0.5)
+    assert FIRE(band, logfile=None).run(fmax=3e-3, steps=400)
+
+    def energy(x):
+        return float(morse(torch.tensor(x)) + morse(torch.tensor(APART - x)))
+
+    lowest = minimize_scalar(energy, bounds=(0.8, 1.25), method="bounded", options={"xatol": 1e-9})
+    barrier, change = NEBTools(band.images).get_barrier(fit=False)
+    assert barrier == pytest.approx(energy(APART / 2) - lowest.fun, abs=1e-5)
+    assert barrier > 0.2
+    assert change == pytest.approx(0.0, abs=1e-6)
+    assert band.images[3].positions[1] == pytest.approx([0, 0, APART / 2], abs=2e-3)
+    assert set(potential.evaluator.n_atoms[1:]) == {15}
+    assert [image.positions[0].tolist() for image in band.images] == [[0, 0, 0]] * 7
+
+
+def test_ases_other_methods_and_alignment_work():
+    for options in ({"method": "string"}, {"remove_rotation_and_translation": True}, {"method": "aseneb"}):
+        images = path(5)
+        for atoms in images:
+            atoms.set_constraint()
+        potential = counted_potential()
+        band = BatchedNEB(images, potential, **options)
+        FIRE(band, logfile=None).run(fmax=0.01, steps=3)
+        assert len(potential.evaluator.n_atoms) <= 4 + len(images), options
+        assert np.isfinite(band.get_forces()).all()
+
+
+def test_large_bands_are_evaluated_in_parts(monkeypatch):
+    whole = BatchedNEB(path(), counted_potential()).get_forces()
+    monkeypatch.setitem(potential_module.MAX_EDGES, "cpu", 13)
+    potential = counted_potential()
+    np.testing.assert_allclose(BatchedNEB(path(), potential).get_forces(), whole, atol=1e-12)
+    assert potential.evaluator.n_atoms == [6, 6, 6, 3]
+
+
+def test_an_image_with_another_calculator_is_left_alone():
+    potential = counted_potential()
+    band = BatchedNEB(path(), potential)
+    other = EqffCalculator(counted_potential())
+    band.images[2].calc = other
+    band.get_forces()
+    assert potential.evaluator.n_atoms == [18]
+    assert other.results
+
+
+def test_a_copied_image_can_be_asked_alone():
+    potential = counted_potential()
+    band = BatchedNEB(path(), potential)
+    band.get_forces()
+    moved = band.images[3].copy()
+    moved.positions[1, 1] += 0.1
+    moved.calc = band.images[3].calc
+    expected = moved.copy()
+    expected.calc = EqffCalculator(counted_potential())
+    assert moved.get_potential_energy() == pytest.approx(expected.get_potential_energy(), abs=1e-12)
+
+
+def test_names_of_potentials_and_energies_of_ases_order():
+    images = [molecule("CH3CH2OH") for _ in range(3)]
+    images[1].rattle(0.05, seed=0)
+    band = BatchedNEB(images, "ethanol-nequip", dtype="float64")
+    band.get_forces()
+    for image in images:
+        single = image.copy()
+        single.calc = EqffCalculator("ethanol-nequip", dtype="float64")
+        assert image.get_potential_energy() == pytest.approx(single.get_potential_energy(), abs=1e-9)
+        np.testing.assert_allclose(image.get_forces(), single.get_forces(), atol=1e-9)
+
+
+def test_bad_bands_are_refused():
+    with pytest.raises(ConfigError, match="EQ1256: images: 2, expected at least 3"):
+        BatchedNEB(path(2), counted_potential())
+    images = path(3)
+    with pytest.raises(ConfigError, match="EQ1257"):
+        BatchedNEB([images[0], images[1], images[1]], counted_potential())
+
+
+def test_errors_name_the_image():
+    images = path()
+    band = BatchedNEB(images, counted_potential())
+    images[4].positions[1] = np.nan
+    with pytest.raises(GraphError, match="EQ2103: image 4: positions: atom 1 is not finite"):
+        band.get_forces()
+
+    class Broken(nn.Module):
+        def forward(self, species, senders, receivers, edge_vector):
+            energies = torch.log(edge_vector.norm(dim=1) - 0.9)  # NaN where a bond is shorter
+            return torch.zeros(len(species), dtype=torch.float64).index_add(0, receivers, energies)
+
+    images = path()
+    images[2].positions[1, 2] = 0.8
+    images[2].positions[1, 1] = 0.0
+    with pytest.raises(RunError, match="EQ5301: image 2: atom 0 has energy nan"):
+        BatchedNEB(images, counted_potential(Broken())).get_forces()
