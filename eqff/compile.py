@@ -8,7 +8,6 @@ The program goes into the user's cache after it has reproduced the test vectors 
 import copy
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -26,7 +25,8 @@ from eqff.artifact.header import DTYPES
 from eqff.artifact.lookup import find
 from eqff.errors import ConfigError, PotentialError, ResourceError
 from eqff.kernels import build
-from eqff.nn.fused import FusedConvolution, SplineConvolution, fuse, specialise, spline_errors, tabulate
+from eqff.nn.fused import FusedConvolution, fuse, specialise
+from eqff.nn.spline import SplineConvolution, spline_errors, tabulate
 from eqff.potential import Evaluator, GradientEvaluator, assemble
 from eqff.rebuild import rebuild
 
@@ -183,7 +183,9 @@ def trace(model: nn.Module) -> torch.fx.GraphModule:
 def package(graph: torch.fx.GraphModule, path: Path) -> None:
     """Compile a graph of `trace` to an AOTInductor package."""
     dynamic = {0: torch.export.Dim.AUTO}
-    with warnings.catch_warnings():
+    # kernels and matrix products use torch's threads; what is left is too little to share, and one program serves all
+    serial = torch._inductor.config.patch({"cpp.threads": 1})
+    with warnings.catch_warnings(), serial:
         warnings.simplefilter("ignore")  # torch's own, about its own code
         exported = torch.export.export(graph, _example(), dynamic_shapes=(dynamic,) * 5, strict=False)
         torch._inductor.aoti_compile_and_package(exported, package_path=str(path))

@@ -30,7 +30,9 @@ def potential_file(tmp_path_factory):
     config = nequip.Config(species=("H", "C"), r_max=4.0, l_max=1, n_layers=2, n_channels=4, radial_hidden=(8,))
     path = tmp_path_factory.mktemp("potential") / "tiny.eqff.pt"
     structures = [
-        build_structure(atoms.positions, np.array([0, 1])[(atoms.numbers == 6).astype(int)], atoms.cell.array, atoms.pbc, 4.0)
+        build_structure(
+            atoms.positions, np.array([0, 1])[(atoms.numbers == 6).astype(int)], atoms.cell.array, atoms.pbc, 4.0
+        )
         for atoms in (molecule("C2H6"), bulk("C", cubic=True))
     ]
     export(
@@ -156,7 +158,7 @@ def test_damage_is_refused(potential_file, made, cache, tmp_path, monkeypatch):
     (place / compiled.REPORT).write_text("{}")
     with pytest.raises(PotentialError, match="EQ4170: .*damaged"):
         artifact.load(potential_file, accelerate="ready")
-    report["kernels"] = {name: "gone.so" for name in report["kernels"]}
+    report["kernels"] = dict.fromkeys(report["kernels"], "gone.so")
     (place / compiled.REPORT).write_text(json.dumps(report))
     assert artifact.load(potential_file, accelerate="ready").program == "TorchScript"  # kernels left the cache
 
@@ -246,7 +248,9 @@ def test_background_compilation_changes_over_when_it_is_done(potential_file, mad
     assert "evaluation 8: from here on compiled for" in caplog.text
 
 
-def test_background_compilation_that_fails_leaves_torchscript(potential_file, tmp_path, monkeypatch, fake_process, caplog):
+def test_background_compilation_that_fails_leaves_torchscript(
+    potential_file, tmp_path, monkeypatch, fake_process, caplog
+):
     monkeypatch.setattr(compiled, "private_cache", lambda name: tmp_path)
     acceleration = background.Acceleration(artifact.load(potential_file), exact=False, start_after=0.0)
     evaluate(acceleration, 1)

@@ -1,6 +1,7 @@
 """eqff md: molecular dynamics with a potential."""
 
 import json
+import logging
 import math
 import time
 from enum import StrEnum
@@ -31,6 +32,14 @@ class Thermostat(StrEnum):
 
     langevin = "langevin"
     nose_hoover = "nose-hoover"
+
+
+class Accelerate(StrEnum):
+    """Which program runs: the file's own, what `eqff compile` made of it, or that as soon as it is made."""
+
+    off = "off"
+    ready = "ready"
+    auto = "auto"
 
 
 FEW_ATOMS = 50
@@ -87,6 +96,15 @@ def command(
     max_jump: Annotated[float, typer.Option(help="eV/atom, of the total energy in one step.")] = 0.5,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
+    accelerate: Annotated[
+        Accelerate,
+        typer.Option(
+            help="off: the file's program; ready: the compiled one if `eqff compile` was run; "
+            "auto: compile in the background and change over (not bit-reproducible).",
+            case_sensitive=False,
+        ),
+    ] = Accelerate.ready,
+    exact: Annotated[bool, typer.Option("--exact", help="Of compiled programs, only those without splines.")] = False,
     threads: Annotated[
         Optional[int], typer.Option(min=1, help="CPU threads.  [default: 1 for up to 50 atoms, else torch's choice]")
     ] = None,
@@ -132,7 +150,8 @@ def command(
             raise ConfigError(
                 "EQ1212", f"output={str(output)!r} would overwrite the structure it starts from; choose another"
             )
-    calculator = _calculator(potential, atoms, device, dtype, threads)
+    options = {"device": device, "dtype": dtype, "accelerate": accelerate.value, "exact": exact}
+    calculator = _calculator(potential, atoms, threads, options)
     title = f"{Path(potential).name.removesuffix('.eqff.pt')}: {atoms.get_chemical_formula()}, {ensemble.value}"
     if ensemble == Ensemble.nvt:
         title += f" ({thermostat.value})"
@@ -151,13 +170,13 @@ def command(
         if picture is not None:
             _draw(picture, one, report, f"{name}, {timestep:g} fs")
         if not as_json:
-            _show(name, one, report, picture)
+            _show(name, one, report, picture, _program(calculator))
     if as_json:
         plain = [_plain(report, picture) for report, picture in zip(reports, pictures, strict=True)]
         typer.echo(json.dumps(plain[0] if replicas == 1 else {"replicas": plain}))
 
 
-def _calculator(potential: str, atoms: "Atoms", device: str, dtype: str, threads: int | None) -> "EqffCalculator":
+def _calculator(potential: str, atoms: "Atoms", threads: int | None, options: dict[str, Any]) -> "EqffCalculator":
     """The one place where the engine of this verb is made."""
     import torch
 
@@ -167,7 +186,17 @@ def _calculator(potential: str, atoms: "Atoms", device: str, dtype: str, threads
         threads = 1  # more would only wait for each other, for seconds on a busy machine
     if threads is not None:
         torch.set_num_threads(threads)  # this process is ours
-    return EqffCalculator(potential, device=device, dtype=dtype)
+    return EqffCalculator(potential, **options)
+
+
+def _program(calculator: "EqffCalculator") -> str:
+    """What computed the forces, and what would be faster."""
+    from eqff.kernels import build
+
+    program = calculator.program
+    if program != "TorchScript" or calculator.parameters["accelerate"] == "off" or build.compiler() is None:
+        return program
+    return f"{program}; `eqff compile` with this potential makes runs on this machine several times faster"
 
 
 def _one_thread() -> None:
@@ -219,6 +248,7 @@ class _Bar:
 
     def __init__(self, title: str, config: "MDConfig", replicas: int, hidden: bool) -> None:
         from rich.console import Console
+        from rich.logging import RichHandler
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.console = Console(stderr=True, highlight=False)
@@ -234,16 +264,22 @@ class _Bar:
         )
         self.config, self.replicas, self.title = config, replicas, title
         self.task = self.progress.add_task(title, total=config.steps, speed="")
+        self.logger = logging.getLogger("eqff.accelerate")
+        self.handler = RichHandler(console=self.console, show_path=False, show_level=False)
         self.replica = -1
         self.shown_at = -math.inf
         self.started_at, self.started_fs = math.nan, 0.0
 
     def __enter__(self) -> "_Bar":
         self.progress.start()
+        if not self.hidden:
+            self.logger.addHandler(self.handler)
+            self.logger.setLevel(logging.INFO)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
+        self.logger.removeHandler(self.handler)
 
     def announce(self, limits: str) -> None:
         """What the guard watches."""
@@ -299,7 +335,7 @@ def _plain(report: "MDReport", picture: Path | None) -> dict[str, Any]:
     return values
 
 
-def _show(title: str, config: "MDConfig", report: "MDReport", picture: Path | None) -> None:
+def _show(title: str, config: "MDConfig", report: "MDReport", picture: Path | None, program: str) -> None:
     from rich.console import Console
 
     lines = [
@@ -318,6 +354,7 @@ def _show(title: str, config: "MDConfig", report: "MDReport", picture: Path | No
         lines.append("  drift        not applicable: the thermostat exchanges energy")
     lines.append(f"  temperature  {report.mean_temperature:.0f} K, mean of the second half")
     lines.append(f"  max. force   {report.max_force:.2f} eV/Å")
+    lines.append(f"  program      {program}")
     lines.append(f"  trajectory   {report.trajectory}")
     lines.append(f"  log          {report.log}")
     lines.append(f"  checkpoint   {report.checkpoint}")

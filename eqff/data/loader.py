@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from torch_geometric.data import Batch, Data, Dataset
-from torch_geometric.loader import DataLoader, DynamicBatchSampler
+from torch_geometric.loader import DynamicBatchSampler
 
 from eqff.data.frame import LABELS, Frame
 from eqff.data.store import Store
@@ -138,6 +138,22 @@ def frame_data(frame: Frame, species: Sequence[str], r_edges: float, index: int 
     )
 
 
+def collate(frames: Sequence[FrameData]) -> Batch:
+    """What Batch.from_data_list makes of frames, a tenth of the time: it only has to know FrameData.
+
+    Args:    frames: at least one
+    Returns: Batch with batch [n_atoms] and ptr [n_graphs + 1]; it cannot be taken apart again
+    """
+    stores = [frame._store for frame in frames]
+    n_atoms = torch.tensor([store["species"].shape[0] for store in stores])
+    ptr = torch.cat([n_atoms.new_zeros(1), n_atoms.cumsum(0)])
+    fields = {name: torch.cat([store[name] for store in stores]) for name in stores[0] if name != "num_nodes"}
+    first = torch.repeat_interleave(ptr[:-1], torch.tensor([store["senders"].shape[0] for store in stores]))
+    fields["senders"], fields["receivers"] = fields["senders"] + first, fields["receivers"] + first
+    batch = torch.repeat_interleave(torch.arange(len(frames)), n_atoms)
+    return Batch(_base_cls=FrameData, batch=batch, ptr=ptr, num_nodes=int(ptr[-1]), **fields)
+
+
 class FrameSampler(Sampler[int]):
     """Order of frames: a function of (seed, epoch) alone, so a resumed run draws what the first would have drawn.
 
@@ -207,7 +223,7 @@ def make_loader(
 
     Args:    dataset: FrameDataset or a part of it (`dataset[indices]`); batch_size frames or max_edges, one of the two;
              shuffle, seed: see FrameSampler; n_workers: processes that prepare batches
-    Returns: torch_geometric DataLoader; call `loader.sampler.set_epoch(e)` or `loader.batch_sampler.set_epoch(e)`
+    Returns: torch's DataLoader, which gives torch_geometric batches; call `loader.sampler.set_epoch(e)` or `loader.batch_sampler.set_epoch(e)`
              outside Lightning (`set_epoch` here does it for both)
     Raises:  ConfigError EQ1034 unless exactly one size is given and it is >= 1; DataError EQ3025 without frames
     """
@@ -219,8 +235,8 @@ def make_loader(
     sampler = FrameSampler(len(dataset), shuffle, seed)
     if max_edges is not None:
         batches = EdgeBatchSampler(dataset, max_edges, sampler)
-        return DataLoader(dataset, batch_sampler=batches, num_workers=n_workers)
-    return DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=n_workers)
+        return DataLoader(dataset, batch_sampler=batches, num_workers=n_workers, collate_fn=collate)
+    return DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=n_workers, collate_fn=collate)
 
 
 def n_batches(loader: DataLoader) -> int:

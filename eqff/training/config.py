@@ -96,7 +96,9 @@ def check(config: RunConfig) -> None:
         if not value >= 0:
             raise ConfigError("EQ1075", f"{name}={value}: expected >= 0")
     if training.compile and training.max_edges:
-        raise ConfigError("EQ1076", "training.max_edges: training.compile=true needs batches of equal size; set one of the two")
+        raise ConfigError(
+            "EQ1076", "training.max_edges: training.compile=true needs batches of equal size; set one of the two"
+        )
     if training.compile and config.data.n_train % training.batch_size:
         raise ConfigError(
             "EQ1074",

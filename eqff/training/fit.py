@@ -11,8 +11,8 @@ import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import nn
 
-from eqff.training.callbacks import MetricsFile
 from eqff.data.loader import n_batches
+from eqff.training.callbacks import MetricsFile
 from eqff.training.config import TrainingConfig
 from eqff.training.module import TrainingModule
 

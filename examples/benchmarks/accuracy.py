@@ -35,7 +35,7 @@ for start in range(0, len(source.frames), 50):
         for f in frames
     ]
     found = potential(batch_structures(structures))
-    energy_errors += (found.energy - torch.tensor([f.energy for f in frames])).tolist()
+    energy_errors += (found.energy - torch.tensor([f.energy for f in frames], dtype=torch.float64)).tolist()
     force_errors.append((found.forces.numpy() - np.concatenate([f.forces for f in frames])).ravel())
 energy, forces = 1000 * np.array(energy_errors), 1000 * np.concatenate(force_errors)
 metrics = {

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader, DynamicBatchSampler
 
 from eqff.data.frame import Frame
-from eqff.data.loader import FrameDataset, FrameSampler, make_loader, set_epoch, to_structure
+from eqff.data.loader import FrameDataset, FrameSampler, collate, make_loader, set_epoch, to_structure
 from eqff.data.read import read_frames
 from eqff.data.store import Store, write_store
 from eqff.errors import ConfigError, DataError, GraphError
@@ -71,8 +72,19 @@ def test_names_of_pyg_are_there(dataset):
     assert batch.num_edges == batch.senders.shape[0]
     assert batch.num_graphs == 2
     assert batch.num_nodes == 9 + 48
-    single = batch[1]  # taking a batch apart undoes the moving of indices
+    single = Batch.from_data_list([dataset[0], dataset[1]])[1]  # PyG's own batches can be taken apart
     assert torch.equal(single.senders, dataset[1].senders)
+
+
+def test_batches_are_those_of_pyg(dataset):
+    frames = [dataset[index] for index in (0, 1, 2, 1, 4)]
+    ours, theirs = collate(frames), Batch.from_data_list(frames)
+    assert set(ours.keys()) == set(theirs.keys())
+    for name in theirs.keys():  # noqa: SIM118  a Batch is no mapping
+        if name != "num_nodes":
+            assert torch.equal(ours[name], theirs[name]), name
+    assert ours.num_nodes == theirs.num_nodes
+    assert ours.num_graphs == theirs.num_graphs == 5
 
 
 def test_one_frame_is_a_structure_too(dataset):

@@ -112,7 +112,10 @@ def _identity(calculator: Any) -> dict[str, Any]:
     identity: dict[str, Any] = {"calculator": type(calculator).__name__}
     parameters = getattr(calculator, "parameters", {})
     identity |= {name: str(parameters[name]) for name in sorted(parameters) if name not in ("potential", "skin")}
-    header = getattr(getattr(calculator, "potential", None), "header", None)
+    potential = getattr(calculator, "potential", None)
+    if parameters.get("accelerate", "auto") != "auto":  # which changes programs while it runs
+        identity["program"] = str(getattr(potential, "program", ""))
+    header = getattr(potential, "header", None)
     if header is not None:
         text = json.dumps(dict(header), sort_keys=True, default=str)
         identity["potential"] = hashlib.sha256(text.encode()).hexdigest()[:16]

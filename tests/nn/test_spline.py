@@ -1,0 +1,95 @@
+"""Radial splines against the networks they stand for, and the operator against its definition in plain ATen."""
+
+import copy
+
+import pytest
+import torch
+
+from eqff.errors import ConfigError
+from eqff.kernels import build
+from eqff.models.nequip import Config, Model
+from eqff.nn.convolution import TensorProductConvolution
+from eqff.nn.harmonics import SphericalHarmonics
+from eqff.nn.spline import SplineBasis, spline_errors, spline_table, spline_values, tabulate
+from eqff.o3.irreps import parse, spherical_harmonics_irreps
+
+pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler on this machine")
+
+
+def relative(one, other):
+    one, other = one.detach(), other.detach()
+    return float((one - other).abs().max() / other.abs().max().clamp(min=1e-300))
+
+
+CONFIG = Config(species=("H", "O"), r_max=4.0, l_max=2, n_layers=2, n_channels=4, radial_hidden=(16,))
+
+
+def model_inputs(seed=3, n_atoms=7, n_edges=25):
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(n_edges, 3, dtype=torch.float64, generator=generator))
+    length = 0.8 + 3.4 * torch.rand(n_edges, 1, dtype=torch.float64, generator=generator)  # some beyond r_max
+    receivers = torch.randint(0, n_atoms, (n_edges,), generator=generator).sort().values
+    senders = torch.randint(0, n_atoms, (n_edges,), generator=generator)
+    species = torch.randint(0, 2, (n_atoms,), generator=generator)
+    return species, senders, receivers, (direction * length).requires_grad_(True)
+
+
+def gradient(model, inputs):
+    return torch.autograd.grad(model(*inputs).sum(), inputs[3])[0]
+
+
+def test_splines_converge_with_the_fourth_power_of_the_distance_of_knots():
+    model = Model(CONFIG).double().requires_grad_(False)
+    exact = gradient(model, model_inputs())
+    errors = [relative(gradient(tabulate(copy.deepcopy(model), 0.5, n), model_inputs()), exact) for n in (64, 128, 256)]
+    assert errors[2] < 1e-4
+    assert errors[0] > 5 * errors[1] > 25 * errors[2]  # slopes of cubic splines: third to fourth order
+    found = spline_errors(model, 0.5, 256)
+    assert found["spline_value_error"] < 1e-6
+    assert found["spline_slope_error"] < 1e-4
+    assert found["spline_curvature_error"] < 1e-2
+
+
+def test_spline_operator_is_its_definition():
+    irreps, reference, _ = convolutions(*CASES[1])
+    model = Wrapped(copy.deepcopy(reference))
+    model.basis = Model(CONFIG).double().basis
+    model.convolution, model.radial = copy.deepcopy(reference), Model(CONFIG).double().layers[0].radial
+    generator = torch.Generator().manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(8, reference.weight_numel, bias=False)).double()
+    layer = Wrapped(copy.deepcopy(reference))
+    layer.radial, holder = network, torch.nn.Module()
+    holder.layer, holder.basis = layer, model.basis
+    table = spline_table(model.basis, network, 0.5, 4.0, 32)
+    tabulate(holder, 0.5, 32)
+
+    blocks, edge_sh, _, senders, receivers = arguments(irreps, 2, reference.weight_numel)
+    r = (0.6 + 3.9 * torch.rand(14, dtype=torch.float64, generator=generator)).requires_grad_(True)
+    weight, _, _ = spline_values(table, r.clamp(max=4.0), 0.5, 4.0)
+    expected = reference(blocks, edge_sh, weight, senders, receivers)
+    computed = holder.layer.convolution(blocks, edge_sh, holder.basis(r.unsqueeze(1)), senders, receivers)
+    variables = [*blocks, edge_sh, r]
+    for one, other in zip(computed, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    gradients = [
+        torch.autograd.grad(sum(o.pow(2).sum() for o in outputs), variables) for outputs in (computed, expected)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        assert relative(one, other) < 1e-11
+
+
+def test_splines_end_with_two_derivatives_at_r_max():
+    model = Model(CONFIG).double()
+    table = spline_table(model.basis, model.layers[0].radial, 0.5, 4.0, 100)
+    assert torch.equal(table[-4:], torch.zeros_like(table[-4:]))  # all that reaches across r_max
+    for order, bound in zip(
+        spline_values(table, torch.tensor([4.0 - 1e-9]).double(), 0.5, 4.0), (1e-20, 1e-14, 1e-5), strict=True
+    ):
+        assert float(order.abs().max()) < bound
+    knots = SplineBasis(0.5, 4.0, 100)(torch.tensor([[0.1], [0.5], [3.9999], [4.0], [7.0]], dtype=torch.float64))
+    assert knots[:, 0].tolist() == [0, 0, 99, -1, -1]
+
+
+def test_a_model_without_radial_networks_is_refused():
+    with pytest.raises(ConfigError, match="EQ1090"):
+        tabulate(torch.nn.Linear(2, 2), 0.5, 64)
