@@ -151,12 +151,12 @@ def test_damage_is_refused(potential_file, made, cache, tmp_path, monkeypatch):
     place = copied / made.folder.name
     program = (place / compiled.PROGRAM).read_bytes()
     (place / compiled.PROGRAM).write_bytes(program[:-1] + b"x")
-    with pytest.raises(PotentialError, match="EQ4170: .*has changed; delete"):
+    with pytest.raises(PotentialError, match=r"EQ4170: .*has changed; delete"):
         artifact.load(potential_file, accelerate="ready")
     (place / compiled.PROGRAM).write_bytes(program)
     report = json.loads((place / compiled.REPORT).read_text())
     (place / compiled.REPORT).write_text("{}")
-    with pytest.raises(PotentialError, match="EQ4170: .*damaged"):
+    with pytest.raises(PotentialError, match=r"EQ4170: .*damaged"):
         artifact.load(potential_file, accelerate="ready")
     report["kernels"] = dict.fromkeys(report["kernels"], "gone.so")
     (place / compiled.REPORT).write_text(json.dumps(report))

@@ -223,8 +223,8 @@ def make_loader(
 
     Args:    dataset: FrameDataset or a part of it (`dataset[indices]`); batch_size frames or max_edges, one of the two;
              shuffle, seed: see FrameSampler; n_workers: processes that prepare batches
-    Returns: torch's DataLoader, which gives torch_geometric batches; call `loader.sampler.set_epoch(e)` or `loader.batch_sampler.set_epoch(e)`
-             outside Lightning (`set_epoch` here does it for both)
+    Returns: torch's DataLoader, which gives torch_geometric batches; `set_epoch` here chooses the order of an epoch,
+             as Lightning does by itself
     Raises:  ConfigError EQ1034 unless exactly one size is given and it is >= 1; DataError EQ3025 without frames
     """
     size = batch_size if max_edges is None else max_edges
@@ -247,7 +247,7 @@ def n_batches(loader: DataLoader) -> int:
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:
     """Choose the order in which a loader made here gives its frames."""
-    sampler = loader.batch_sampler.sampler if hasattr(loader.batch_sampler, "sampler") else loader.sampler
+    sampler: Any = getattr(loader.batch_sampler, "sampler", loader.sampler)
     sampler.set_epoch(epoch)
 
 

@@ -52,7 +52,7 @@ def test_processes_at_once(empty_cache):
 
 @needs_compiler
 def test_what_does_not_compile_leaves_nothing(empty_cache):
-    with pytest.raises(ResourceError, match="EQ6111: .* error"):
+    with pytest.raises(ResourceError, match=r"EQ6111: .* error"):
         build.kernel_library("broken", "int answer( {")
     assert not list(empty_cache.glob("*.so"))
 

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 
-from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.models.nequip import Config, Model
 from eqff.nn.convolution import TensorProductConvolution

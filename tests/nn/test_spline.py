@@ -50,30 +50,49 @@ def test_splines_converge_with_the_fourth_power_of_the_distance_of_knots():
     assert found["spline_curvature_error"] < 1e-2
 
 
-def test_spline_operator_is_its_definition():
-    irreps, reference, _ = convolutions(*CASES[1])
-    model = Wrapped(copy.deepcopy(reference))
-    model.basis = Model(CONFIG).double().basis
-    model.convolution, model.radial = copy.deepcopy(reference), Model(CONFIG).double().layers[0].radial
-    generator = torch.Generator().manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Linear(8, reference.weight_numel, bias=False)).double()
-    layer = Wrapped(copy.deepcopy(reference))
-    layer.radial, holder = network, torch.nn.Module()
-    holder.layer, holder.basis = layer, model.basis
-    table = spline_table(model.basis, network, 0.5, 4.0, 32)
-    tabulate(holder, 0.5, 32)
+class Layer(torch.nn.Module):
+    """The least that `tabulate` works on."""
 
-    blocks, edge_sh, _, senders, receivers = arguments(irreps, 2, reference.weight_numel)
-    r = (0.6 + 3.9 * torch.rand(14, dtype=torch.float64, generator=generator)).requires_grad_(True)
+    def __init__(self, radial, convolution):
+        super().__init__()
+        self.radial, self.convolution = radial, convolution
+
+
+class Layers(torch.nn.Module):
+    def __init__(self, basis, layer):
+        super().__init__()
+        self.basis, self.layer = basis, layer
+
+
+def test_operator_is_its_definition():
+    n_edges, n_atoms = 14, 6
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_(True)
+
+    irreps = parse("3x0e + 17x1o + 1x2e")
+    reference = TensorProductConvolution(irreps, spherical_harmonics_irreps(2), [block.irrep for block in irreps])
+    basis = Model(CONFIG).double().basis
+    network = torch.nn.Linear(8, reference.weight_numel, bias=False).double()
+    table = spline_table(basis, network, 0.5, 4.0, 32)
+    model = tabulate(Layers(basis, Layer(network, copy.deepcopy(reference))), 0.5, 32)
+
+    blocks = [numbers(n_atoms, block.irrep.dim, block.n_channels) for block in irreps]
+    senders = torch.randint(0, n_atoms, (n_edges,), generator=generator)
+    receivers = torch.randint(0, n_atoms, (n_edges,), generator=generator).sort().values
+    direction = torch.nn.functional.normalize(numbers(n_edges, 3).detach())
+    edge_sh = SphericalHarmonics(2)(direction).requires_grad_(True)
+    r = (0.6 + 3.9 * torch.rand(n_edges, dtype=torch.float64, generator=generator)).requires_grad_(True)
+
     weight, _, _ = spline_values(table, r.clamp(max=4.0), 0.5, 4.0)
     expected = reference(blocks, edge_sh, weight, senders, receivers)
-    computed = holder.layer.convolution(blocks, edge_sh, holder.basis(r.unsqueeze(1)), senders, receivers)
-    variables = [*blocks, edge_sh, r]
+    computed = model.layer.convolution(blocks, edge_sh, model.basis(r.unsqueeze(1)), senders, receivers)
     for one, other in zip(computed, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
-    gradients = [
-        torch.autograd.grad(sum(o.pow(2).sum() for o in outputs), variables) for outputs in (computed, expected)
-    ]
+    variables = [*blocks, edge_sh, r]
+    results = (computed, expected)
+    gradients = [torch.autograd.grad(sum(o.pow(2).sum() for o in outputs), variables) for outputs in results]
     for one, other in zip(*gradients, strict=True):
         assert relative(one, other) < 1e-11
 
