@@ -16,6 +16,16 @@ hypothesis.settings.register_profile("eqff", deadline=None)  # machines stall; a
 hypothesis.settings.load_profile("eqff")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Results must not depend on which potentials this user has compiled."""
+    empty = tmp_path_factory.mktemp("compiled")
+    patch = pytest.MonkeyPatch()
+    patch.setattr("eqff.artifact.compiled.private_cache", lambda name: empty)
+    yield
+    patch.undo()
+
+
 @pytest.fixture
 def float64_default() -> Iterator[None]:
     """e3nn rounds the constants of its products to the default dtype when they are made; as an oracle it needs all."""
