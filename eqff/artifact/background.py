@@ -1,15 +1,17 @@
 """Compiling a potential behind a running simulation, and changing over when the program is verified."""
 
 import atexit
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 from eqff.artifact.compiled import accelerated
-from eqff.errors import PotentialError
+from eqff.artifact.lookup import PACKAGE
 from eqff.potential import Potential
 
 START_AFTER = 20.0  # s of evaluations: a run that took so long is likely to go on
@@ -20,7 +22,7 @@ logger = logging.getLogger("eqff.accelerate")
 class Acceleration:
     """Watches how long evaluations take, compiles in a process of low priority, hands the program over.
 
-    What happens is logged to "eqff.accelerate".  A compilation ends with this process at the latest.
+    What happens is logged to "eqff.accelerate".  A compilation ends when this process ends, unless that is killed.
 
     Args: potential: as it runs now; exact: without radial splines; start_after: s of evaluations before compiling
     """
@@ -50,14 +52,16 @@ class Acceleration:
     def _start(self) -> None:
         options = ["--dtype", str(self.potential.dtype).removeprefix("torch."), "--quiet"]
         options += ["--exact"] if self.exact else []
+        path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         code = "import os; getattr(os, 'nice', lambda _: 0)(10); from eqff.cli import main; main()"
         self.messages = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "compile", str(self.potential.path), *options],
+            [sys.executable, "-P", "-c", code, "compile", str(self.potential.path), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.messages,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": path},
+            start_new_session=True,  # so that compilers it starts can be ended with it
         )
         atexit.register(self.stop)
         logger.info("evaluation %d: compiling %s in the background", self.n_evaluations, self.potential.path)
@@ -65,11 +69,7 @@ class Acceleration:
     def _finish(self) -> Potential | None:
         reason = self._reason()
         self.stop()
-        try:
-            faster = accelerated(self.potential, self.exact)
-        except PotentialError as error:
-            logger.warning("the compiled program is not used: %s", error)
-            return None
+        faster = accelerated(self.potential, self.exact)
         if faster is None:
             logger.warning("compiling failed, going on with TorchScript: %s", reason)
             return None
@@ -87,6 +87,15 @@ class Acceleration:
         atexit.unregister(self.stop)
         if self.process is not None:
             if self.process.poll() is None:
-                self.process.terminate()
-            self.process.wait()
+                _end(self.process)
             self.messages.close()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """With all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5.0)
+            return

@@ -6,6 +6,7 @@ They are made by `eqff.compile` from header and weights, never shipped in a file
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,13 @@ from torch import Tensor
 from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
 from eqff.cache import private_cache
-from eqff.errors import PotentialError
+from eqff.errors import GraphError, PotentialError
 from eqff.kernels import build, fused
 from eqff.potential import Evaluator, Potential
 
 PROGRAM, REPORT = "program.pt2", "report.json"
+INPUT_DTYPES = [torch.int64] * 3 + [torch.float64] * 2
+logger = logging.getLogger("eqff.accelerate")
 
 
 class CompiledEvaluator:
@@ -44,6 +47,12 @@ class CompiledEvaluator:
         if species.shape[0] < 2 or senders.shape[0] < 2 or self._too_short(edge_vector):
             return self.exact(species, senders, receivers, edge_vector, node_weight)
         inputs = [species, senders, receivers, edge_vector.detach(), node_weight]
+        if [x.dtype for x in inputs] != INPUT_DTYPES or edge_vector.shape != (senders.shape[0], 3):  # it does not check
+            raise GraphError(
+                "EQ2130", "inputs: expected int64 indices, float64 edge_vector [n_edges, 3] and node_weight"
+            )
+        if senders.shape != receivers.shape or node_weight.shape != species.shape:
+            raise GraphError("EQ2130", "inputs: expected one sender and receiver per edge, one weight per atom")
         with torch.no_grad():
             node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
         return node_energy, edge_gradient
@@ -54,7 +63,7 @@ class CompiledEvaluator:
 
 def folder(digest: str, dtype: torch.dtype, exact: bool) -> Path | None:
     """Where the compiled program of a file belongs on this machine; None without a private cache."""
-    options = [digest, str(dtype), f"exact={exact}", torch.__version__, build.capability(), _sources()]
+    options = [digest, str(dtype), f"exact={exact}", torch.__version__, build.processor(), _sources()]
     cache_folder = private_cache("compiled")
     return None if cache_folder is None else cache_folder / hashlib.sha256("\n".join(options).encode()).hexdigest()[:32]
 
@@ -71,7 +80,10 @@ def find(contents: Contents) -> str:
     for exact in (False, True):
         place = folder(contents.digest, getattr(torch, contents.header["dtype"]), exact)
         if place is not None and (place / REPORT).is_file():
-            found.append(describe(json.loads((place / REPORT).read_text())))
+            try:
+                found.append(describe(json.loads((place / REPORT).read_text())))
+            except (OSError, ValueError, KeyError):
+                found.append("compiled, but damaged: compile again")
     return "; ".join(found)
 
 
@@ -93,14 +105,18 @@ def load(contents: Contents, dtype: torch.dtype, exact: bool, fallback: Evaluato
 def accelerated(potential: Potential, exact: bool = False) -> Potential | None:
     """The same potential on its compiled program; None if there is none on this machine, or no reason for one.
 
-    Raises: PotentialError as `load`
+    One that is damaged or misses a test vector is not used, with a warning in the log "eqff.accelerate".
     """
     if potential.path is None or potential.device.type != "cpu" or isinstance(potential.evaluator, CompiledEvaluator):
         return None
     contents = read(potential.path)
     if contents.header != potential.header:  # another file has taken its name
         return None
-    evaluator = load(contents, potential.dtype, exact, potential.evaluator)
+    try:
+        evaluator = load(contents, potential.dtype, exact, potential.evaluator)
+    except PotentialError as error:
+        logger.warning("going on with TorchScript: %s", error)
+        return None
     if evaluator is None:
         return None
     return dataclasses.replace(potential, evaluator=evaluator, program=evaluator.description)
@@ -113,13 +129,17 @@ def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:
         intact = hashlib.sha256((place / PROGRAM).read_bytes()).hexdigest() == report["sha256"]
         kernels = {name: build.find_kernel(file) for name, file in report["kernels"].items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise PotentialError("EQ4170", f"{place}: damaged ({error}); delete this folder and compile again") from error
+        raise PotentialError("EQ4170", f"{place}: damaged ({error}); compile again") from error
     if not intact:
-        raise PotentialError("EQ4170", f"{place}: {PROGRAM} has changed; delete this folder and compile again")
-    if not fused.load_files(kernels):
-        return None
-    # what torch._inductor.aoti_load_package does, without importing the compiler, which takes seconds
-    program = torch._C._aoti.AOTIModelPackageLoader(str(place / PROGRAM), "model", False, 1, -1)
+        raise PotentialError("EQ4170", f"{place}: {PROGRAM} has changed; compile again")
+    try:
+        if not fused.load_files(kernels):
+            return None
+        # what torch._inductor.aoti_load_package does, without importing the compiler, which takes seconds
+        program = torch._C._aoti.AOTIModelPackageLoader(str(place / PROGRAM), "model", False, 1, -1)
+    except (OSError, RuntimeError) as error:  # another C library, a full or noexec folder of temporary files
+        reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+        raise PotentialError("EQ4173", f"{place}: cannot be loaded here ({reason}); compile again") from error
     return CompiledEvaluator(program, fallback, report)
 
 
@@ -140,8 +160,13 @@ def verify(evaluator: Evaluator, contents: Contents, dtype: torch.dtype) -> tupl
 
 @cache
 def _sources() -> str:
-    """Digest of all code that takes part in compiling."""
+    """Digest of the code that takes part in compiling."""
     package = Path(__file__).resolve().parents[1]
     parts = ("kernels", "nn", "models", "o3")
-    files = [package / "compile.py", *sorted(file for part in parts for file in (package / part).glob("*.*"))]
+    files = [
+        package / "compile.py",
+        package / "rebuild.py",
+        package / "potential.py",
+        *sorted(file for part in parts for file in (package / part).glob("*.*")),
+    ]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files if file.is_file())).hexdigest()

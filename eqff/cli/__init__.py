@@ -5,6 +5,7 @@ A verb parses, calls one task and prints.  Heavy packages are imported inside th
 
 import signal
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +37,7 @@ def build() -> typer.Typer:
 def main() -> None:
     """Entry point of `eqff`: an error of this package is one line on stderr and its exit code, never a traceback."""
     before = signal.signal(signal.SIGTERM, _terminate)
+    show_before, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         build()()
     except EqffError as error:
@@ -50,6 +52,7 @@ def main() -> None:
         sys.exit(ResourceError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
+        warnings.showwarning = show_before
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -79,3 +82,8 @@ def _show(error: EqffError) -> None:
 
     line = Text.assemble((f"{type(error).__name__} {error.id}", "bold red"), f": {error.message}")
     Console(stderr=True).print(line, soft_wrap=True)
+
+
+def _show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
+    """What a warning says, without the Python file and line it came from."""
+    sys.stderr.write(f"warning: {message}\n")  # what rich puts there while a progress bar is shown

@@ -5,13 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
+UNITS = {  # names in JSON
+    "r_min": "r_min_A",
+    "energy_error": "energy_error_eV",
+    "force_error": "force_error_eV_A",
+}
+
 
 def command(
-    potential: Annotated[str, typer.Argument(help="Shipped name, or path of a potential file.")],
-    dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32 or float64.")] = "auto",
+    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
+    dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
     exact: Annotated[bool, typer.Option("--exact", help="Keep the radial networks instead of splines.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
 ) -> None:
     """Compile a potential for this CPU (about a minute, needs a C++ compiler); runs use it from then on."""
     from rich.console import Console
@@ -22,7 +28,9 @@ def command(
 
         result = compile_potential(potential, dtype, exact, progress=status.update)
     if as_json:
-        typer.echo(json.dumps({name: _plain(value) for name, value in result._asdict().items()}, indent=2))
+        typer.echo(
+            json.dumps({UNITS.get(name, name): _plain(value) for name, value in result._asdict().items()}, indent=2)
+        )
     elif not quiet:
         typer.echo(_summary(result))
 

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import sys
 from importlib import metadata
 from typing import Annotated, Any
@@ -15,10 +14,11 @@ import eqff
 from eqff.errors import EqffError
 
 PACKAGES = ("torch", "e3nn", "ase", "torch-geometric", "numpy", "h5py", "vesin", "safetensors", "matplotlib")
-COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False) -> None:
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON for machines.")] = False,
+) -> None:
     """Show versions, devices, fast paths and shipped potentials."""
     findings = {
         "eqff": {"version": eqff.__version__, "python": platform.python_version(), "platform": platform.platform()},
@@ -85,11 +85,11 @@ def _devices() -> dict[str, str]:
 
 
 def _compiler() -> str:
-    for name in (os.environ.get("CXX"), *COMPILERS):
-        path = shutil.which(name) if name else None
-        if path:
-            return path
-    return "none found; needed to compile kernels and potentials for this machine, else ATen does all"
+    from eqff.kernels import build
+
+    return (
+        build.compiler() or "none found; needed to compile kernels and potentials for this machine, else ATen does all"
+    )
 
 
 def _fast_paths() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from eqff.data.read import Source
     from eqff.potential import Potential
     from eqff.tasks.evaluate import Evaluation
+
+
+class Accelerate(StrEnum):
+    """Which program runs: the file's own, or what `eqff compile` made of it."""
+
+    off = "off"
+    ready = "ready"
 
 
 def command(
@@ -32,9 +40,16 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
     max_edges: Annotated[
-        Optional[int], typer.Option(min=1, help="Edges of one batch.  [default: 2000 on a CPU, 50000 on a GPU]")
+        Optional[int],
+        typer.Option(min=1, help="Edges of one batch.", show_default="2000 on a CPU, 50000 on a GPU"),
     ] = None,
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.  [default: torch's choice]")] = None,
+    accelerate: Annotated[
+        Accelerate,
+        typer.Option(
+            help="off: the file's program; ready: the compiled one if `eqff compile` was run.", case_sensitive=False
+        ),
+    ] = Accelerate.ready,
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw parity and errors.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
@@ -65,7 +80,7 @@ def command(
     source = read_source(data, options)
     if threads is not None:
         torch.set_num_threads(threads)  # this process is ours
-    loaded = artifact.load(potential, device, dtype)
+    loaded = artifact.load(potential, device, dtype, accelerate.value)
     with FramesBar(f"evaluate {data.name}", hidden=as_json) as bar:
         found = evaluate(loaded, source.frames, str(data), n_worst=worst, max_edges=max_edges, progress=bar.advance)
     values = _plain(found, loaded, source)
@@ -77,7 +92,7 @@ def command(
     if as_json:
         typer.echo(json.dumps({**values, "output": str(output), "pictures": [str(path) for path in pictures]}))
     else:
-        _show(title, found, source, [output, *pictures])
+        _show(title, found, source, loaded.program, [output, *pictures])
     if found.unknown_compositions:
         typer.echo(
             f"warning: energies of {', '.join(found.unknown_compositions[:6])} have an unknown constant: the potential "
@@ -91,6 +106,7 @@ def _plain(found: "Evaluation", potential: "Potential", source: "Source") -> dic
     values = {
         "potential": potential.header.get("name") or (potential.path.name if potential.path else None),
         "dtype": str(potential.dtype).removeprefix("torch."),
+        "program": potential.program,
         "data": str(source.path),
         "data_sha256": source.sha256,
         "data_units": str(source.units),
@@ -123,7 +139,7 @@ def _draw(pictures: list[Path], found: "Evaluation", title: str) -> None:
     plot_errors(errors, found.values, found.by_element, found.by_force, title)
 
 
-def _show(title: str, found: "Evaluation", source: "Source", written: list[Path]) -> None:
+def _show(title: str, found: "Evaluation", source: "Source", program: str, written: list[Path]) -> None:
     from eqff.report.terminal import error_table, number, table
     from eqff.tasks.metrics import QUANTITIES
 
@@ -162,6 +178,7 @@ def _show(title: str, found: "Evaluation", source: "Source", written: list[Path]
             for row in found.worst_forces
         ]
         typer.echo(table(rows))
+    typer.echo(f"program: {program}")
     typer.echo("wrote " + ", ".join(str(path) for path in written))
 
 

@@ -8,8 +8,8 @@ import typer
 
 
 def command(
-    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a known potential.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole header as JSON.")] = False,
+    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole header as JSON for machines.")] = False,
 ) -> None:
     """Show what a potential file is: species, cut-off, origin, licence, test errors. Never executes the file."""
     from eqff.artifact import find, read
@@ -42,12 +42,14 @@ def command(
     for name in ("level_of_theory", "licence", "citation", "training_data", "metrics", "config", "versions"):
         rows[name.replace("_", " ")] = header.get(name, "not stated")
     for name, value in _flat(rows):
-        typer.echo(f"{name:<22}{_printable(value)}")
+        typer.echo(f"{name:<21} {_printable(value)}")
 
 
 def _flat(table: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, Any]]:
     """Rows of a nested table, inner names indented under their own row."""
     for name, value in table.items():
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            value = dict(enumerate(value, start=1))
         if isinstance(value, Mapping):
             yield indent + str(name), ""
             yield from _flat(value, indent + "  ")

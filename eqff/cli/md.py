@@ -43,6 +43,13 @@ class Accelerate(StrEnum):
 
 
 FEW_ATOMS = 50
+UNITS = {  # names in JSON
+    "mean_temperature": "mean_temperature_K",
+    "drift": "drift_meV_per_atom_per_ps",
+    "drift_resolution": "drift_resolution_meV_per_atom_per_ps",
+    "fluctuation": "fluctuation_meV_per_atom",
+    "max_force": "max_force_eV_A",
+}
 
 
 def command(
@@ -50,7 +57,7 @@ def command(
     structure: Annotated[
         Optional[str],
         typer.Option(
-            help="Any file ASE reads; its last frame, or frame N with FILE@N.  [default: the potential's own]"
+            help="Any file ASE reads; its last frame, or frame N with FILE@N.", show_default="the potential's own"
         ),
     ] = None,
     ensemble: Annotated[
@@ -87,11 +94,13 @@ def command(
     ] = True,
     min_distance: Annotated[
         Optional[float],
-        typer.Option(help="Å  [default: half the sum of covalent radii, or 0.8 x the shortest in training if larger]"),
+        typer.Option(
+            help="Å", show_default="half the sum of covalent radii, or 0.8 x the shortest in training if larger"
+        ),
     ] = None,
     max_force: Annotated[float, typer.Option(help="eV/Å")] = 100.0,
     max_temperature: Annotated[
-        Optional[float], typer.Option(help="K  [default: 10 x the temperature, more for a few atoms]")
+        Optional[float], typer.Option(help="K", show_default="10 x the temperature, more for a few atoms")
     ] = None,
     max_jump: Annotated[float, typer.Option(help="eV/atom, of the total energy in one step.")] = 0.5,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
@@ -106,7 +115,8 @@ def command(
     ] = Accelerate.ready,
     exact: Annotated[bool, typer.Option("--exact", help="Of compiled programs, only those without splines.")] = False,
     threads: Annotated[
-        Optional[int], typer.Option(min=1, help="CPU threads.  [default: 1 for up to 50 atoms, else torch's choice]")
+        Optional[int],
+        typer.Option(min=1, help="CPU threads.", show_default="1 for up to 50 atoms, else torch's choice"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     plot: Annotated[
@@ -172,7 +182,8 @@ def command(
         if not as_json:
             _show(name, one, report, picture, _program(calculator))
     if as_json:
-        plain = [_plain(report, picture) for report, picture in zip(reports, pictures, strict=True)]
+        program = {"program": calculator.program}
+        plain = [{**_plain(report, picture), **program} for report, picture in zip(reports, pictures, strict=True)]
         typer.echo(json.dumps(plain[0] if replicas == 1 else {"replicas": plain}))
 
 
@@ -324,9 +335,10 @@ def _draw(picture: Path, config: "MDConfig", report: "MDReport", title: str) -> 
 
 def _plain(report: "MDReport", picture: Path | None) -> dict[str, Any]:
     """The report for JSON: paths as text, NaN as null, without arrays (files have them)."""
-    values = {**report._asdict(), "picture": picture}
+    fields = {**report._asdict(), "picture": picture}
     for name in ("samples", "pair_distances", "spectrum"):
-        del values[name]
+        del fields[name]
+    values = {UNITS.get(name, name): value for name, value in fields.items()}
     for name, value in values.items():
         if isinstance(value, Path):
             values[name] = str(value)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -9,6 +10,13 @@ import typer
 
 if TYPE_CHECKING:
     from eqff.tasks.predict import PredictReport
+
+
+class Accelerate(StrEnum):
+    """Which program runs: the file's own, or what `eqff compile` made of it."""
+
+    off = "off"
+    ready = "ready"
 
 
 def command(
@@ -34,9 +42,16 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
     max_edges: Annotated[
-        Optional[int], typer.Option(min=1, help="Edges of one batch.  [default: 2000 on a CPU, 50000 on a GPU]")
+        Optional[int],
+        typer.Option(min=1, help="Edges of one batch.", show_default="2000 on a CPU, 50000 on a GPU"),
     ] = None,
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.  [default: torch's choice]")] = None,
+    accelerate: Annotated[
+        Accelerate,
+        typer.Option(
+            help="off: the file's program; ready: the compiled one if `eqff compile` was run.", case_sensitive=False
+        ),
+    ] = Accelerate.ready,
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
 ) -> None:
@@ -63,7 +78,9 @@ def command(
         torch.set_num_threads(threads)  # this process is ours
     with FramesBar(f"predict {source.name}", hidden=as_json) as bar:
         try:
-            report = run_predict(config, artifact.load(potential, device, dtype), progress=bar.advance)
+            report = run_predict(
+                config, artifact.load(potential, device, dtype, accelerate.value), progress=bar.advance
+            )
         except KeyboardInterrupt:
             typer.echo(
                 f"interrupted; continue with the same command and --resume, {output} is not written yet", err=True
@@ -112,7 +129,7 @@ def _show(report: "PredictReport", shard: str) -> None:
     part = "" if shard == "1/1" else f" (shard {shard}, from frame {report.first})"
     before = f", {report.n_resumed} of them done before" if report.n_resumed else ""
     typer.echo(f"{report.output}: {report.n_frames} frames{part}, {report.n_atoms} atoms{before}")
-    typer.echo(f"  {report.frames_per_second:.3g} frames/s, {report.wall_seconds:.1f} s")
+    typer.echo(f"  {report.frames_per_second:.3g} frames/s, {report.wall_seconds:.1f} s; {report.program}")
     if report.errors:
         typer.echo("errors against the labels of the file, taken as eV, eV/Å, eV/Å^3:")
         typer.echo(error_table(report.errors, QUANTITIES))

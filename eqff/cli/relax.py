@@ -22,15 +22,28 @@ class Optimizer(StrEnum):
     fire = "fire"
 
 
+class Accelerate(StrEnum):
+    """Which program runs: the file's own, or what `eqff compile` made of it."""
+
+    off = "off"
+    ready = "ready"
+
+
 FEW_ATOMS = 50
 MAX_ROWS = 30  # of the table
+UNITS = {  # names in JSON
+    "energy": "energy_eV",
+    "energy_change": "energy_change_eV",
+    "max_force": "max_force_eV_A",
+    "max_stress_gpa": "max_stress_GPa",
+}
 
 
 def command(
     potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
     structures: Annotated[
         Optional[Path],
-        typer.Argument(metavar="[IN]", help="Any file ASE reads.  [default: the potential's own structure]"),
+        typer.Argument(metavar="[IN]", help="Any file ASE reads.", show_default="the potential's own structure"),
     ] = None,
     output: Annotated[
         Path,
@@ -47,8 +60,15 @@ def command(
     cell: Annotated[bool, typer.Option("--cell", help="Relax the cell, too (periodic in three directions).")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
+    accelerate: Annotated[
+        Accelerate,
+        typer.Option(
+            help="off: the file's program; ready: the compiled one if `eqff compile` was run.", case_sensitive=False
+        ),
+    ] = Accelerate.ready,
     threads: Annotated[
-        Optional[int], typer.Option(min=1, help="CPU threads.  [default: 1 for up to 50 atoms, else torch's choice]")
+        Optional[int],
+        typer.Option(min=1, help="CPU threads.", show_default="1 for up to 50 atoms, else torch's choice"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     trajectory: Annotated[
@@ -59,6 +79,7 @@ def command(
 ) -> None:
     """Relax one or many structures; constraints in the file are kept.  Exit code 1 if any did not converge."""
     from eqff import artifact
+    from eqff.report.terminal import StatusLine
     from eqff.tasks.frames import select_frames
     from eqff.tasks.relax import RelaxConfig, run_relax
 
@@ -89,54 +110,36 @@ def command(
         threads = 1  # more would only wait for each other, for seconds on a busy machine
     if threads is not None:
         torch.set_num_threads(threads)  # this process is ours
-    calculator = EqffCalculator(potential, device=device, dtype=dtype)
-    with _Line(len(frames), fmax, hidden=as_json) as line:
+    calculator = EqffCalculator(potential, device=device, dtype=dtype, accelerate=accelerate.value)
+    with StatusLine(hidden=as_json) as line:
         try:
-            report = run_relax(config, frames, calculator, progress=line.show)
+            report = run_relax(config, frames, calculator, lambda step: line.show(_progress(step, len(frames), fmax)))
         except KeyboardInterrupt:
             typer.echo(f"interrupted; what was done is in {output}", err=True)
             raise
     if picture is not None:
         _draw(picture, config, report, f"{Path(potential).name.removesuffix('.eqff.pt')}: {source.name}")
     if as_json:
-        typer.echo(json.dumps(_plain(report, picture)))
+        typer.echo(json.dumps({**_plain(report, picture), "program": calculator.program}))
     else:
-        _show(config, report, picture)
+        _show(config, report, picture, calculator.program)
     left = [result.structure for result in report.results if not result.converged]
     if left:
         names = ", ".join(map(str, left[:10])) + (", ..." if len(left) > 10 else "")
+        n_stopped = sum(bool(result.problem) for result in report.results)
+        stopped = f"; {n_stopped} of them stopped by an error, see relax_problem" if n_stopped else ""
         raise RunError(
             "EQ5320",
             f"{len(left)} of {len(frames)} structures did not converge (structure {names}) within {steps} steps to "
-            f"fmax={fmax:g} eV/Å; they are written with relax_converged=False; allow more --steps, try another "
-            "--optimizer or a better start",
+            f"fmax={fmax:g} eV/Å{stopped}; they are written with relax_converged=False; allow more --steps, try "
+            "another --optimizer or a better start",
         )
 
 
-class _Line:
-    """Progress on stderr: structure, step, energy and largest force; nothing where nobody looks."""
-
-    def __init__(self, n_structures: int, fmax: float, hidden: bool) -> None:
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        self.n_structures, self.fmax = n_structures, fmax
-        self.status = console.status("loading") if console.is_terminal and not hidden else None
-
-    def __enter__(self) -> "_Line":
-        if self.status is not None:
-            self.status.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.status is not None:
-            self.status.stop()
-
-    def show(self, step: "RelaxStep") -> None:
-        if self.status is not None:
-            of = f"structure {step.structure + 1} of {self.n_structures}  " if self.n_structures > 1 else ""
-            size = f"largest force {step.max_force:.4f} eV/Å (to reach: {self.fmax:g})"
-            self.status.update(f"{of}step {step.step}  {step.energy:.6f} eV  {size}")
+def _progress(step: "RelaxStep", n_structures: int, fmax: float) -> str:
+    of = f"structure {step.structure + 1} of {n_structures}  " if n_structures > 1 else ""
+    size = f"largest force {step.max_force:.4f} eV/Å (to reach: {fmax:g})"
+    return f"{of}step {step.step}  {step.energy:.6f} eV  {size}"
 
 
 def _draw(picture: Path, config: "RelaxConfig", report: "RelaxReport", title: str) -> None:
@@ -158,8 +161,7 @@ def _plain(report: "RelaxReport", picture: Path | None) -> dict[str, Any]:
     """The report for JSON: paths as text, NaN as null, without the course (the trajectory has it)."""
     results = []
     for result in report.results:
-        values = {**result._asdict()}
-        del values["course"]
+        values = {UNITS.get(name, name): value for name, value in result._asdict().items() if name != "course"}
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 values[name] = None
@@ -173,7 +175,7 @@ def _plain(report: "RelaxReport", picture: Path | None) -> dict[str, Any]:
     }
 
 
-def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None) -> None:
+def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None, program: str) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -194,6 +196,7 @@ def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None) ->
     lines += [_row(result) for result in shown]
     if len(shown) < len(report.results):
         lines.append(f"... and {len(report.results) - len(shown)} more")
+    lines.append(f"program      {program}")
     lines.append(f"structures   {report.output}")
     if report.trajectory is not None:
         lines.append(f"trajectory   {report.trajectory}")

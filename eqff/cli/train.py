@@ -9,7 +9,7 @@ import typer
 def command(
     config: Annotated[Path, typer.Argument(help="TOML file that says what to train on what.")],
     output: Annotated[
-        Optional[Path], typer.Option("--output", "-o", help="Run folder.  [default: runs/<name of CONFIG>]")
+        Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/<name of CONFIG>")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
     assignments: Annotated[

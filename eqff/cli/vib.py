@@ -9,15 +9,17 @@ import typer
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eqff.tasks.relax import RelaxStep
     from eqff.tasks.vibrations import Mode, VibrationsReport
+
+
+FEW_ATOMS = 50
 
 
 def command(
     potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
     structure: Annotated[
         Optional[Path],
-        typer.Argument(metavar="[IN]", help="Any file ASE reads.  [default: the potential's own structure]"),
+        typer.Argument(metavar="[IN]", help="Any file ASE reads.", show_default="the potential's own structure"),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for frequencies, Hessian, structure and modes.")
@@ -29,14 +31,18 @@ def command(
     fmax: Annotated[float, typer.Option(help="eV/Å, largest force that the relaxation leaves.")] = 1e-6,
     steps: Annotated[int, typer.Option(help="Of the relaxation, at most.")] = 1000,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Of the weights: float64, float32 or auto (as stored).")] = "float64",
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.  [default: torch's choice]")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "float64",
+    threads: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="CPU threads.", show_default="1 for up to 50 atoms, else torch's choice"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results in an existing folder.")] = False,
     modes: Annotated[bool, typer.Option("--modes/--no-modes", help="Write a trajectory of every vibration.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
 ) -> None:
     """Frequencies, zero-point energy and normal modes, from the analytic Hessian of the relaxed structure."""
     from eqff import artifact
+    from eqff.report.terminal import StatusLine
     from eqff.tasks.frames import select_frames
     from eqff.tasks.vibrations import UNRELAXED, VibrationsConfig, run_vibrations
 
@@ -56,9 +62,17 @@ def command(
         threads = 1  # more would only wait for each other, for seconds on a busy machine
     if threads is not None:
         torch.set_num_threads(threads)  # this process is ours
-    calculator = EqffCalculator(potential, device=device, dtype=dtype)
-    with _Line(len(frames[0]), hidden=as_json) as line:
-        report = run_vibrations(config, frames[0], calculator, line.relaxing, line.differentiating)
+    # a compiled program cannot be differentiated twice, and its minimum would not quite be that of the Hessian
+    calculator = EqffCalculator(potential, device=device, dtype=dtype, accelerate="off")
+    n_rows = 3 * len(frames[0])
+    with StatusLine(hidden=as_json) as line:
+        report = run_vibrations(
+            config,
+            frames[0],
+            calculator,
+            lambda step: line.show(f"relaxing: step {step.step}, largest force {step.max_force:.2g} eV/Å"),
+            lambda row: line.show(f"second derivatives: row {row} of at most {n_rows}"),
+        )
     if report.relaxed is None and report.max_force > UNRELAXED:
         typer.echo(
             f"warning: the largest force is {report.max_force:.3g} eV/Å: this is no stationary point, so frequencies "
@@ -72,48 +86,17 @@ def command(
         _show(title, config.output, report)
 
 
-FEW_ATOMS = 50
-
-
-class _Line:
-    """Progress on stderr; nothing where nobody looks."""
-
-    def __init__(self, n_atoms: int, hidden: bool) -> None:
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        self.n_rows = 3 * n_atoms
-        self.status = console.status("loading") if console.is_terminal and not hidden else None
-
-    def __enter__(self) -> "_Line":
-        if self.status is not None:
-            self.status.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.status is not None:
-            self.status.stop()
-
-    def relaxing(self, step: "RelaxStep") -> None:
-        if self.status is not None:
-            self.status.update(f"relaxing: step {step.step}, largest force {step.max_force:.2g} eV/Å")
-
-    def differentiating(self, row: int) -> None:
-        if self.status is not None:
-            self.status.update(f"second derivatives: row {row} of at most {self.n_rows}")
-
-
 def _plain(report: "VibrationsReport") -> dict[str, Any]:
     """The report for JSON, without arrays (the files have them)."""
     return {
         "formula": report.atoms.get_chemical_formula(),
-        "energy": float(report.atoms.get_potential_energy()),
+        "energy_eV": float(report.atoms.get_potential_energy()),
         "relax_steps": None if report.relaxed is None else report.relaxed.n_steps,
-        "max_force": report.max_force,
+        "max_force_eV_A": report.max_force,
         "frequencies_cm1": [mode.frequency for mode in report.modes],
         "kinds": [mode.kind for mode in report.modes],
         "n_imaginary": report.n_imaginary,
-        "zero_point_energy": report.zero_point_energy,
+        "zero_point_energy_eV": report.zero_point_energy,
         "files": [str(path) for path in report.files],
     }
 

@@ -25,13 +25,17 @@ def command(
     model: Annotated[Path, typer.Argument(help="TorchScript file, e.g. of torch.jit.save or nequip-deploy.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Potential file to write, <name>.eqff.pt.")],
     species: Annotated[
-        str, typer.Option(help="Elements in the order of the program's type index, e.g. C,H,O.  [nequip: in the file]")
+        str,
+        typer.Option(
+            help="Elements in the order of the program's type index, e.g. C,H,O.", show_default="nequip: in the file"
+        ),
     ] = "",
     r_max: Annotated[
-        Optional[float], typer.Option(help="Cut-off of the neighbour list, Å.  [nequip: in the file]")
+        Optional[float], typer.Option(help="Cut-off of the neighbour list, Å.", show_default="nequip: in the file")
     ] = None,
     n_hops: Annotated[
-        Optional[int], typer.Option(help="Interaction layers; refused if more are measured.  [default: measured]")
+        Optional[int],
+        typer.Option(help="Interaction layers; refused if more are measured.", show_default="measured"),
     ] = None,
     units: Annotated[str, typer.Option(help="Energy and length unit of the program, e.g. kcal/mol,Bohr.")] = "eV,Å",
     adapter: Annotated[
@@ -48,13 +52,14 @@ def command(
     citation: Annotated[str, typer.Option(help="What users should cite.")] = "not stated",
     seed: Annotated[int, typer.Option(min=0, help="Of the random structures it is examined on.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON for machines.")] = False,
 ) -> None:
     """Make a potential file of your own TorchScript energy model, and measure what it can be trusted with.
 
-    The program maps (species, senders, receivers, edge_vector) to energies per atom, or one dictionary of tensors
-    (pos, cell, edge_index, edge_cell_shift, atom_types, atomic_numbers, batch) to energies; files of nequip 0.5 and
-    0.6 work, too.
+    The program maps (species, senders, receivers, edge_vector) to energies
+    per atom, or one dictionary of tensors (pos, cell, edge_index,
+    edge_cell_shift, atom_types, atomic_numbers, batch) to energies; files of
+    nequip 0.5 and 0.6 work, too.
     """
     from eqff.tasks.wrap import WrapConfig, wrap
 

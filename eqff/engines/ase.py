@@ -49,10 +49,11 @@ class EqffCalculator(Calculator):
             dtype: of the weights, "auto" for the stored one;
             skin: Å, >= 0, neighbours kept beyond r_max between steps; costs memory, changes no result;
             strict: refuse structures with charge or spin instead of warning;
-            accelerate: "ready" runs what `eqff compile` made of the potential on this machine, if it did; "auto"
-            also compiles in the background once evaluations have taken 20 s, and changes over when the program is
-            verified (results then change within its tolerance, at a moment that differs from run to run); "off"
-            runs the file's own program; exact: of compiled programs, only those without radial splines
+            accelerate: "ready" runs what `eqff compile` made of the potential on this machine, if it did; "auto" also
+            compiles in the background once evaluations have taken 20 s, and changes over when the program is verified
+            (results then change within its tolerance, at a moment that differs from run to run); "off" runs the
+            file's own program; a given Potential stays on the program it has;
+            exact: of compiled programs, only those without radial splines
     Raises: PotentialError when the potential is not found, is damaged, or gives a result that is not finite;
             GraphError for structures it cannot take; ConfigError for options
     """
@@ -99,7 +100,7 @@ class EqffCalculator(Calculator):
                 place, device, dtype = (options[name] for name in OPTIONS[:3])
                 self._loaded = artifact.load(place, device, dtype, accelerate, options["exact"])
             else:
-                _check_options(self._given, options["device"], options["dtype"])
+                _check_options(self._given, options)
                 self._loaded = self._given
         return self._loaded
 
@@ -128,6 +129,8 @@ class EqffCalculator(Calculator):
             self.reset()
             self._neighbors = None
         if changed.keys() & {"device", "dtype", "accelerate", "exact"}:
+            if self._acceleration is not None:
+                self._acceleration.stop()
             self._loaded = self._acceleration = None
         return changed
 
@@ -335,8 +338,14 @@ def _check_finite(results: dict[str, Any]) -> None:
     )
 
 
-def _check_options(potential: Potential, device: str, dtype: str) -> None:
+def _check_options(potential: Potential, options: dict[str, Any]) -> None:
     """A Potential that is already loaded must be what the options say."""
+    device, dtype = options["device"], options["dtype"]
+    for name, wanted, without in (("accelerate", "off", "compiled"), ("exact", True, "splines")):
+        if options[name] == wanted and without in potential.program:
+            raise ConfigError(
+                "EQ1311", f"{name}={wanted!r}: the given Potential runs {potential.program}; load it so, or give a path"
+            )
     place = torch.device(device)
     if place.type != potential.device.type or (place.index or 0) != (potential.device.index or 0):
         raise ConfigError(

@@ -38,6 +38,19 @@ def capability() -> str:
     return torch.backends.cpu.get_cpu_capability()
 
 
+@functools.cache
+def processor() -> str:
+    """What programs made for this very CPU depend on, beyond `capability`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    features = next(
+        (line for line in lines if line.lower().startswith(("flags", "features"))), lines[0] if lines else ""
+    )
+    return f"{platform.machine()} {capability()} {features}"
+
+
 def kernel_library(name: str, source: str) -> Path:
     """Shared library of a generated kernel, which needs no torch.
 

@@ -5,7 +5,7 @@
 template <class S>
 struct Functions {
   // Receivers begin ... end-1 of out = conv(x, sh, radial).  radial: weights [n_edges, n_weights], or knots
-  // [n_edges, 2] (index and fraction) into table [n_knots + 4, n_weights] of cubic B-spline coefficients.
+  // [n_edges, 2] (index and fraction) into table [n_knots, 3, n_weights] of values, slopes and curvatures.
   void (*forward)(int64_t begin, int64_t end, int64_t n_atoms, const int64_t *row_pointers, const int64_t *senders,
                   const S *x, const S *sh, const S *radial, const S *table, S *out);
   // Gradients; grad_x is added to (edges of several receivers share a sender), grad_sh and grad_radial are set.

@@ -10,6 +10,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <dlfcn.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -87,11 +88,17 @@ struct Call {
     TORCH_CHECK(sh.scalar_type() == x.scalar_type() && radial.scalar_type() == x.scalar_type() &&
                     (!spline || table.scalar_type() == x.scalar_type()),
                 "x, sh, radial functions: expected one dtype");
-    TORCH_CHECK(senders.scalar_type() == at::kLong && receivers_.scalar_type() == at::kLong &&
+    TORCH_CHECK(senders.dim() == 1 && senders.scalar_type() == at::kLong && receivers_.scalar_type() == at::kLong &&
                     receivers_.dim() == 1 && receivers_.size(0) == n_edges,
                 "senders, receivers: expected int64 [", n_edges, "]");
     count(receivers_.contiguous());
     if (spline) check_knots();
+  }
+
+  Tensor checked(const Tensor &grad_out) const {
+    TORCH_CHECK(grad_out.numel() == n_atoms * kernel.width_out && grad_out.scalar_type() == x.scalar_type(),
+                "grad_out: expected ", n_atoms * kernel.width_out, " numbers, got ", grad_out.sizes());
+    return grad_out.contiguous();
   }
 
   void count(const Tensor &receivers) {
@@ -110,14 +117,14 @@ struct Call {
   }
 
   void check_knots() {
-    TORCH_CHECK(table.dim() == 2 && table.size(1) == kernel.n_weights, "table: expected [n_knots + 4, ",
-                kernel.n_weights, "], got ", table.sizes());
+    TORCH_CHECK(table.dim() == 3 && table.size(1) == 3 && table.size(2) == kernel.n_weights, "table: expected ",
+                "[n_knots, 3, ", kernel.n_weights, "], got ", table.sizes());
     with_type(radial, [&](auto type) {
       using S = decltype(type);
-      const S *knot = radial.data_ptr<S>(), last = S(table.size(0) - 4);  // first of the four rows it needs
+      const S *knot = radial.data_ptr<S>(), last = S(table.size(0) - 2);  // an interval needs two knots
       bool sound = true;
       for (int64_t e = 0; e < n_edges; e++) sound &= knot[2 * e] <= last;  // false for NaN
-      TORCH_CHECK(sound, "knot: expected indices up to ", table.size(0) - 4);
+      TORCH_CHECK(sound, "knot: expected indices up to ", table.size(0) - 2);
     });
   }
 
@@ -145,11 +152,12 @@ struct Call {
   }
 
   // Edges of different threads may share a sender: each thread sums into a buffer of its own.
-  template <class F>
+  template <class S, class F>
   Tensor summed_by_sender(F f) const {
-    const int64_t n = tasks().size() - 1;
+    const int64_t n = tasks().size() - 1, size = n_atoms * kernel.width_in;
     Tensor sums = at::zeros({n, n_atoms, kernel.width_in}, x.options());
-    parallel([&](int64_t k, int64_t begin, int64_t end) { f(sums[k], begin, end); });
+    S *first = sums.data_ptr<S>();
+    parallel([&](int64_t k, int64_t begin, int64_t end) { f(first + k * size, begin, end); });
     return n == 1 ? sums[0] : sums.sum(0);
   }
 };
@@ -172,17 +180,17 @@ Tensor run_forward(const Call &call) {
 }
 
 Gradients run_backward(const Call &call, const Tensor &grad_out_) {
-  const Tensor grad_out = grad_out_.contiguous();
+  const Tensor grad_out = call.checked(grad_out_);
   Tensor grad_x, grad_sh = at::empty_like(call.sh), grad_radial = at::empty_like(call.radial);
   with_type(call.x, [&](auto type) {
     using S = decltype(type);
     const auto &of = precision<S>(call.kernel);
     const auto function = call.spline ? of.spline.backward : of.weights.backward;
     const S *table = call.spline ? call.table.data_ptr<S>() : nullptr;
-    grad_x = call.summed_by_sender([&](const Tensor &sums, int64_t begin, int64_t end) {
+    grad_x = call.summed_by_sender<S>([&](S *sums, int64_t begin, int64_t end) {
       function(begin, end, call.n_atoms, call.row_pointers.data(), call.senders.data_ptr<int64_t>(),
                grad_out.data_ptr<S>(), call.x.data_ptr<S>(), call.sh.data_ptr<S>(), call.radial.data_ptr<S>(), table,
-               sums.data_ptr<S>(), grad_sh.data_ptr<S>(), grad_radial.data_ptr<S>());
+               sums, grad_sh.data_ptr<S>(), grad_radial.data_ptr<S>());
     });
   });
   return {grad_x, grad_sh, grad_radial};
@@ -203,18 +211,20 @@ SecondGradients convolve_double_backward(const Tensor &grad_out_, const Tensor &
                                          const Tensor &cot_weight_, const Tensor &senders, const Tensor &receivers,
                                          string_view kernel) {
   const Call call(x, sh, weight, c10::nullopt, senders, receivers, kernel);
-  const Tensor grad_out = grad_out_.contiguous(), cot_x = cot_x_.contiguous(), cot_sh = cot_sh_.contiguous(),
+  TORCH_CHECK(cot_x_.sizes() == call.x.sizes() && cot_sh_.sizes() == call.sh.sizes() &&
+                  cot_weight_.sizes() == call.radial.sizes(), "cot_x, cot_sh, cot_weight: expected the shapes of x, sh, weight");
+  const Tensor grad_out = call.checked(grad_out_), cot_x = cot_x_.contiguous(), cot_sh = cot_sh_.contiguous(),
                cot_weight = cot_weight_.contiguous();
   Tensor grad_grad_out = at::zeros_like(grad_out), grad_x, grad_sh = at::empty_like(call.sh),
          grad_weight = at::empty_like(call.radial);
   with_type(call.x, [&](auto type) {
     using S = decltype(type);
     const auto function = precision<S>(call.kernel).double_backward;
-    grad_x = call.summed_by_sender([&](const Tensor &sums, int64_t begin, int64_t end) {
+    grad_x = call.summed_by_sender<S>([&](S *sums, int64_t begin, int64_t end) {
       function(begin, end, call.n_atoms, call.row_pointers.data(), call.senders.data_ptr<int64_t>(),
                grad_out.data_ptr<S>(), call.x.data_ptr<S>(), call.sh.data_ptr<S>(), call.radial.data_ptr<S>(),
                cot_x.data_ptr<S>(), cot_sh.data_ptr<S>(), cot_weight.data_ptr<S>(), grad_grad_out.data_ptr<S>(),
-               sums.data_ptr<S>(), grad_sh.data_ptr<S>(), grad_weight.data_ptr<S>());
+               sums, grad_sh.data_ptr<S>(), grad_weight.data_ptr<S>());
     });
   });
   return {grad_grad_out, grad_x, grad_sh, grad_weight};
@@ -239,28 +249,33 @@ constexpr int VECTOR_BYTES = 32;
 constexpr int VECTOR_BYTES = 16;
 #endif
 
-// y[r] = x[r] weight for M rows of n_in numbers, which all share weight [n_in, n_out].
+// Columns n ... n + N W of y[r] = x[r] weight, for M rows of n_in numbers which share weight [n_in, n_out].
+template <int M, int N, class S>
+void multiply_columns(const S *const *x, const S *weight, int64_t n_in, int64_t n_out, int64_t n, S *const *y) {
+  constexpr int W = VECTOR_BYTES / sizeof(S);
+  typedef S V __attribute__((vector_size(VECTOR_BYTES)));
+  V sums[M][N] = {};
+  for (int64_t k = 0; k < n_in; k++)
+    for (int v = 0; v < N; v++) {
+      V w;
+      std::memcpy(&w, weight + k * n_out + n + v * W, sizeof(V));
+      for (int m = 0; m < M; m++) sums[m][v] += x[m][k] * w;
+    }
+  for (int m = 0; m < M; m++) std::memcpy(y[m] + n, sums[m], sizeof(sums[m]));
+}
+
 template <int M, class S>
 void multiply_rows(const S *const *x, const S *weight, int64_t n_in, int64_t n_out, S *const *y) {
-  constexpr int W = VECTOR_BYTES / sizeof(S), N = 4;
-  typedef S V __attribute__((vector_size(VECTOR_BYTES)));
+  constexpr int W = VECTOR_BYTES / sizeof(S);
   int64_t n = 0;
-  for (; n + N * W <= n_out; n += N * W) {
-    V sums[M][N] = {};
-    for (int64_t k = 0; k < n_in; k++)
-      for (int v = 0; v < N; v++) {
-        V w;
-        std::memcpy(&w, weight + k * n_out + n + v * W, sizeof(V));
-        for (int m = 0; m < M; m++) sums[m][v] += x[m][k] * w;
-      }
-    for (int m = 0; m < M; m++) std::memcpy(y[m] + n, sums[m], sizeof(sums[m]));
-  }
-  for (; n < n_out; n++)
-    for (int m = 0; m < M; m++) {
-      S sum = 0;
-      for (int64_t k = 0; k < n_in; k++) sum += x[m][k] * weight[k * n_out + n];
-      y[m][n] = sum;
-    }
+  for (; n + 4 * W <= n_out; n += 4 * W) multiply_columns<M, 4>(x, weight, n_in, n_out, n, y);
+  for (; n + W <= n_out; n += W) multiply_columns<M, 1>(x, weight, n_in, n_out, n, y);
+  if (n == n_out) return;
+  S sums[M][W] = {};
+  for (int64_t k = 0; k < n_in; k++)
+    for (int m = 0; m < M; m++)
+      for (int64_t c = n; c < n_out; c++) sums[m][c - n] += x[m][k] * weight[k * n_out + c];
+  for (int m = 0; m < M; m++) std::memcpy(y[m] + n, sums[m], (n_out - n) * sizeof(S));
 }
 
 Tensor species_linear(const Tensor &x_, const Tensor &weight_, const Tensor &transposed, const Tensor &species_) {
@@ -282,7 +297,7 @@ Tensor species_linear(const Tensor &x_, const Tensor &weight_, const Tensor &tra
     using S = decltype(type);
     constexpr int M = 5;  // with 4 vectors of sums each, what the registers hold
     for (int64_t s = 0; s < int64_t(atoms.size()); s++) {
-      const int64_t n_rows = atoms[s].size() * dim, grain = std::max<int64_t>(M, (1 << 20) / (n_in * n_out));
+      const int64_t n_rows = atoms[s].size() * dim, grain = std::max<int64_t>(M, (1 << 20) / std::max<int64_t>(1, n_in * n_out));
       const S *of_species = weight.data_ptr<S>() + s * n_in * n_out;
       at::parallel_for(0, (n_rows + M - 1) / M, grain / M + 1, [&](int64_t first, int64_t last) {
         for (int64_t r = first * M; r < std::min(n_rows, last * M); r += M) {
@@ -306,18 +321,19 @@ Tensor species_linear(const Tensor &x_, const Tensor &weight_, const Tensor &tra
 Tensor species_linear_shape(const Tensor &x, const Tensor &weight, const Tensor &, const Tensor &) {
   return at::empty_symint({x.sym_size(0), x.sym_size(1), weight.sym_size(2)}, x.options());
 }
+Tensor contiguous_like(const Tensor &x) { return at::empty_like(x, c10::MemoryFormat::Contiguous); }
 Tensor convolve_shape(const Tensor &x, const Tensor &sh, const Tensor &, const Tensor &, const Tensor &,
                       string_view kernel) {
   return at::empty_symint({x.sym_size(0) * find(kernel).width_out}, x.options());
 }
 Gradients convolve_backward_shape(const Tensor &, const Tensor &x, const Tensor &sh, const Tensor &weight,
                                   const Tensor &, const Tensor &, string_view) {
-  return {at::empty_like(x), at::empty_like(sh), at::empty_like(weight)};
+  return {contiguous_like(x), contiguous_like(sh), contiguous_like(weight)};
 }
 SecondGradients convolve_double_backward_shape(const Tensor &grad_out, const Tensor &x, const Tensor &sh,
                                                const Tensor &weight, const Tensor &, const Tensor &, const Tensor &,
                                                const Tensor &, const Tensor &, string_view) {
-  return {at::empty_like(grad_out), at::empty_like(x), at::empty_like(sh), at::empty_like(weight)};
+  return {contiguous_like(grad_out), contiguous_like(x), contiguous_like(sh), contiguous_like(weight)};
 }
 Tensor convolve_spline_shape(const Tensor &x, const Tensor &, const Tensor &, const Tensor &, const Tensor &,
                              const Tensor &, string_view kernel) {
@@ -325,7 +341,7 @@ Tensor convolve_spline_shape(const Tensor &x, const Tensor &, const Tensor &, co
 }
 Gradients convolve_spline_backward_shape(const Tensor &, const Tensor &x, const Tensor &sh, const Tensor &knot,
                                          const Tensor &, const Tensor &, const Tensor &, string_view) {
-  return {at::empty_like(x), at::empty_like(sh), at::empty_like(knot)};
+  return {contiguous_like(x), contiguous_like(sh), contiguous_like(knot)};
 }
 
 template <class F>
@@ -465,4 +481,7 @@ TORCH_LIBRARY_IMPL(eqff, Autograd, library) {
   library.impl("convolve_backward", convolve_backward_autograd);
   library.impl("convolve_spline", convolve_spline_autograd);
   library.impl("species_linear", species_linear_autograd);
+  // derivatives beyond those: an error, not a wrong number
+  library.impl("convolve_double_backward", torch::autograd::autogradNotImplementedFallback());
+  library.impl("convolve_spline_backward", torch::autograd::autogradNotImplementedFallback());
 }

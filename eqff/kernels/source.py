@@ -148,7 +148,7 @@ def _forward(layout: Layout) -> str:
         code.add("     V " + ", ".join(f"sum{r}{{}}" for r in range(n_rows)) + ";")
         code.add("     for (int64_t k = 0; k < degree; k++) {")
         code.add("      const int64_t e = edge[k];")
-        code.add("      const S *T = coupling + k * N_ENTRIES, *basis = bases + k * 8;")
+        code.add("      const S *T = coupling + k * N_ENTRIES, *basis = bases + k * 12;")
         code.add(f"      const S *sender = x + senders[e] * WIDTH_IN + {block.offset} + c;")
         for m in range(block.dim):
             code.add(f"      const V x{m} = load<n>(sender + {m * block.n_channels});")
@@ -188,7 +188,7 @@ def _backward(layout: Layout) -> str:
                     code.add("       " + _to_harmonics(term.couplings, f"s * x{term.m1}"))
                 code.add("      }")
             code.add("      if constexpr (SPLINE)")
-            code.add(f"       slope += v * radial_value<true, n>(radial, table, basis + 4, e, {weight} + c);")
+            code.add(f"       slope += v * radial_value<true, n>(radial, table, basis + 6, e, {weight} + c);")
             code.add(f"      else store<n>(grad_radial + e * N_WEIGHTS + {weight} + c, v);")
             code.add("     }")
         for m in range(block.dim):

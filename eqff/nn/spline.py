@@ -1,6 +1,7 @@
-"""Radial networks as cubic splines of the edge length, for compiled potentials.
+"""Radial networks as quintic splines of the edge length, for compiled potentials.
 
-B-splines on equally spaced knots are C2, so forces are C1; errors fall with the fourth power of the distance of knots.
+Value, slope and curvature are those of the network at equally spaced knots: splines are C2, so forces are C1; errors
+fall with the sixth power of the distance of knots, those of slopes with the fifth.
 """
 
 import copy
@@ -37,9 +38,9 @@ class SplineBasis(nn.Module):
 
 
 class SplineConvolution(nn.Module):
-    """Stands for a TensorProductConvolution whose weights are cubic splines of the edge length.
+    """Stands for a TensorProductConvolution whose weights are splines of the edge length.
 
-    Args: convolution; kernel, library; table [n_knots + 4, weight_numel]: B-spline coefficients
+    Args: convolution; kernel, library; table [n_knots + 1, 3, weight_numel]: see `spline_table`
     """
 
     shapes: List[Tuple[int, int]]
@@ -94,7 +95,7 @@ def spline_errors(model: nn.Module, r_min: float, n_knots: int, n_points: int = 
         first = _derivative(exact)
         spline = spline_values(table, r, r_min, basis.r_max)
         for order, (target, value) in enumerate(zip((exact(r), first(r), _derivative(first)(r)), spline, strict=True)):
-            worst[order] = max(worst[order], float((value - target).abs().max() / target.abs().max()))
+            worst[order] = max(worst[order], float((value - target).abs().max() / target.abs().max().clamp(min=1e-12)))
     return dict(zip(("spline_value_error", "spline_slope_error", "spline_curvature_error"), worst, strict=True))
 
 
@@ -109,20 +110,30 @@ def _radial_layers(model: Any) -> tuple[Any, list[Any]]:
 
 def spline_values(table: Tensor, r: Tensor, r_min: float, r_max: float) -> tuple[Tensor, Tensor, Tensor]:
     """Values, first and second derivatives [n, n_weights] of a table at r [n] Å; the definition, in plain ATen."""
-    n_knots = table.shape[0] - 4
+    n_knots = table.shape[0] - 1
     width = (r_max - r_min) / n_knots
     position = (r - r_min) / width
     index = position.floor().clamp(0, n_knots - 1)
-    f = (position - index).unsqueeze(1)
-    g = 1.0 - f
-    splines = (
-        [g**3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6],
-        [-(g**2) / 2, (3 * f**2 - 4 * f) / 2, (-3 * f**2 + 2 * f + 1) / 2, f**2 / 2],
-        [g, 3 * f - 2, 1 - 3 * f, f],
+    # polynomials in t of value, slope, curvature at the start of an interval, then at its end; powers 0 ... 5
+    hermite = torch.tensor(
+        [
+            [1, 0, 0, -10, 15, -6],
+            [0, 1, 0, -6, 8, -3],
+            [0, 0, 0.5, -1.5, 1.5, -0.5],
+            [0, 0, 0, 10, -15, 6],
+            [0, 0, 0, -4, 7, -3],
+            [0, 0, 0, 0.5, -1, 0.5],
+        ],
+        dtype=torch.float64,
     )
-    rows = [table[index.long() + k] for k in range(4)]
-    values = [torch.stack([s * row for s, row in zip(order, rows, strict=True)]).sum(0) for order in splines]
-    return values[0], values[1] / width, values[2] / width**2
+    corners = torch.cat([table[index.long()], table[index.long() + 1]], 1)  # [n, 6, n_weights]
+    results = []
+    for order in range(3):
+        powers = (position - index).unsqueeze(1) ** torch.arange(6 - order)
+        basis = powers @ hermite.t() / width**order  # [n, 6]
+        results.append((basis.unsqueeze(2) * corners).sum(1))
+        hermite = hermite[:, 1:] * torch.arange(1.0, 6.0 - order)
+    return results[0], results[1], results[2]
 
 
 def _radial_function(basis: nn.Module, radial: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -137,20 +148,15 @@ def _derivative(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tens
 
 
 def spline_table(basis: nn.Module, radial: nn.Module, r_min: float, r_max: float, n_knots: int) -> Tensor:
-    """Coefficients [n_knots + 4, n_weights] of the cubic B-spline through radial(basis(r)) at equally spaced knots.
+    """What a spline of radial(basis(r)) is made of, for n_knots intervals between r_min and r_max.
 
-    The slope is exact at r_min; value and two derivatives vanish at r_max. Computed and returned in float64.
+    Returns: [n_knots + 1, 3, n_weights] float64: value, slope and curvature at the knots, derivatives by r / width of
+             an interval; exactly 0 at r_max
     """
     function = _radial_function(basis, radial)
-    knots = torch.linspace(r_min, r_max, n_knots + 1, dtype=torch.float64)
-    values, slope = function(knots), _derivative(function)(knots[:1])
+    slope = _derivative(function)
     width = (r_max - r_min) / n_knots
-    system = torch.zeros(n_knots + 3, n_knots + 3, dtype=torch.float64)
-    rows = torch.arange(n_knots + 1)
-    for shift, weight in enumerate((1.0 / 6.0, 4.0 / 6.0, 1.0 / 6.0)):
-        system[rows + 1, rows + shift] = weight
-    for row, first in ((0, 0), (n_knots + 2, n_knots)):  # slopes at both ends
-        system[row, first], system[row, first + 2] = -0.5 / width, 0.5 / width
-    table = torch.linalg.solve(system, torch.cat([slope, values, torch.zeros_like(slope)]))
-    table[-3:] = 0.0  # the three splines that reach across r_max; of fourth order in the knots' distance
-    return torch.cat([table, torch.zeros_like(slope)]).contiguous()
+    knots = torch.linspace(r_min, r_max, n_knots + 1, dtype=torch.float64)
+    table = torch.stack([function(knots), width * slope(knots), width**2 * _derivative(slope)(knots)], 1)
+    table[-1] = 0.0  # it is, up to rounding
+    return table.contiguous()

@@ -1,4 +1,4 @@
-"""A progress bar and tables for the terminal: made here, shown by the command line."""
+"""Progress and tables for the terminal: made here, shown by the command line."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,27 @@ class FramesBar:
     def advance(self, done: int, total: int) -> None:
         """So many frames of all are done."""
         self.progress.update(self.task, completed=done, total=total)
+
+
+class StatusLine:
+    """One line on stderr that says what is being done; nothing where nobody looks, or if hidden."""
+
+    def __init__(self, hidden: bool = False) -> None:
+        console = Console(stderr=True)
+        self.status = console.status("loading") if console.is_terminal and not hidden else None
+
+    def __enter__(self) -> "StatusLine":
+        if self.status is not None:
+            self.status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def show(self, text: str) -> None:
+        if self.status is not None:
+            self.status.update(text)
 
 
 def error_table(metrics: Mapping[str, float], quantities: Mapping[str, tuple[str, str, float]]) -> str:

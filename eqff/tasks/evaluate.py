@@ -49,7 +49,9 @@ def evaluate(
     """
     if not any(f.energy is not None or f.forces is not None or f.stress is not None for f in frames):
         raise DataError(
-            "EQ3110", f"{where}: no energies, forces or stress to compare with; name them with the key options"
+            "EQ3110",
+            f"{where}: no energies, forces or stress to compare with; name them with --energy-key, --forces-key or "
+            "--stress-key",
         )
     names = [f"{where}: frame {index}" for index in range(len(frames))]
     structures = (

@@ -17,6 +17,7 @@ from eqff.errors import DataError
 from eqff.potential import Prediction
 
 XYZ = (".extxyz", ".xyz")
+OURS = (".npz", ".h5")  # read by `eqff data`, not by ASE
 INFO_KEYS = ("eqff_energy", "eqff_stress")
 ARRAY_KEYS = ("eqff_forces", "eqff_energies")
 PLAIN_INFO, PLAIN_ARRAYS = ("energy", "free_energy", "stress"), ("forces", "energies", "stresses")
@@ -56,9 +57,9 @@ def read_frames(path: Path, first: int = 0, stop: int | None = None) -> Iterator
             return
         except Exception as error:  # ASE's readers raise whatever they meet
             reason = f"{type(error).__name__}: {error}"
-            raise DataError(
-                "EQ3102", f"{path}: frame {index} cannot be read by ASE ({reason}); repair it, or convert the file"
-            ) from error
+            convert = path.suffix in OURS
+            remedy = "make extended XYZ of it with `eqff data convert`" if convert else "repair it, or convert the file"
+            raise DataError("EQ3102", f"{path}: frame {index} cannot be read by ASE ({reason}); {remedy}") from error
         yield atoms
         index += 1
 

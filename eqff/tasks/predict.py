@@ -68,6 +68,7 @@ class PredictReport(NamedTuple):
     errors: dict[str, float]  # against labels, names end in units; empty without labels
     unknown_compositions: list[str]  # whose energies have an unknown constant
     notes: list[str]  # what else the user should know
+    program: str  # what computed them: the file's own or a compiled one
     wall_seconds: float
     frames_per_second: float  # of this run, without loading the potential
     already_there: bool  # the output was finished before; nothing was done, and only `output` is known
@@ -125,6 +126,7 @@ def run_predict(
         errors=work.errors.metrics(),
         unknown_compositions=work.unknown,
         notes=work.notes,
+        program=potential.program,
         wall_seconds=elapsed,
         frames_per_second=(work.n_frames - n_resumed) / elapsed if elapsed > 0 else math.nan,
         already_there=output.finished,
@@ -138,6 +140,7 @@ def _settings(config: PredictConfig, potential: Potential) -> dict[str, Any]:
         "potential_sha256": file_sha256(potential.path) if potential.path is not None else None,
         "device": potential.device.type,
         "dtype": str(potential.dtype).removeprefix("torch."),
+        "program": potential.program,
         "shard": list(config.shard),
         "max_edges": potential.max_edges(config.max_edges),
         "as_calculator": config.as_calculator,

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eqff.errors import ConfigError, RunError
+from eqff.errors import ConfigError, EqffError, RunError
 
 
 class ResumableFile:
@@ -70,6 +70,9 @@ class ResumableFile:
     def __exit__(self, *exception: object) -> None:
         if self._file is not None:
             self._file.close()
+            if self.n_bytes == 0 and isinstance(exception[1], EqffError):  # bad input: there is nothing to continue
+                self.partial.unlink(missing_ok=True)
+                self.state.unlink(missing_ok=True)
 
     def append(self, text: str, memory: dict[str, Any]) -> None:
         """Write a piece; after this, a run that is killed continues behind it with this memory."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from eqff import config as config_io
 from eqff import registry
@@ -26,7 +27,6 @@ from eqff.data.splits import Split, load_split, random_split
 from eqff.data.statistics import Statistics, statistics
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, ResourceError
-from eqff.kernels import build
 from eqff.nn.fused import fuse
 from eqff.training.config import RunConfig, TrainingConfig, check
 
@@ -80,8 +80,7 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     train_frames = [source.frames[i] for i in split.train]
     model_config, numbers = _model_config(config, source.frames, train_frames)
     model = registry.load("models", config.model["family"]).Model(model_config)
-    if _use_kernels(training):
-        fuse(model)
+    _use_kernels(model, training)
     r_edges = _complete_radius(source.frames, model_config.r_max) if training.compile else None
     dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges)
     size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
@@ -99,15 +98,18 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     return folder
 
 
-def _use_kernels(training: TrainingConfig) -> bool:
-    """Whether convolutions run on kernels compiled for this CPU."""
-    on_cpu = training.accelerator == "cpu" or (training.accelerator == "auto" and not torch.cuda.is_available())
-    if training.kernels == "reference" or not on_cpu:
-        return False
-    if build.compiler() is None:
-        logger.info("no C++ compiler found: convolutions run on ATen, about half as fast; install g++ or clang++")
-        return False
-    return True
+def _use_kernels(model: nn.Module, training: TrainingConfig) -> None:
+    """Put convolutions on kernels compiled for this CPU, where that is wanted and works."""
+    if training.kernels == "reference":
+        return
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if training.accelerator == "cuda" or (training.accelerator == "auto" and gpu):
+        return
+    logger.info("compiling kernels, if this is the first time")
+    try:
+        fuse(model)
+    except ResourceError as error:
+        logger.warning("convolutions run on ATen, about half as fast: %s", error)
 
 
 def _prepare_folder(folder: Path, config: RunConfig, resume: bool) -> None:

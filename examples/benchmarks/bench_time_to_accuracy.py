@@ -178,7 +178,7 @@ def watched(command: list[str], folder: Path, rows_now: Callable[[], Curve]) -> 
     """Run a training; every validation gets the wall minutes since the start of the process."""
     curve: Curve = []
     with (folder / "log.txt").open("w", encoding="utf-8") as log, tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "XDG_CACHE_HOME": cache}
         began = time.monotonic()
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:

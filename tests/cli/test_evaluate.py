@@ -87,3 +87,16 @@ def test_shipped_potential_has_the_errors_it_states(run, tmp_path):
     for name in ("forces_mae_meV_A", "forces_rmse_meV_A", "forces_max_meV_A"):
         assert found[name] == pytest.approx(stated[name], rel=1e-6)
     assert found["energy_mae_meV"] == pytest.approx(stated["energy_mae_meV"], rel=0.02)
+
+
+class AskedError(Exception):
+    """Carries the program that was asked for."""
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [((), "ready"), (("--accelerate", "off"), "off")])
+def test_the_program_is_chosen(run, monkeypatch, arguments, expected):
+    def loaded(potential, device, dtype, accelerate):
+        raise AskedError(accelerate)
+
+    monkeypatch.setattr("eqff.artifact.load", loaded)
+    assert str(run(SAMPLE, "--energy-unit", "kcal/mol", *arguments).exception) == expected

@@ -3,10 +3,12 @@
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import eqff
@@ -18,7 +20,7 @@ def test_help_lists_every_verb_with_its_first_line():
     assert result.exit_code == 0
     for verb in registry.names("cli"):
         assert f" {verb} " in result.output
-    assert "Run molecular dynamics." in result.output
+    assert "Run molecular dynamics" in result.output
 
 
 @pytest.mark.parametrize("verb", registry.names("cli"))
@@ -126,7 +128,6 @@ def test_interrupt_success_and_usage(monkeypatch, capsys):
 
 
 def test_a_group_of_verbs_is_added_under_its_file_name(monkeypatch):
-    import typer
 
     group = typer.Typer()
 
@@ -142,3 +143,39 @@ def test_a_group_of_verbs_is_added_under_its_file_name(monkeypatch):
     monkeypatch.setattr(registry, "names", lambda family: ["things"])
     monkeypatch.setattr(registry, "load", lambda family, name: SimpleNamespace(app=group))
     assert "one ran" in CliRunner().invoke(cli.build(), ["things", "one"]).output
+
+
+def options_of(command):
+    return [option for option in command.params if getattr(option, "help", None)]
+
+
+def test_help_shows_every_word_of_every_option():
+    """Words in square brackets would be taken for markup, and vanish."""
+    verbs = typer.main.get_command(cli.build()).commands
+    leaves = [leaf for verb in verbs.values() for leaf in getattr(verb, "commands", {"": verb}).values()]
+    assert len(leaves) > len(verbs) - 1
+    texts = [option.help for leaf in leaves for option in options_of(leaf)]
+    assert len(texts) > 100
+    assert not [text for text in texts if "[" in text]
+
+
+def test_what_verbs_share_reads_the_same():
+    verbs = typer.main.get_command(cli.build()).commands
+    for name in ("potential", "device", "dtype", "max_edges"):
+        texts = {
+            option.help for verb in verbs.values() for option in getattr(verb, "params", ()) if option.name == name
+        }
+        assert len(texts) == 1, texts
+
+
+def test_warnings_are_one_line_without_a_python_file(monkeypatch, capsys):
+    before = warnings.showwarning
+
+    def action():
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("trained on [C2H6O] only", UserWarning, stacklevel=1)
+
+    assert run_main(monkeypatch, action) == 0
+    assert capsys.readouterr().err == "warning: trained on [C2H6O] only\n"
+    assert warnings.showwarning is before

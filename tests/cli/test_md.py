@@ -67,7 +67,7 @@ def test_json_and_structure_file_and_no_plot(run, tmp_path):
     report = json.loads(result.stdout)
     assert report["n_atoms"] == 5
     assert report["n_steps"] == 4
-    assert report["drift"] is None
+    assert report["drift_meV_per_atom_per_ps"] is None
     assert report["trajectory"] == "a/run.xyz"
     assert report["picture"] is None
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.csv", "run.restart.npz", "run.xyz"]

@@ -111,3 +111,16 @@ def test_defaults_are_those_of_the_task():
         if field.name not in ("source", "output", "shard", "labels"):
             assert options[field.name] == field.default
     assert options["shard"] == "1/1"
+
+
+class AskedError(Exception):
+    """Carries the program that was asked for."""
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [((), "ready"), (("--accelerate", "off"), "off")])
+def test_the_program_is_chosen(run, source, monkeypatch, arguments, expected):
+    def loaded(potential, device, dtype, accelerate):
+        raise AskedError(accelerate)
+
+    monkeypatch.setattr("eqff.artifact.load", loaded)
+    assert str(run("in.extxyz", "-o", "out.extxyz", *arguments).exception) == expected

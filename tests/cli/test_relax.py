@@ -51,11 +51,11 @@ def test_many_structures_as_json(run):
     report = json.loads(result.stdout)
     assert report["n_converged"] == 2
     assert [one["converged"] for one in report["results"]] == [True, True]
-    assert all(one["max_force"] < 0.05 for one in report["results"])
+    assert all(one["max_force_eV_A"] < 0.05 for one in report["results"])
     assert all(one["n_force_calls"] == one["n_steps"] + 1 for one in report["results"])
     final = ase.io.read("new/out.traj", ":")
     assert final[0].constraints[0].get_indices().tolist() == [0]
-    assert [one["energy"] for one in report["results"]] == [atoms.get_potential_energy() for atoms in final]
+    assert [one["energy_eV"] for one in report["results"]] == [atoms.get_potential_energy() for atoms in final]
 
 
 def test_what_does_not_converge_exits_with_1_and_is_written(run, tmp_path):
@@ -120,3 +120,27 @@ def test_defaults_are_those_of_the_task():
     renamed = {"keep_trajectory": "trajectory"}
     for field in fields(RelaxConfig):
         assert options[renamed.get(field.name, field.name)] == field.default
+
+
+class AskedError(Exception):
+    """Carries what a calculator was asked for."""
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [((), "ready"), (("--accelerate", "off"), "off")])
+def test_the_program_is_chosen(run, monkeypatch, arguments, expected):
+    def calculator(potential, **options):
+        raise AskedError(options["accelerate"])
+
+    monkeypatch.setattr("eqff.engines.ase.EqffCalculator", calculator)
+    assert str(run(*arguments).exception) == expected
+    assert run("--accelerate", "auto").exit_code == 2  # compiling in the background is for long runs
+
+
+def test_a_structure_stopped_by_an_error_is_not_said_to_need_more_steps_alone(run):
+    atoms = molecule("CH3CH2OH")
+    atoms.positions *= 0.6
+    ase.io.write("squeezed.extxyz", atoms)
+    result = run("squeezed.extxyz", "--no-plot")
+    assert result.exception.id == "EQ5320"
+    assert "1 of them stopped by an error, see relax_problem" in str(result.exception)
+    assert "EQ5321" in ase.io.read("relaxed.extxyz").info["relax_problem"]

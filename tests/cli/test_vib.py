@@ -72,3 +72,15 @@ def test_defaults_are_those_of_the_task():
     for field in fields(VibrationsConfig):
         assert options[field.name] == field.default
     assert options["dtype"] == "float64"
+
+
+class AskedError(Exception):
+    """Carries what a calculator was asked for."""
+
+
+def test_runs_the_program_that_can_be_differentiated_twice(run, monkeypatch):
+    def calculator(potential, **options):
+        raise AskedError(options["accelerate"])
+
+    monkeypatch.setattr("eqff.engines.ase.EqffCalculator", calculator)
+    assert str(run().exception) == "off"

@@ -76,6 +76,33 @@ def test_values_and_two_derivatives_are_those_of_the_reference(inputs, targets, 
         assert relative(computed, expected) < 1e-12
 
 
+def test_third_derivatives_are_refused():
+    irreps, reference, fused = convolutions(*CASES[1])
+    blocks, edge_sh, edge_weight, senders, receivers = arguments(irreps, 2, reference.weight_numel)
+    value = fused(blocks, edge_sh, edge_weight, senders, receivers)[0].pow(4).sum()
+    for _ in range(2):
+        (value,) = torch.autograd.grad(value, edge_weight, create_graph=True)
+        value = value.pow(2).sum()
+    with pytest.raises(RuntimeError, match="not implemented"):
+        torch.autograd.grad(value, edge_weight)
+
+
+def test_inputs_need_not_be_contiguous():
+    irreps, reference, fused = convolutions(*CASES[1])
+    blocks, edge_sh, edge_weight, senders, receivers = arguments(irreps, 2, reference.weight_numel)
+    sh, weight = edge_sh.detach().t().contiguous().t(), edge_weight.detach().t().contiguous().t()
+    inputs = (blocks, sh.requires_grad_(True), weight.requires_grad_(True), senders, receivers)
+    results = []
+    for convolution in (reference, fused):
+        value = sum(output.pow(2).sum() for output in convolution(*inputs))
+        results.append(torch.autograd.grad(value, [*blocks, sh, weight]))
+    for computed, expected in zip(results[1], results[0], strict=True):
+        assert relative(computed, expected) < 1e-12
+    x = torch.cat([block.flatten(1) for block in blocks], 1).detach()
+    call = (x, edge_sh.detach(), edge_weight.detach(), senders, receivers, fused.kernel)
+    torch.library.opcheck(torch.ops.eqff.convolve.default, call, test_utils=("test_schema", "test_faketensor"))
+
+
 def test_gradgradcheck():
     irreps, reference, fused = convolutions(*CASES[1])
     blocks, edge_sh, edge_weight, senders, receivers = arguments(irreps, 2, reference.weight_numel, n_edges=3)
@@ -116,6 +143,9 @@ def test_wrong_input_is_refused():
         fused(blocks, edge_sh, edge_weight[:, 1:], senders, receivers)
     with pytest.raises(RuntimeError, match="one dtype"):
         fused(blocks, edge_sh.float(), edge_weight, senders, receivers)
+    x = torch.cat([block.flatten(1) for block in blocks], 1)
+    with pytest.raises(RuntimeError, match="grad_out: expected"):
+        torch.ops.eqff.convolve_backward(x[:1], x, edge_sh, edge_weight, senders, receivers, fused.kernel)
     with pytest.raises(RuntimeError, match="not loaded"):
         torch.ops.eqff.convolve(blocks[0].flatten(1), edge_sh, edge_weight, senders, receivers, "unknown")
 

@@ -1,4 +1,4 @@
-from eqff.report.terminal import FramesBar, error_table, number, table
+from eqff.report.terminal import FramesBar, StatusLine, error_table, number, table
 
 
 def test_columns_stand_under_each_other():
@@ -38,3 +38,17 @@ def test_bar_is_silent_where_nobody_looks(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.strip() == ""
+
+
+def test_status_line_is_for_terminals_only(capsys, monkeypatch):
+    with StatusLine() as line:
+        line.show("step 1")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with StatusLine() as line:
+        line.show("step 1")
+        assert line.status is not None
+        assert line.status.status == "step 1"
+    with StatusLine(hidden=True) as line:
+        line.show("step 1")
+        assert line.status is None

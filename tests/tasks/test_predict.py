@@ -1,5 +1,7 @@
 """Predicting files: what is kept, what is added, shards, resume, bad frames, errors against labels."""
 
+import dataclasses
+
 import ase.io
 import numpy as np
 import pytest
@@ -249,6 +251,8 @@ def test_stopped_and_resumed_is_the_same_file_and_report(tmp_path, potential, af
         file.write("9\nProperties=species:S:1:pos:R:3\nH 0.0 0.")  # a torn frame
     with pytest.raises(ConfigError, match="EQ1223: as_calculator=True"):
         run_predict(PredictConfig(**options, output=config.output, resume=True, as_calculator=True), potential)
+    with pytest.raises(ConfigError, match="EQ1223: program='compiled'"):
+        run_predict(config, dataclasses.replace(potential, program="compiled"))
     resumed = run_predict(config, potential)
     assert resumed.n_resumed == calls[-1]
     assert config.output.read_bytes() == (tmp_path / "whole.extxyz").read_bytes()
@@ -310,6 +314,9 @@ def test_files_that_cannot_be_read(tmp_path, source, potential):
     ):
         with pytest.raises(DataError, match=id):
             run_predict(PredictConfig(source=tmp_path / name, output=tmp_path / "out.xyz"), potential)
+    np.savez(tmp_path / "labels.npz", R=np.zeros((1, 1, 3)))
+    with pytest.raises(DataError, match=r"EQ3102.*make extended XYZ of it with `eqff data convert`"):
+        run_predict(PredictConfig(source=tmp_path / "labels.npz", output=tmp_path / "out.xyz"), potential)
     with pytest.raises(DataError, match=r"torn.xyz: frame"):
         run_predict(PredictConfig(source=tmp_path / "torn.xyz", output=tmp_path / "out.xyz"), potential)
     assert not (tmp_path / "out.xyz").exists()

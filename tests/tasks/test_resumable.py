@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eqff.errors import ConfigError, RunError
+from eqff.errors import ConfigError, DataError, RunError
 from eqff.tasks.resumable import ResumableFile
 
 PIECES = ["first\n", "second, longer\n", "", "last\n"]
@@ -113,3 +113,19 @@ def test_state_is_readable(tmp_path):
         file.append("å", {"done": 1})
         state = json.loads(file.state.read_text())
     assert state == {"settings": SETTINGS, "bytes": 2, "finished": False, "memory": {"done": 1}}
+
+
+def test_bad_input_leaves_no_run_to_continue_if_nothing_was_written(tmp_path):
+    def stopped(*pieces):
+        with ResumableFile(tmp_path / "out.txt", SETTINGS, {"done": 0}) as file:
+            for number, piece in enumerate(pieces):
+                file.append(piece, {"done": number + 1})
+            raise DataError("EQ3999", "frame: is wrong; repair it")
+
+    with pytest.raises(DataError):
+        stopped()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError):
+        stopped(PIECES[0])
+    assert (tmp_path / "out.txt.partial").read_text() == PIECES[0]
+    assert write(tmp_path / "out.txt") == len(PIECES)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from eqff.errors import ConfigError, RunError
+from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
 from eqff.training.run import train
@@ -64,6 +64,27 @@ def test_run_folder(recipe: Path, tmp_path: Path) -> None:
     assert run.validation["forces_mae_meV_A"] == pytest.approx(float(best["forces_mae_meV_A"]))
     statistics = json.loads((folder / "statistics.json").read_text())
     assert run.config["energy_scale"] == pytest.approx(statistics["force_rms"])
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_kernels_are_chosen_and_never_missed(
+    kernels: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(model: torch.nn.Module) -> None:
+        raise ResourceError("EQ6111", "g++ cannot compile")
+
+    monkeypatch.setattr("eqff.training.run.fuse", fails)
+    folder = train(recipe, tmp_path / "run", overrides=[f"training.kernels={kernels}", "training.epochs=1"])
+    assert len(rows(folder)) == 1
+    assert ("convolutions run on ATen" in caplog.text) == (kernels == "auto")
+
+
+def test_batches_by_edges(recipe: Path, tmp_path: Path) -> None:
+    overrides = ["training.max_edges=200", "training.epochs=2", "training.validate_every=2"]
+    (row,) = rows(train(recipe, tmp_path / "run", overrides=overrides))
+    assert 2 * 16 / 4 < int(row["step"]) <= 2 * 16  # two frames of about 70 edges, or one
+    with pytest.raises(ConfigError, match="EQ1076"):
+        train(recipe, tmp_path / "other", overrides=["training.max_edges=200", "training.compile=true"])
 
 
 def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(

@@ -1,5 +1,6 @@
 """The compiled step is the eager step; the gradient is that of finite differences of the loss."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 
 from eqff.errors import ConfigError
 from eqff.graph import Structure, batch_structures
+from eqff.kernels import build
 from eqff.models.nequip import Config, Model
 from eqff.neighbors import build_structure
+from eqff.nn.fused import fuse
 from eqff.training.config import LossConfig
 from eqff.training.losses import Errors, loss, loss_weights
 from eqff.training.step import CompiledStep, EagerStep
@@ -30,18 +33,24 @@ def batch(n_graphs: int = 2) -> tuple[Structure, torch.Tensor, torch.Tensor]:
     return batch_structures(structures), energy, forces
 
 
-def test_compiled_step_equals_eager_step() -> None:
-    config, inputs = LossConfig(kind="huber", energy_per_atom=2.0), batch()
-    weights = loss_weights(config, 0.0)
-    results = []
-    for step_type in (EagerStep, CompiledStep):
-        model = Model(replace(CONFIG, n_layers=1)).to(torch.float64)
-        value = step_type(model, config)(*inputs, weights)
-        value.backward()
-        results.append((value.detach(), [p.grad for p in model.parameters() if p.requires_grad]))
-    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-12, atol=0.0)
-    for eager, compiled in zip(results[0][1], results[1][1], strict=True):
-        torch.testing.assert_close(eager, compiled, rtol=1e-9, atol=1e-13)
+def value_and_gradients(step_type: type, model: Model) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    config = LossConfig(kind="huber", energy_per_atom=2.0)
+    value = step_type(model, config)(*batch(), loss_weights(config, 0.0))
+    value.backward()
+    return value.detach(), [p.grad for p in model.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("step_type", [EagerStep, CompiledStep])
+def test_compiled_step_and_compiled_kernels_change_nothing(step_type: type) -> None:
+    n_layers = 1 if step_type is CompiledStep else 2  # compiling takes seconds
+    model = Model(replace(CONFIG, n_layers=n_layers)).to(torch.float64)
+    expected, gradients = value_and_gradients(EagerStep, copy.deepcopy(model))
+    if build.compiler() is not None:
+        fuse(model)
+    value, computed = value_and_gradients(step_type, model)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0.0)
+    for one, other in zip(computed, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-13)
 
 
 def test_gradient_of_the_loss_is_its_finite_difference() -> None:

@@ -45,7 +45,7 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
     state["model"] = model
     state["step"] = (CompiledStep if compiled else EagerStep)(model, loss_config)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    state["optimizer"] = torch.optim.Adam(parameters, lr=request["learning_rate"], amsgrad=True, fused=True)
+    state["optimizer"] = torch.optim.Adam(parameters, lr=request["learning_rate"], amsgrad=True)
     n_parameters = sum(parameter.numel() for parameter in parameters)
     versions = {"eqff": eqff.__version__, "torch": torch.__version__}
     return {"n_parameters": n_parameters, "n_edges": len(state["batch"].senders), "versions": versions}
