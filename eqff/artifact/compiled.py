@@ -105,21 +105,23 @@ def load(contents: Contents, dtype: torch.dtype, exact: bool, fallback: Evaluato
 def accelerated(potential: Potential, exact: bool = False) -> Potential | None:
     """The same potential on its compiled program; None if there is none on this machine, or no reason for one.
 
-    One that is damaged or misses a test vector is not used, with a warning in the log "eqff.accelerate".
+    Without splines if exact, or if that is all there is.  One that is damaged or misses a test vector is not used, with
+    a warning in the log "eqff.accelerate".
     """
     if potential.path is None or potential.device.type != "cpu" or isinstance(potential.evaluator, CompiledEvaluator):
         return None
     contents = read(potential.path)
     if contents.header != potential.header:  # another file has taken its name
         return None
-    try:
-        evaluator = load(contents, potential.dtype, exact, potential.evaluator)
-    except PotentialError as error:
-        logger.warning("going on with TorchScript: %s", error)
-        return None
-    if evaluator is None:
-        return None
-    return dataclasses.replace(potential, evaluator=evaluator, program=evaluator.description)
+    for radial_networks in (True,) if exact else (False, True):
+        try:
+            evaluator = load(contents, potential.dtype, radial_networks, potential.evaluator)
+        except PotentialError as error:
+            logger.warning("going on without a compiled program: %s", error)
+            continue
+        if evaluator is not None:
+            return dataclasses.replace(potential, evaluator=evaluator, program=evaluator.description)
+    return None
 
 
 def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:

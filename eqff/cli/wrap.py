@@ -90,6 +90,9 @@ def command(
         f"{report.adapter} model, runs in {dtypes}"
     )
     typer.echo("proved in a fresh process; it cannot be rebuilt, retrained or compiled, and is as safe as its author")
+    failed = [check["check"] for check in header["verdict"] if not check["passed"]]
+    if failed:
+        typer.echo(f"warning: it failed {', '.join(failed)} (see above); every use will say so", err=True)
 
 
 def _table(checks: Sequence["Check"]) -> None:

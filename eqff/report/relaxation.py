@@ -46,6 +46,7 @@ def plot_relaxation(
     force_axes.set_yscale("log")
     force_axes.set_ylabel("largest force (eV/Å)")
     force_axes.set_xlabel("step")
+    force_axes.xaxis.get_major_locator().set_params(integer=True)
     if energy_axes.get_legend_handles_labels()[0]:
         _legend_above(energy_axes)
     _legend_above(force_axes)

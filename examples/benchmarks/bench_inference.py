@@ -6,7 +6,7 @@ All sides live in processes of their own and take turns, a block of steps each, 
 hits all of them. A step is energy and forces of moved atoms (velocity Verlet, 0.5 fs, 300 K), neighbour lists rebuilt
 as each engine does. The NequIP has random weights, made by nequip and imported by eqff: the table prints how far
 energies and forces of the two are apart. Springs hold the atoms near their start; they are added outside the timed
-part. OUTPUT gets table.md, results.json and scaling.png.  peers/make_environments.sh makes the peers' environments.
+part. OUTPUT gets table.md, results.json and scaling-l<l_max>.png.  peers/make_environments.sh makes the peers' environments.
 """
 
 import argparse
@@ -246,7 +246,7 @@ def plot_scaling(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_results(arguments: argparse.Namespace, rows_of: dict[int, list[dict[str, Any]]]) -> None:
-    """table.md, results.json and scaling.png, complete after every structure."""
+    """table.md, results.json and the scaling plot, complete after every structure."""
     everything = [row | {"l_max": l_max} for l_max, rows in rows_of.items() for row in rows]
     versions = {key: value for row in everything for key, value in row["versions"].items()}
     about = {"machine": sides.machine(), "versions": versions, "load": os.getloadavg(), "options": vars(arguments)}
