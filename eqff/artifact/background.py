@@ -64,7 +64,8 @@ class Acceleration:
             start_new_session=True,  # so that compilers it starts can be ended with it
         )
         atexit.register(self.stop)
-        logger.info("evaluation %d: compiling %s in the background", self.n_evaluations, self.potential.path)
+        name = self.potential.path.name if self.potential.path else "potential"
+        logger.info("evaluation %d: compiling %s in the background", self.n_evaluations, name)
 
     def _finish(self) -> Potential | None:
         reason = self._reason()

@@ -6,7 +6,8 @@ All sides live in processes of their own and take turns, a block of steps each, 
 hits all of them. A step is energy and forces of moved atoms (velocity Verlet, 0.5 fs, 300 K), neighbour lists rebuilt
 as each engine does. The NequIP has random weights, made by nequip and imported by eqff: the table prints how far
 energies and forces of the two are apart. Springs hold the atoms near their start; they are added outside the timed
-part. OUTPUT gets table.md, results.json and scaling-l<l_max>.png.  peers/make_environments.sh makes the peers' environments.
+part. OUTPUT gets table.md, results.json and scaling-l<l_max>.png.  peers/make_environments.sh makes the environments of
+the peers.
 """
 
 import argparse
