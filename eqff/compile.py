@@ -149,10 +149,8 @@ def _with_splines(
     for n_knots in KNOTS:
         progress(f"radial splines with {n_knots} knots")
         candidate = tabulate(copy.deepcopy(model), r_min, n_knots)
-        error, radial = (
-            _force_error(GradientEvaluator(candidate), reference, expected),
-            spline_errors(model, r_min, n_knots),
-        )
+        error = _force_error(GradientEvaluator(candidate), reference, expected)
+        radial = spline_errors(model, r_min, n_knots)
         if error <= FORCE_ERROR and all(radial[name] <= bound for name, bound in RADIAL_ERRORS.items()):
             return candidate, {"r_min_A": r_min, "n_knots": n_knots, "spline_force_error": error} | radial
     raise PotentialError(

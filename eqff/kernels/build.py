@@ -113,7 +113,11 @@ def _compile(program: str, source: str, flags: list[str], target: Path) -> None:
         if result.returncode != 0:
             lines = result.stderr.strip().splitlines()
             reason = next((line for line in lines if "error" in line), lines[-1] if lines else "no message")
-            raise ResourceError("EQ6111", f"{program} cannot compile {target.name}: {reason.strip()}")
+            raise ResourceError(
+                "EQ6111",
+                f"{program} cannot compile {target.name}: {reason.strip()}; set CXX to a g++ or clang++ that works, "
+                "or go on without (everything runs on ATen, more slowly)",
+            )
         os.replace(product, target)
 
 

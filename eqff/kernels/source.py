@@ -115,6 +115,26 @@ class _Code:
         """Of the row in a buffer like out, for receiver i and channel c."""
         return f"n_atoms * {self.starts[row.segment]} + i * {self.layout.segments[row.segment]} + {row.column} + c"
 
+    def open(self, b: int) -> None:
+        """Begin the lambda of a block."""
+        self.add(f"    auto block{b} = [&](auto lanes, int64_t c) __attribute__((always_inline)) {{")
+        self.add("     constexpr int n = decltype(lanes)::n;")
+
+    def open_edge(self, b: int, block: InputBlock, read: dict[str, str]) -> None:
+        """Begin the lambda of a block for one edge; `read`: variables from arrays like x, beside g from grad_x."""
+        self.open(b)
+        self.add(f"     const int64_t at = senders[e] * WIDTH_IN + {block.offset} + c;")
+        for m in range(block.dim):
+            for variable, array in read.items():
+                self.add(f"     const V {variable}{m} = load<n>({array} + at + {m * block.n_channels});")
+            self.add(f"     V g{m} = load<n>(grad_x + at + {m * block.n_channels});")
+
+    def close_edge(self, b: int, block: InputBlock) -> None:
+        """Put g back, and run over the channels."""
+        for m in range(block.dim):
+            self.add(f"     store<n>(grad_x + at + {m * block.n_channels}, g{m});")
+        self.chunks(block, f"block{b}")
+
     def chunks(self, block: InputBlock, call: str) -> None:
         """Close a lambda over (lanes, c) and run it over the channels of a block."""
         self.add("    };")
@@ -142,8 +162,7 @@ def _forward(layout: Layout) -> str:
     for b, block in enumerate(layout.blocks):
         if not block.rows:
             continue
-        code.add(f"    auto block{b} = [&](auto lanes, int64_t c) __attribute__((always_inline)) {{")
-        code.add("     constexpr int n = decltype(lanes)::n;")
+        code.open(b)
         n_rows = len(block.rows)
         code.add("     V " + ", ".join(f"sum{r}{{}}" for r in range(n_rows)) + ";")
         code.add("     for (int64_t k = 0; k < degree; k++) {")
@@ -171,12 +190,7 @@ def _backward(layout: Layout) -> str:
     for b, block in enumerate(layout.blocks):
         if not block.rows:
             continue
-        code.add(f"    auto block{b} = [&](auto lanes, int64_t c) __attribute__((always_inline)) {{")
-        code.add("     constexpr int n = decltype(lanes)::n;")
-        code.add(f"     const int64_t at = senders[e] * WIDTH_IN + {block.offset} + c;")
-        for m in range(block.dim):
-            code.add(f"     const V x{m} = load<n>(x + at + {m * block.n_channels});")
-            code.add(f"     V g{m} = load<n>(grad_x + at + {m * block.n_channels});")
+        code.open_edge(b, block, {"x": "x"})
         for weight, rows in _paths(block):
             code.add(f"     {{ const V w = radial_value<SPLINE, n>(radial, table, basis, e, {weight} + c); V v{{}};")
             for row in rows:
@@ -191,9 +205,7 @@ def _backward(layout: Layout) -> str:
             code.add(f"       slope += v * radial_value<true, n>(radial, table, basis + 6, e, {weight} + c);")
             code.add(f"      else store<n>(grad_radial + e * N_WEIGHTS + {weight} + c, v);")
             code.add("     }")
-        for m in range(block.dim):
-            code.add(f"     store<n>(grad_x + at + {m * block.n_channels}, g{m});")
-        code.chunks(block, f"block{b}")
+        code.close_edge(b, block)
     return "\n".join(code.lines)
 
 
@@ -202,13 +214,7 @@ def _double_backward(layout: Layout) -> str:
     for b, block in enumerate(layout.blocks):
         if not block.rows:
             continue
-        code.add(f"    auto block{b} = [&](auto lanes, int64_t c) __attribute__((always_inline)) {{")
-        code.add("     constexpr int n = decltype(lanes)::n;")
-        code.add(f"     const int64_t at = senders[e] * WIDTH_IN + {block.offset} + c;")
-        for m in range(block.dim):
-            code.add(f"     const V x{m} = load<n>(x + at + {m * block.n_channels});")
-            code.add(f"     const V a{m} = load<n>(cot_x + at + {m * block.n_channels});")
-            code.add(f"     V g{m} = load<n>(grad_x + at + {m * block.n_channels});")
+        code.open_edge(b, block, {"x": "x", "a": "cot_x"})
         for weight, rows in _paths(block):
             column = f"e * N_WEIGHTS + {weight} + c"
             code.add(f"     {{ const V w = load<n>(weights + {column}), b = load<n>(cot_weight + {column}); V v{{}};")
@@ -227,9 +233,7 @@ def _double_backward(layout: Layout) -> str:
                 code.add("      }")
             code.add(f"      store<n>(grad_weight + {column}, v);")
             code.add("     }")
-        for m in range(block.dim):
-            code.add(f"     store<n>(grad_x + at + {m * block.n_channels}, g{m});")
-        code.chunks(block, f"block{b}")
+        code.close_edge(b, block)
     return "\n".join(code.lines)
 
 
