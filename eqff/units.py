@@ -9,6 +9,7 @@ KCAL_PER_MOL = 1.0 / 23.060548012069496  # eV
 KJ_PER_MOL = KCAL_PER_MOL / 4.184  # eV
 HARTREE = 27.211386245988  # eV
 BOHR = 0.529177210903  # Å
+GPA = 1.0 / 160.2176634  # eV/Å^3
 
 ENERGY = {"eV": 1.0, "meV": 1e-3, "kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PER_MOL, "Hartree": HARTREE}
 LENGTH = {"Å": 1.0, "Angstrom": 1.0, "nm": 10.0, "Bohr": BOHR}

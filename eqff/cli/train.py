@@ -1,9 +1,27 @@
 """eqff train: from a TOML file to a trained model in a run folder."""
 
+import math
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from eqff.errors import ConfigError
+
+
+def seconds(text: str | None) -> float:
+    """`90s`, `30m`, `1.5h` or plain seconds -> s; None is no limit.  Raises: ConfigError for anything else."""
+    if text is None:
+        return math.inf
+    factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
+    try:
+        found = float(text if factor is None else text[:-1]) * (factor or 1.0)
+    except ValueError:
+        found = math.nan
+    if not found > 0.0:
+        raise ConfigError("EQ1400", f"--time-limit={text!r}: expected a time > 0, e.g. 90s, 30m or 8h")
+    return found
 
 
 def command(
@@ -12,6 +30,9 @@ def command(
         Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/<name of CONFIG>")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
+    time_limit: Annotated[
+        Optional[str], typer.Option(help="Stop after this time with a checkpoint, e.g. 90s, 30m, 8h; then --resume.")
+    ] = None,
     assignments: Annotated[
         Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.l_max=2.")
     ] = None,
@@ -21,17 +42,20 @@ def command(
 
     from eqff.training.metrics_file import read_metrics
     from eqff.training.run import train
+    from eqff.training.stopped import Stopped
 
+    folder, limit = output or Path("runs") / config.stem, seconds(time_limit)
     logger = logging.getLogger("eqff")
     handler = logging.StreamHandler()  # stderr
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        folder = train(config, output or Path("runs") / config.stem, resume=resume, overrides=tuple(assignments or ()))
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command with --resume continues from the last checkpoint", err=True)
-        raise
+        train(config, folder, resume=resume, overrides=tuple(assignments or ()), time_limit=limit)
+    except Stopped as stop:
+        typer.echo(f"stopped ({stop}); the same command with --resume goes on where it stopped", err=True)
+        if stop.signal != 0:
+            sys.exit(128 + stop.signal)
     finally:
         logger.removeHandler(handler)
     rows = read_metrics(folder / "metrics.csv")

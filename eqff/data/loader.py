@@ -4,6 +4,7 @@ Any PyG model can be trained on these batches: `edge_index` and `pos` are there 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -158,9 +159,11 @@ class FrameSampler(Sampler[int]):
     """Order of frames: a function of (seed, epoch) alone, so a resumed run draws what the first would have drawn.
 
     Args: n_frames; shuffle: False keeps the order; seed.  Lightning calls set_epoch before each epoch.
+    Attributes: skip: frames to leave out at the beginning of the next pass, already seen before a run was stopped
     """
 
     def __init__(self, n_frames: int, shuffle: bool = False, seed: int = 0) -> None:
+        self.skip = 0
         self.n_frames = n_frames
         self.shuffle = shuffle
         self.seed = seed
@@ -180,7 +183,8 @@ class FrameSampler(Sampler[int]):
         return torch.randperm(self.n_frames, generator=generator).tolist()
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.order())
+        skip, self.skip = self.skip, 0
+        yield from self.order()[skip:]
 
     def __len__(self) -> int:
         return self.n_frames
@@ -195,6 +199,7 @@ class EdgeBatchSampler(DynamicBatchSampler):
     def __init__(self, dataset: Dataset, max_edges: int, sampler: FrameSampler) -> None:
         super().__init__(dataset, max_num=max_edges, mode="edge")
         self.sampler = sampler  # where Lightning looks for set_epoch
+        self.skip = 0  # batches to leave out at the beginning of the next pass
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch, counted from 0."""
@@ -203,7 +208,8 @@ class EdgeBatchSampler(DynamicBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         order = self.sampler.order()
         ordered = self.dataset.index_select(order)
-        for batch in DynamicBatchSampler(ordered, max_num=self.max_num, mode="edge"):
+        skip, self.skip = self.skip, 0
+        for batch in islice(DynamicBatchSampler(ordered, max_num=self.max_num, mode="edge"), skip, None):
             yield [order[i] for i in batch]
 
     def __len__(self) -> int:
@@ -243,6 +249,16 @@ def n_batches(loader: DataLoader) -> int:
     """Batches of an epoch; of the current one where batches have a largest number of edges and epochs differ."""
     batches = loader.batch_sampler
     return sum(1 for _ in batches) if isinstance(batches, EdgeBatchSampler) else len(loader)
+
+
+def start_at(loader: DataLoader, epoch: int, batch: int) -> None:
+    """Let the next pass over a loader be of this epoch and begin at this batch, where a stopped run goes on."""
+    set_epoch(loader, epoch)
+    if isinstance(loader.batch_sampler, EdgeBatchSampler):
+        loader.batch_sampler.skip = batch
+    else:
+        sampler: Any = loader.sampler
+        sampler.skip = batch * (loader.batch_size or 1)
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:

@@ -26,14 +26,19 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    r"""L = w_F l(F - F_ref) + w_E l((E - E_ref) / n_atoms), means over components and frames, in eV and eV/Å."""
+    r"""L = w_F l(F - F_ref) + w_E l(E - E_ref) + w_S l((s - s_ref) V / n_atoms), means over components and frames.
+
+    Energies per atom or per frame, eV; forces eV/Å; stress times the volume of an atom, eV.
+    """
 
     forces: float = 1.0
     energy_per_atom: float = 1.0
     final_energy_per_atom: float | None = (
         None  # w_E at the end, reached geometrically; energies profit late, at small steps
     )
-    kind: Literal["mse", "huber"] = "mse"
+    energy: Literal["per_atom", "total"] = "per_atom"  # total: the energy weights are of the frame's whole energy
+    stress: float = 0.0  # 0: labels of stress are not needed and not used
+    kind: Literal["mse", "mae", "l2", "huber"] = "mse"  # l2: mean length of the force error; the rest as mae
     huber_delta: float = 0.01  # eV/Å (and eV/atom): quadratic below, linear above
 
 
@@ -52,6 +57,13 @@ class TrainingConfig:
     seed: int = 0  # of weights and shuffles
     validate_every: int = 1  # epochs
     checkpoint_every: int = 10  # epochs
+    checkpoint_minutes: float = 10.0  # and at the latest after so many minutes, within an epoch too
+    max_skipped_steps: int = 5  # in a row whose loss is not finite; one more stops the run
+    export_best: bool = True  # best.eqff.pt in the run folder, renewed while the run goes on
+    report: bool = True  # report.html at the end
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.csv; their packages must be installed
+    devices: int = 1  # processes on each node, one GPU or a share of the cores each; batch_size is of all together
+    nodes: int = 1  # machines, started by torchrun or SLURM
     accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
     threads: int = 0  # of torch; 0 leaves it alone
     kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU where a C++ compiler is found

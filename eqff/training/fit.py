@@ -1,6 +1,7 @@
 """The Lightning Trainer, set up for force fields."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from eqff.data.loader import n_batches
+from eqff.data.loader import n_batches, start_at
+from eqff.errors import ResourceError
+from eqff.training.best import BestPotential
 from eqff.training.callbacks import MetricsFile
 from eqff.training.config import TrainingConfig
+from eqff.training.interruption import LastCheckpoint
 from eqff.training.module import TrainingModule
+from eqff.training.progress import ProgressBar
+
+MONITOR = "forces_mae_meV_A"
+
+
+class ResumedModule(TrainingModule):
+    """A TrainingModule that puts the loader where the checkpoint left it."""
+
+    loader: Any = None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue, within an epoch too."""
+        super().on_load_checkpoint(checkpoint)
+        start_at(self.loader, self.epochs_done, self.steps_of_epoch)
 
 
 def fit(
@@ -24,21 +42,33 @@ def fit(
     validation_loader: Any,
     folder: Path,
     resume: bool,
-    show_bar: bool,
+    deadline: float = float("inf"),
 ) -> None:
-    """Train; best and last checkpoint, metrics.csv and the learning curve end up in the run folder."""
-    module = TrainingModule(model, config, n_steps=config.epochs * n_batches(train_loader))
+    """Train; best and last checkpoint, metrics.csv and the learning curve end up in the run folder.
+
+    Args:   deadline: of time.monotonic(), at which the run stops
+    Raises: Stopped at the deadline and after a signal, with last.ckpt written
+    """
+    module = ResumedModule(model, config, n_steps=config.epochs * n_batches(train_loader))
+    module.loader = train_loader
     checkpoints = folder / "checkpoints"
-    common: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
+    last = LastCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, config.checkpoint_minutes, deadline)
     callbacks: list[lightning.Callback] = [
         MetricsFile(folder),
-        ModelCheckpoint(filename="best", monitor="forces_mae_meV_A", mode="min", save_top_k=1, **common),
         ModelCheckpoint(
-            filename="last", every_n_epochs=config.checkpoint_every, save_on_train_epoch_end=True, **common
+            dirpath=checkpoints,
+            filename="best",
+            monitor=MONITOR,
+            mode="min",
+            save_top_k=1,
+            enable_version_counter=False,
         ),
+        last,
     ]
-    if show_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    if config.export_best:
+        callbacks.append(BestPotential(folder))
+    if sys.stderr.isatty():
+        callbacks.append(ProgressBar())
     with warnings.catch_warnings(), _quiet("lightning.pytorch"), _quiet("lightning.fabric"):
         # advice that does not apply: batches are made in the training process, frames are in memory
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -46,27 +76,49 @@ def fit(
         warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
         warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours starts where it should
         trainer = lightning.Trainer(
             accelerator=config.accelerator,
-            devices=1,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy="ddp" if config.devices * config.nodes > 1 else "auto",
+            use_distributed_sampler=False,  # ours divides each batch among the processes
             max_epochs=config.epochs,
             check_val_every_n_epoch=config.validate_every,
             gradient_clip_val=config.gradient_clip or None,
             callbacks=callbacks,
-            logger=False,
-            enable_progress_bar=show_bar,
+            logger=_loggers(config, folder),
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             inference_mode=False,
             default_root_dir=folder,
         )
+        resumed_from = checkpoints / "last.ckpt" if resume else None
         try:
-            trainer.fit(
-                module, train_loader, validation_loader, ckpt_path=checkpoints / "last.ckpt" if resume else None
-            )
-        except SystemExit:  # how Lightning ends after Ctrl-C
-            raise KeyboardInterrupt from None
+            with last.signals():
+                trainer.fit(module, train_loader, validation_loader, ckpt_path=resumed_from)
+        except SystemExit as end:
+            if end.code == 1:  # how Lightning ends after a second Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
         trainer.save_checkpoint(checkpoints / "last.ckpt")
+
+
+def _loggers(config: TrainingConfig, folder: Path) -> Any:
+    """Lightning's loggers, beside metrics.csv.  Raises: ResourceError if the package of one is missing."""
+    from lightning.pytorch import loggers
+
+    found: list[Any] = []
+    for name in config.loggers:
+        try:
+            if name == "tensorboard":
+                found.append(loggers.TensorBoardLogger(save_dir=folder, name="tensorboard", version=""))
+            else:
+                found.append(loggers.WandbLogger(save_dir=folder, name=folder.name))
+        except ModuleNotFoundError as error:
+            raise ResourceError("EQ6012", f"training.loggers={name!r}: pip install {name} first") from error
+    return found or False
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The LightningModule: one loss, one optimiser, one schedule, averaged weights."""
 
+import logging
 import math
 from typing import Any
 
@@ -9,10 +10,14 @@ from torch import Tensor, nn
 
 from eqff.data.loader import to_structure
 from eqff.errors import RunError
+from eqff.graph import Structure
 from eqff.training.config import TrainingConfig
 from eqff.training.ema import WeightAverage
 from eqff.training.losses import errors, loss, loss_weights
 from eqff.training.step import CompiledStep, EagerStep
+from eqff.units import GPA
+
+logger = logging.getLogger("eqff.training")
 
 
 def learning_rate_factor(step: int, n_steps: int, config: TrainingConfig) -> float:
@@ -25,7 +30,9 @@ def learning_rate_factor(step: int, n_steps: int, config: TrainingConfig) -> flo
 
 
 class TrainingModule(lightning.LightningModule):
-    """Trains a model on energies and forces.
+    """Trains a model on energies and forces, and on stress where the loss has a weight for it.
+
+    A step whose loss or gradient is not finite is left out; several in a row stop the run.
 
     Args: model; config; n_steps: optimiser steps of the whole run, for the schedule
     """
@@ -37,30 +44,67 @@ class TrainingModule(lightning.LightningModule):
         self.n_steps = n_steps
         self.average = WeightAverage(model, config.ema_decay)
         self.step = CompiledStep(model, config.loss) if config.compile else EagerStep(model, config.loss)
-        self.sums = torch.zeros(5, dtype=torch.float64)
+        self.sums = torch.zeros(7, dtype=torch.float64)
         self.train_loss = torch.zeros(2, dtype=torch.float64)
+        self.epochs_done = self.steps_of_epoch = 0  # where a resumed run goes on
+        self.skipped = 0  # steps left out, in a row
+        self.last_loss, self.last_frames = 0.0, ""
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Loss of one batch."""
         weights = loss_weights(self.config.loss, self.global_step / self.n_steps).to(batch.energy.device)
-        value = self.step(to_structure(batch), batch.energy, batch.forces, weights)
-        if not bool(torch.isfinite(value)):
-            frames = ", ".join(str(int(index)) for index in batch.frame_index[:5])
+        structure = to_structure(batch)
+        stress = batch.stress if self.config.loss.stress > 0.0 else None
+        value = self.step(structure, batch.energy, batch.forces, weights, stress, self._share(structure))
+        self.last_loss = float(value.detach())
+        self.last_frames = ", ".join(str(int(index)) for index in batch.frame_index[:8])
+        if math.isfinite(self.last_loss):
+            self.train_loss += torch.tensor([self.last_loss, 1.0], dtype=torch.float64)
+        return value
+
+    def _share(self, structure: Structure) -> Tensor | None:
+        """Atoms and frames of this process times the number of processes, divided by those of all; [2]."""
+        if self.trainer.world_size == 1:
+            return None
+        own = structure.positions.new_tensor([len(structure.positions), structure.n_graphs], dtype=torch.float64)
+        total = self.trainer.strategy.reduce(own.clone(), reduce_op="sum")
+        return own * self.trainer.world_size / total
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Take away gradients that are not finite: the optimiser then leaves the weights alone.
+
+        Processes agree, because what is not finite in one is so in their mean.
+        """
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        size = torch.stack(torch._foreach_norm(gradients)).sum() if gradients else torch.zeros(())
+        if math.isfinite(float(size)):
+            self.skipped = 0
+            return
+        optimizer.zero_grad(set_to_none=True)
+        self.skipped += 1
+        where = f"epoch {self.current_epoch + 1}, frames {self.last_frames}"
+        if self.skipped > self.config.max_skipped_steps:
             raise RunError(
                 "EQ5201",
-                f"loss={float(value.detach())} at epoch {self.current_epoch + 1} (frames {frames}); lower "
-                "training.learning_rate, or look at these frames; the last checkpoint is kept",
+                f"loss={self.last_loss}, or its gradient, is not finite in {self.skipped} steps in a row, now at {where}; "
+                "lower training.learning_rate, or look at these frames; the last checkpoint is kept",
             )
-        self.train_loss += torch.stack([value.detach().to("cpu", torch.float64), torch.ones((), dtype=torch.float64)])
-        return value
+        logger.warning("step left out: loss %g or its gradient is not finite (%s)", self.last_loss, where)
+
+    def optimizer_step(self, *arguments: Any, **more: Any) -> None:
+        """A step of the optimiser, then of the average, before anything can save a checkpoint."""
+        super().optimizer_step(*arguments, **more)
+        self.average.update()
+        self.steps_of_epoch += 1
+
+    def on_train_epoch_end(self) -> None:
+        """The next epoch begins at its first batch."""
+        self.epochs_done += 1
+        self.steps_of_epoch = 0
 
     def on_train_start(self) -> None:
         """Averaged weights follow the model to its device."""
         self.average.average = [a.to(p.device) for a, p in zip(self.average.average, self.average.parameters)]  # noqa: B905
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Update the average."""
-        self.average.update()
 
     def on_validation_epoch_start(self) -> None:
         """Validate the averaged weights."""
@@ -70,29 +114,32 @@ class TrainingModule(lightning.LightningModule):
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         """Sum the errors of one batch."""
+        stress = batch.stress if self.config.loss.stress > 0.0 else None
+        structure = to_structure(batch)
         with torch.enable_grad():  # forces are a gradient, also in validation
-            difference = errors(self.model, to_structure(batch), batch.energy, batch.forces, create_graph=False)
-            value = loss(difference, loss_weights(self.config.loss, 0.0).to(batch.energy.device), self.config.loss)
-        n_graphs = float(difference.energy.shape[0])
-        self.sums += torch.stack(
-            [
-                difference.forces.abs().sum().cpu(),
-                torch.tensor(float(difference.forces.numel()), dtype=torch.float64),
-                difference.energy.abs().sum().cpu(),
-                torch.tensor(n_graphs, dtype=torch.float64),
-                value.detach().cpu() * n_graphs,
-            ]
-        )
+            found = errors(self.model, structure, batch.energy, batch.forces, create_graph=False, stress=stress)
+            value = loss(found, loss_weights(self.config.loss, 0.0).to(batch.energy.device), self.config.loss)
+        n_graphs = float(structure.n_graphs)
+        sums = [found.forces.abs().sum(), found.forces.numel(), found.energy.abs().sum(), n_graphs, value * n_graphs]
+        if found.virial is not None:
+            sums += [(found.virial / torch.linalg.det(structure.cell).abs().unsqueeze(1)).abs().sum(), 6.0 * n_graphs]
+        self.sums[: len(sums)] += torch.tensor([float(number) for number in sums], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
         """Report mean absolute errors and put the trained weights back; the loss keeps the first w_E."""
         self.applied.__exit__(None, None, None)
-        force_sum, n_components, energy_sum, n_frames, loss_sum = self.sums.tolist()
+        sums = self.sums if self.trainer.world_size == 1 else self.trainer.strategy.reduce(self.sums, reduce_op="sum")
+        force_sum, n_components, energy_sum, n_frames, loss_sum, stress_sum, n_stress = sums.tolist()
         bar = {"forces_mae_meV_A": 1000.0 * force_sum / n_components, "energy_mae_meV": 1000.0 * energy_sum / n_frames}
+        if n_stress > 0.0:
+            bar["stress_mae_GPa"] = stress_sum / n_stress / GPA
         self.log_dict(bar, prog_bar=True, batch_size=1)
         self.log("validation_loss", loss_sum / n_frames, batch_size=1)
         if not self.trainer.sanity_checking:
-            self.log("train_loss", float(self.train_loss[0] / self.train_loss[1].clamp(min=1.0)), batch_size=1)
+            done = self.train_loss
+            if self.trainer.world_size > 1:
+                done = self.trainer.strategy.reduce(done.clone(), reduce_op="sum")
+            self.log("train_loss", float(done[0] / done[1].clamp(min=1.0)), batch_size=1)
             self.train_loss.zero_()
 
     def configure_optimizers(self) -> Any:
@@ -105,9 +152,13 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The average is part of the run."""
+        """What belongs to the run beside weights and optimiser."""
         checkpoint["average"] = self.average.state_dict()
+        checkpoint["progress"] = [self.epochs_done, self.steps_of_epoch, self.skipped]
+        checkpoint["train_loss"] = self.train_loss.clone()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the average."""
+        """Continue where the run stopped; the loader's position is set by whoever made the loader."""
         self.average.load_state_dict(checkpoint["average"])
+        self.epochs_done, self.steps_of_epoch, self.skipped = checkpoint["progress"]
+        self.train_loss.copy_(checkpoint["train_loss"])

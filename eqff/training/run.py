@@ -1,14 +1,14 @@
 """eqff train: from a TOML file to a run folder.
 
 run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.csv  learning_curve.png
-      checkpoints/{best,last}.ckpt
+      checkpoints/{best,last}.ckpt  best.eqff.pt
 """
 
 import dataclasses
 import json
 import logging
 import math
-import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ from eqff.data.statistics import Statistics, statistics
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, ResourceError
 from eqff.nn.fused import fuse
+from eqff.training.checkpoint import export_run
 from eqff.training.config import RunConfig, TrainingConfig, check
+from eqff.training.stopped import Stopped
 
-LAST = "checkpoints/last.ckpt"
+BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 logger = logging.getLogger("eqff.training")
 
 
@@ -52,14 +54,22 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return config
 
 
-def train(path: str | Path, output: str | Path, resume: bool = False, overrides: Sequence[str] = ()) -> Path:
+def train(
+    path: str | Path,
+    output: str | Path,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    time_limit: float = math.inf,
+) -> Path:
     """Train a model and leave everything about it in a run folder.
 
     Args:    path: TOML file of a RunConfig; output: run folder; resume: continue its last checkpoint;
-             overrides: "training.epochs=10"
+             overrides: "training.epochs=10"; time_limit: seconds after which the run stops, to be resumed
     Returns: the run folder
-    Raises:  ConfigError, DataError as they come; ResourceError without Lightning
+    Raises:  ConfigError, DataError as they come; ResourceError without Lightning; `Stopped` at the time
+             limit and after Ctrl-C or SIGTERM, with a checkpoint to go on from
     """
+    deadline = time.monotonic() + time_limit
     config, folder = read_config(Path(path), overrides), Path(output)
     if config.training.accelerator == "cuda" and not torch.cuda.is_available():
         raise ResourceError("EQ6011", "training.accelerator='cuda': torch sees no such device; use cpu or auto")
@@ -82,7 +92,8 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     model = registry.load("models", config.model["family"]).Model(model_config)
     _use_kernels(model, training)
     r_edges = _complete_radius(source.frames, model_config.r_max) if training.compile else None
-    dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges)
+    require = ("energy", "forces", "stress") if training.loss.stress > 0.0 else ("energy", "forces")
+    dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges, require)
     size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
     train_loader = make_loader(dataset[split.train], shuffle=True, seed=training.seed, **size)
     validation_loader = make_loader(dataset[split.validation], batch_size=min(50, 4 * training.batch_size))
@@ -92,10 +103,23 @@ def train(path: str | Path, output: str | Path, resume: bool = False, overrides:
     if training.threads > 0:
         torch.set_num_threads(training.threads)
     try:
-        fit(model, training, train_loader, validation_loader, folder, resume, show_bar=sys.stderr.isatty())
+        fit(model, training, train_loader, validation_loader, folder, resume, deadline)
+    except Stopped as stop:
+        if stop.signal == 0:
+            _finish(folder, training)
+        raise
     finally:
         torch.set_num_threads(threads)
+    _finish(folder, training)
     return folder
+
+
+def _finish(folder: Path, training: TrainingConfig) -> None:
+    """The best model as a potential file that has proved itself."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if rank_zero_only.rank == 0 and training.export_best and (folder / BEST).is_file():
+        export_run(folder, folder / "best.eqff.pt", force=True)
 
 
 def _use_kernels(model: nn.Module, training: TrainingConfig) -> None:

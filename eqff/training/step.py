@@ -32,8 +32,17 @@ class EagerStep:
     def __init__(self, model: nn.Module, config: LossConfig) -> None:
         self.model, self.config = model, config
 
-    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor, weights: Tensor) -> Tensor:
-        return loss(errors(self.model, structure, energy, forces, create_graph=True), weights, self.config)
+    def __call__(
+        self,
+        structure: Structure,
+        energy: Tensor,
+        forces: Tensor,
+        weights: Tensor,
+        stress: Tensor | None = None,
+        share: Tensor | None = None,
+    ) -> Tensor:
+        found = errors(self.model, structure, energy, forces, create_graph=True, stress=stress)
+        return loss(found, weights, self.config, share)
 
 
 class CompiledStep:
@@ -54,10 +63,19 @@ class CompiledStep:
         frozen = {name: p.detach() for name, p in self.model.named_parameters() if not p.requires_grad}
         return frozen | dict(self.model.named_buffers())
 
-    def __call__(self, structure: Structure, energy: Tensor, forces: Tensor, weights: Tensor) -> Tensor:
+    def __call__(
+        self,
+        structure: Structure,
+        energy: Tensor,
+        forces: Tensor,
+        weights: Tensor,
+        stress: Tensor | None = None,
+        share: Tensor | None = None,  # of no use here: all batches are equal
+    ) -> Tensor:
         shape = (structure.positions.shape[0], structure.senders.shape[0], structure.n_graphs)
         inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
         inputs += [structure.senders, structure.receivers, structure.edge_shift, energy, forces, weights]
+        inputs += [] if stress is None else [stress]
         parameters = [p.detach() for p in self.parameters.values()]
         tensors = [*parameters, *self.constants().values(), *inputs]
         if self.program is None:
@@ -83,13 +101,15 @@ class CompiledStep:
             state = dict(zip(names, parameters, strict=True))
             state |= dict(zip(constant_names, values[first:last], strict=True))
             positions, species, cell, pbc, batch, senders, receivers, edge_shift, *labels = values[last:]
-            energy, forces, weights = labels
+            energy, forces, weights, *others = labels
+            stress = others[0] if others else None
             structure = Structure(positions, species, cell, pbc, batch, n_graphs, senders, receivers, edge_shift)
 
             def model(species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
                 return torch.func.functional_call(self.model, state, (species, senders, receivers, edge_vector))
 
-            value = loss(errors(model, structure, energy, forces, create_graph=True), weights, self.config)
+            found = errors(model, structure, energy, forces, create_graph=True, stress=stress)
+            value = loss(found, weights, self.config)
             return [value.detach(), *torch.autograd.grad([value], parameters)]
 
         return torch.compile(make_fx(step, tracing_mode="fake")(*tensors), dynamic=False)

@@ -1,3 +1,4 @@
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +20,26 @@ def test_arguments_reach_the_task(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "eqff.training.run", run)
     app, runner = cli.build(), CliRunner()
     assert runner.invoke(app, ["train", "water.toml"]).exit_code == 0
-    arguments = ["train", "a.toml", "-o", "here", "--resume", "--set", "model.l_max=2", "--set", "seed=1"]
+    arguments = [
+        "train",
+        "a.toml",
+        "-o",
+        "here",
+        "--resume",
+        "--time-limit",
+        "1.5h",
+        "--set",
+        "model.l_max=2",
+        "--set",
+        "seed=1",
+    ]
     assert runner.invoke(app, arguments).exit_code == 0
     assert calls == [
-        ((Path("water.toml"), Path("runs/water")), {"resume": False, "overrides": ()}),
-        ((Path("a.toml"), Path("here")), {"resume": True, "overrides": ("model.l_max=2", "seed=1")}),
+        ((Path("water.toml"), Path("runs/water")), {"resume": False, "overrides": (), "time_limit": math.inf}),
+        (
+            (Path("a.toml"), Path("here")),
+            {"resume": True, "overrides": ("model.l_max=2", "seed=1"), "time_limit": 5400.0},
+        ),
     ]
 
 

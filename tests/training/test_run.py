@@ -2,16 +2,22 @@
 
 import csv
 import json
+import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 
 from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
-from eqff.training.run import train
+from eqff.training.module import TrainingModule
+from eqff.training.run import LAST, train
+from eqff.training.stopped import Stopped
 
 SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 RECIPE = """
@@ -34,6 +40,8 @@ epochs = 6
 batch_size = 4
 warmup_steps = 2
 checkpoint_every = 3
+export_best = false
+report = false
 """
 
 
@@ -114,6 +122,69 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     assert first_table == second_table
 
 
+def same_run(one: Path, other: Path) -> None:
+    first, second = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (one, other))
+    assert first["global_step"] == second["global_step"]
+    for name, tensor in first["state_dict"].items():
+        assert torch.equal(tensor, second["state_dict"][name]), name
+    for a, b in zip(first["average"]["average"], second["average"]["average"], strict=True):
+        assert torch.equal(a, b)
+    columns = ("epoch", "step", "train_loss", "forces_mae_meV_A", "energy_mae_meV")
+    first_table, second_table = ([[float(row[c]) for c in columns] for row in rows(f)] for f in (one, other))
+    assert first_table == second_table
+
+
+@pytest.mark.parametrize("batches", ["training.batch_size=4", "training.max_edges=200"])
+@pytest.mark.parametrize("stop_at", [6, 8, 9, 17])  # within an epoch, at its end, at its beginning, in the fifth
+def test_a_run_stopped_by_signals_goes_on_within_its_epoch_bit_for_bit(
+    stop_at: int, batches: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [batches, "training.checkpoint_every=100", "training.validate_every=2"]
+    whole = train(recipe, tmp_path / "whole", overrides=overrides)
+    original = TrainingModule.optimizer_step
+
+    def kill(self: TrainingModule, *arguments: Any, **more: Any) -> None:
+        original(self, *arguments, **more)
+        if self.global_step == stop_at - 1:  # counted a moment later
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingModule, "optimizer_step", kill)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        train(recipe, tmp_path / "parts", overrides=overrides)
+    assert torch.load(tmp_path / "parts" / LAST, weights_only=True)["global_step"] == stop_at
+    monkeypatch.undo()
+    train(recipe, tmp_path / "parts", resume=True, overrides=overrides)
+    same_run(whole, tmp_path / "parts")
+
+
+def test_a_time_limit_stops_with_a_checkpoint(recipe: Path, tmp_path: Path) -> None:
+    for resume in (False, True):
+        with pytest.raises(Stopped, match="time limit"):
+            train(recipe, tmp_path / "parts", resume=resume, time_limit=1e-3)
+    whole = train(recipe, tmp_path / "whole")
+    train(recipe, tmp_path / "parts", resume=True)
+    same_run(whole, tmp_path / "parts")
+
+
+def test_checkpoints_by_minutes_are_written_within_an_epoch(recipe: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    overrides = ["training.checkpoint_minutes=1e-9", "training.checkpoint_every=100", "training.epochs=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lightning.Trainer, "save_checkpoint", lambda trainer, *more: seen.append(trainer.global_step))
+        train(recipe, tmp_path / "run", overrides=overrides)
+    assert [step for step in seen if step < 4] == [1, 2, 3]
+
+
+def test_the_best_model_lies_ready_as_a_potential(recipe: Path, tmp_path: Path) -> None:
+    import eqff
+
+    folder = train(recipe, tmp_path / "run", overrides=["training.export_best=true", "training.epochs=2"])
+    header = eqff.artifact.inspect(folder / "best.eqff.pt")
+    best = min(rows(folder), key=lambda row: float(row["forces_mae_meV_A"]))
+    measured = header["metrics"]["validation"]["forces_mae_meV_A"]
+    assert measured == pytest.approx(float(best["forces_mae_meV_A"]))
+
+
 def test_metrics_are_those_of_an_independent_evaluation(recipe: Path, tmp_path: Path) -> None:
     from eqff.data.read import read_frames
     from eqff.data.splits import load_split
@@ -141,7 +212,7 @@ def test_metrics_are_those_of_an_independent_evaluation(recipe: Path, tmp_path: 
     [
         ("training.lerning_rate=0.1", "learning_rate"),
         ("model.l_mx=1", "l_max"),
-        ('model.family="nequipp"', "choose from nequip"),
+        ('model.family="nequipp"', r"choose from .*nequip"),
         ("model.n_layers=0", "n_layers"),
         ('training.accelerator="gpuu"', "cuda"),
         ("training.warmup_steps=-1", "warmup_steps"),
@@ -177,9 +248,28 @@ def test_no_run_is_overwritten_and_no_changed_config_resumed(recipe: Path, tmp_p
         train(recipe, tmp_path / "elsewhere", resume=True)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"EQ5201.*epoch.*learning_rate"):
+def test_losses_that_stay_not_finite_stop_the_run(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"EQ5201.*epoch.*frames.*learning_rate"):
         train(recipe, tmp_path / "run", overrides=["training.learning_rate=1e12", "training.warmup_steps=0"])
+
+
+def test_a_single_step_that_is_not_finite_is_left_out_and_named(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = TrainingModule.training_step
+    weights: list[torch.Tensor] = []
+
+    def spoiled(self: TrainingModule, batch: Any, batch_index: int) -> torch.Tensor:
+        if self.global_step in (5, 6):
+            weights.append(torch.cat([p.detach().reshape(-1) for p in self.model.parameters()]).clone())
+        return original(self, batch, batch_index) * (torch.nan if self.global_step == 5 else 1.0)
+
+    monkeypatch.setattr(TrainingModule, "training_step", spoiled)
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=3"])
+    assert torch.equal(*weights)
+    assert "step left out" in caplog.text
+    assert "epoch 2, frames" in caplog.text
+    assert all(math.isfinite(float(row["forces_mae_meV_A"])) for row in rows(folder))
 
 
 def test_ctrl_c_comes_out_as_such(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,14 @@
+"""How a run says that it ended early."""
+
+import signal
+
+
+class Stopped(Exception):
+    """The run ended before its last epoch, with a checkpoint to go on from.
+
+    Attributes: signal: its number; 0 for the time limit
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__("time limit" if number == 0 else signal.Signals(number).name)
+        self.signal = number
