@@ -1,6 +1,7 @@
 """eqff train: from a TOML file to a trained model in a run folder."""
 
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -58,6 +59,8 @@ def command(
             sys.exit(128 + stop.signal)
     finally:
         logger.removeHandler(handler)
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
+        return  # one of several processes; the first speaks
     rows = read_metrics(folder / "metrics.csv")
     if rows:
         best = min(rows, key=lambda row: row["forces_mae_meV_A"])

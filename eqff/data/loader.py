@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 from torch_geometric.data import Batch, Data, Dataset
 from torch_geometric.loader import DynamicBatchSampler
 
@@ -216,6 +216,36 @@ class EdgeBatchSampler(DynamicBatchSampler):
         raise TypeError("the number of batches of at most max_edges edges is not known before they are made")
 
 
+class SharedBatchSampler(Sampler[list[int]]):
+    """What one of several processes takes of the batches that all of them draw.
+
+    A batch of n frames is divided among them, each process taking at least one; of batches with a largest number of
+    edges each process takes whole ones in turn.  A remainder that cannot be divided is left out of an epoch.
+    """
+
+    def __init__(self, batches: BatchSampler | EdgeBatchSampler, rank: int, n_ranks: int) -> None:
+        self.batches, self.rank, self.n_ranks = batches, rank, n_ranks
+        self.sampler: Any = batches.sampler  # where Lightning looks for set_epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if isinstance(self.batches, EdgeBatchSampler):
+            together = []
+            for batch in self.batches:
+                together.append(batch)
+                if len(together) == self.n_ranks:
+                    yield together[self.rank]
+                    together = []
+        else:
+            yield from (batch[self.rank :: self.n_ranks] for batch in self.batches if len(batch) >= self.n_ranks)
+
+    def __len__(self) -> int:
+        if isinstance(self.batches, EdgeBatchSampler):
+            return len(self.batches)  # TypeError
+        size = self.batches.batch_size
+        remainder = len(self.sampler) % size
+        return len(self.sampler) // size + (remainder >= self.n_ranks)
+
+
 def make_loader(
     dataset: Dataset,
     *,
@@ -224,11 +254,14 @@ def make_loader(
     shuffle: bool = False,
     seed: int = 0,
     n_workers: int = 0,
+    rank: int = 0,
+    n_ranks: int = 1,
 ) -> DataLoader:
     """A DataLoader of batches of a fixed number of frames or of a largest number of edges.
 
     Args:    dataset: FrameDataset or a part of it (`dataset[indices]`); batch_size frames or max_edges, one of the two;
-             shuffle, seed: see FrameSampler; n_workers: processes that prepare batches
+             shuffle, seed: see FrameSampler; n_workers: processes that prepare batches;
+             rank, n_ranks: which of how many processes this is; batch_size is of all together, max_edges of each
     Returns: torch's DataLoader, which gives torch_geometric batches; `set_epoch` here chooses the order of an epoch,
              as Lightning does by itself
     Raises:  ConfigError EQ1034 unless exactly one size is given and it is >= 1; DataError EQ3025 without frames
@@ -239,26 +272,37 @@ def make_loader(
     if len(dataset) == 0:
         raise DataError("EQ3025", "loader: the data set has no frames")
     sampler = FrameSampler(len(dataset), shuffle, seed)
-    if max_edges is not None:
-        batches = EdgeBatchSampler(dataset, max_edges, sampler)
+    if size < n_ranks and max_edges is None:
+        raise ConfigError("EQ1401", f"batch_size={size}: {n_ranks} processes need at least one frame each")
+    if max_edges is not None or n_ranks > 1:
+        batches: Any = BatchSampler(sampler, size, drop_last=False)
+        if max_edges is not None:
+            batches = EdgeBatchSampler(dataset, max_edges, sampler)
+        if n_ranks > 1:
+            batches = SharedBatchSampler(batches, rank, n_ranks)
         return DataLoader(dataset, batch_sampler=batches, num_workers=n_workers, collate_fn=collate)
     return DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=n_workers, collate_fn=collate)
 
 
 def n_batches(loader: DataLoader) -> int:
     """Batches of an epoch; of the current one where batches have a largest number of edges and epochs differ."""
-    batches = loader.batch_sampler
-    return sum(1 for _ in batches) if isinstance(batches, EdgeBatchSampler) else len(loader)
+    batches: Any = loader.batch_sampler
+    shared = isinstance(batches, SharedBatchSampler)
+    edges = isinstance(batches.batches if shared else batches, EdgeBatchSampler)
+    return sum(1 for _ in batches) if edges else len(loader)
 
 
 def start_at(loader: DataLoader, epoch: int, batch: int) -> None:
     """Let the next pass over a loader be of this epoch and begin at this batch, where a stopped run goes on."""
     set_epoch(loader, epoch)
-    if isinstance(loader.batch_sampler, EdgeBatchSampler):
-        loader.batch_sampler.skip = batch
+    batches: Any = loader.batch_sampler
+    n_ranks = 1
+    if isinstance(batches, SharedBatchSampler):
+        batches, n_ranks = batches.batches, batches.n_ranks
+    if isinstance(batches, EdgeBatchSampler):
+        batches.skip = batch * n_ranks
     else:
-        sampler: Any = loader.sampler
-        sampler.skip = batch * (loader.batch_size or 1)
+        batches.sampler.skip = batch * batches.batch_size
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:

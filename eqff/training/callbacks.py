@@ -32,7 +32,7 @@ class MetricsFile(lightning.Callback):
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         """Append this validation."""
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.global_rank > 0:
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         row: dict[str, float] = {name: metrics.get(name, float("nan")) for name in COLUMNS}

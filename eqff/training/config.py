@@ -65,6 +65,7 @@ class TrainingConfig:
     devices: int = 1  # processes on each node, one GPU or a share of the cores each; batch_size is of all together
     nodes: int = 1  # machines, started by torchrun or SLURM
     accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"  # of the weights; geometry is always float64
     threads: int = 0  # of torch; 0 leaves it alone
     kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU where a C++ compiler is found
     compile: bool = False  # torch.compile of the whole step; needs frames of one composition

@@ -12,7 +12,8 @@ import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from eqff.data.loader import n_batches, start_at
+from eqff.data.loader import FrameDataset, make_loader, n_batches, start_at
+from eqff.data.splits import Split
 from eqff.errors import ResourceError
 from eqff.training.best import BestPotential
 from eqff.training.callbacks import MetricsFile
@@ -20,8 +21,6 @@ from eqff.training.config import TrainingConfig
 from eqff.training.interruption import LastCheckpoint
 from eqff.training.module import TrainingModule
 from eqff.training.progress import ProgressBar
-
-MONITOR = "forces_mae_meV_A"
 
 
 class ResumedModule(TrainingModule):
@@ -38,8 +37,8 @@ class ResumedModule(TrainingModule):
 def fit(
     model: nn.Module,
     config: TrainingConfig,
-    train_loader: Any,
-    validation_loader: Any,
+    dataset: FrameDataset,
+    split: Split,
     folder: Path,
     resume: bool,
     deadline: float = float("inf"),
@@ -49,19 +48,12 @@ def fit(
     Args:   deadline: of time.monotonic(), at which the run stops
     Raises: Stopped at the deadline and after a signal, with last.ckpt written
     """
-    module = ResumedModule(model, config, n_steps=config.epochs * n_batches(train_loader))
-    module.loader = train_loader
     checkpoints = folder / "checkpoints"
     last = LastCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, config.checkpoint_minutes, deadline)
     callbacks: list[lightning.Callback] = [
         MetricsFile(folder),
         ModelCheckpoint(
-            dirpath=checkpoints,
-            filename="best",
-            monitor=MONITOR,
-            mode="min",
-            save_top_k=1,
-            enable_version_counter=False,
+            dirpath=checkpoints, filename="best", monitor="forces_mae_meV_A", save_top_k=1, enable_version_counter=False
         ),
         last,
     ]
@@ -94,6 +86,14 @@ def fit(
             inference_mode=False,
             default_root_dir=folder,
         )
+        rank, n_ranks = trainer.global_rank, trainer.world_size
+        size = {"max_edges": config.max_edges} if config.max_edges else {"batch_size": config.batch_size}
+        shares: dict[str, Any] = {"rank": rank, "n_ranks": n_ranks, **size}
+        train_loader = make_loader(dataset[split.train], shuffle=True, seed=config.seed, **shares)
+        own = split.validation[rank::n_ranks]
+        validation_loader = make_loader(dataset[own], batch_size=min(50, 4 * config.batch_size))
+        module = ResumedModule(model, config, n_steps=config.epochs * n_batches(train_loader))
+        module.loader = train_loader
         resumed_from = checkpoints / "last.ckpt" if resume else None
         try:
             with last.signals():

@@ -1,6 +1,7 @@
 """metrics.csv of a run: one row per validation."""
 
 import csv
+import math
 from pathlib import Path
 
 COLUMNS = (
@@ -10,6 +11,7 @@ COLUMNS = (
     "validation_loss",
     "forces_mae_meV_A",
     "energy_mae_meV",
+    "stress_mae_GPa",
     "learning_rate",
     "time_s",
 )
@@ -24,10 +26,11 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    """All rows, replaced as a whole."""
+    """All rows, replaced as a whole; a column that holds nothing but NaN is left out."""
+    columns = [name for name in COLUMNS if any(not math.isnan(row.get(name, math.nan)) for row in rows)]
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
     temporary.replace(path)

@@ -86,8 +86,8 @@ class TrainingModule(lightning.LightningModule):
         if self.skipped > self.config.max_skipped_steps:
             raise RunError(
                 "EQ5201",
-                f"loss={self.last_loss}, or its gradient, is not finite in {self.skipped} steps in a row, now at {where}; "
-                "lower training.learning_rate, or look at these frames; the last checkpoint is kept",
+                f"loss={self.last_loss}, or its gradient, is not finite in {self.skipped} steps in a row, now at "
+                f"{where}; lower training.learning_rate, or look at these frames; the last checkpoint is kept",
             )
         logger.warning("step left out: loss %g or its gradient is not finite (%s)", self.last_loss, where)
 
@@ -120,7 +120,13 @@ class TrainingModule(lightning.LightningModule):
             found = errors(self.model, structure, batch.energy, batch.forces, create_graph=False, stress=stress)
             value = loss(found, loss_weights(self.config.loss, 0.0).to(batch.energy.device), self.config.loss)
         n_graphs = float(structure.n_graphs)
-        sums = [found.forces.abs().sum(), found.forces.numel(), found.energy.abs().sum(), n_graphs, value * n_graphs]
+        sums: list[Any] = [
+            found.forces.abs().sum(),
+            found.forces.numel(),
+            found.energy.abs().sum(),
+            n_graphs,
+            value * n_graphs,
+        ]
         if found.virial is not None:
             sums += [(found.virial / torch.linalg.det(structure.cell).abs().unsqueeze(1)).abs().sum(), 6.0 * n_graphs]
         self.sums[: len(sums)] += torch.tensor([float(number) for number in sums], dtype=torch.float64)

@@ -20,7 +20,7 @@ from torch import nn
 from eqff import config as config_io
 from eqff import registry
 from eqff.data.frame import Frame, hill_formula
-from eqff.data.loader import FrameDataset, make_loader
+from eqff.data.loader import FrameDataset
 from eqff.data.options import ReadOptions
 from eqff.data.read import Source, read_source
 from eqff.data.splits import Split, load_split, random_split
@@ -74,10 +74,13 @@ def train(
     if config.training.accelerator == "cuda" and not torch.cuda.is_available():
         raise ResourceError("EQ6011", "training.accelerator='cuda': torch sees no such device; use cpu or auto")
     try:
+        from lightning.pytorch.utilities import rank_zero_only
+
         from eqff.training.fit import fit
     except ImportError as error:
         raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
-    _prepare_folder(folder, config, resume)
+    if rank_zero_only.rank == 0:  # of several processes the first looks after the folder
+        _prepare_folder(folder, config, resume)
     options = ReadOptions(
         energy_unit=config.data.energy_unit,
         length_unit=config.data.length_unit,
@@ -90,20 +93,19 @@ def train(
     train_frames = [source.frames[i] for i in split.train]
     model_config, numbers = _model_config(config, source.frames, train_frames)
     model = registry.load("models", config.model["family"]).Model(model_config)
+    model.to(getattr(torch, training.dtype))
     _use_kernels(model, training)
     r_edges = _complete_radius(source.frames, model_config.r_max) if training.compile else None
     require = ("energy", "forces", "stress") if training.loss.stress > 0.0 else ("energy", "forces")
     dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges, require)
-    size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
-    train_loader = make_loader(dataset[split.train], shuffle=True, seed=training.seed, **size)
-    validation_loader = make_loader(dataset[split.validation], batch_size=min(50, 4 * training.batch_size))
-    _write_records(folder, config, source, split, numbers, model_config)  # nothing is written before all this worked
-    logger.info("%s", numbers.report)
+    if rank_zero_only.rank == 0:  # nothing is written before all this worked
+        _write_records(folder, config, source, split, numbers, model_config)
+        logger.info("%s", numbers.report)
     threads = torch.get_num_threads()
     if training.threads > 0:
         torch.set_num_threads(training.threads)
     try:
-        fit(model, training, train_loader, validation_loader, folder, resume, deadline)
+        fit(model, training, dataset, split, folder, resume, deadline)
     except Stopped as stop:
         if stop.signal == 0:
             _finish(folder, training)

@@ -3,7 +3,7 @@
 import signal
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - no error
     """The run ended before its last epoch, with a checkpoint to go on from.
 
     Attributes: signal: its number; 0 for the time limit
