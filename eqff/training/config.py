@@ -16,6 +16,7 @@ class DataConfig:
     length_unit: str | None = None
     energy_key: str | None = None  # of extended XYZ
     forces_key: str | None = None
+    stress_key: str | None = None
     n_train: int = 950
     n_validation: int = 50
     split_seed: int = 0
@@ -68,6 +69,7 @@ class TrainingConfig:
     dtype: Literal["float32", "float64"] = "float32"  # of the weights; geometry is always float64
     threads: int = 0  # of torch; 0 leaves it alone
     kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU where a C++ compiler is found
+    freeze: tuple[str, ...] = ()  # names of weights to leave as they are, e.g. "embedding", "layers.0.*"
     compile: bool = False  # torch.compile of the whole step; needs frames of one composition
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -78,6 +80,7 @@ class RunConfig:
 
     data: DataConfig
     model: dict[str, Any]
+    init_from: str | None = None  # potential, run folder, checkpoint or start file whose weights to begin with
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -91,6 +94,9 @@ def check(config: RunConfig) -> None:
         "training.validate_every": training.validate_every,
         "training.checkpoint_every": training.checkpoint_every,
         "training.loss.huber_delta": training.loss.huber_delta,
+        "training.checkpoint_minutes": training.checkpoint_minutes,
+        "training.devices": training.devices,
+        "training.nodes": training.nodes,
         "data.n_train": config.data.n_train,
         "data.n_validation": config.data.n_validation,
     }
@@ -104,6 +110,8 @@ def check(config: RunConfig) -> None:
         "training.threads": training.threads,
         "training.max_edges": training.max_edges,
         "training.seed": training.seed,
+        "training.max_skipped_steps": training.max_skipped_steps,
+        "training.loss.stress": training.loss.stress,
     }
     for name, value in not_negative.items():
         if not value >= 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eqff.training.run import LAST
+from eqff.training.folder import LAST
 
 RECIPE = """
 [data]

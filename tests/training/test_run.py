@@ -15,8 +15,9 @@ import torch
 from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
+from eqff.training.folder import LAST
 from eqff.training.module import TrainingModule
-from eqff.training.run import LAST, train
+from eqff.training.run import train
 from eqff.training.stopped import Stopped
 
 SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
@@ -81,7 +82,7 @@ def test_kernels_are_chosen_and_never_missed(
     def fails(model: torch.nn.Module) -> None:
         raise ResourceError("EQ6111", "g++ cannot compile")
 
-    monkeypatch.setattr("eqff.training.run.fuse", fails)
+    monkeypatch.setattr("eqff.training.preparation.fuse", fails)
     folder = train(recipe, tmp_path / "run", overrides=[f"training.kernels={kernels}", "training.epochs=1"])
     assert len(rows(folder)) == 1
     assert ("convolutions run on ATen" in caplog.text) == (kernels == "auto")
