@@ -1,0 +1,115 @@
+"""What a training will take, found by doing its first steps."""
+
+import copy
+import resource
+import statistics
+import sys
+import time
+from typing import NamedTuple
+
+import torch
+
+from eqff.data.loader import make_loader, n_batches, to_structure
+from eqff.training.config import RunConfig
+from eqff.training.losses import errors, loss_weights
+from eqff.training.preparation import Prepared, prepare
+from eqff.training.step import CompiledStep, EagerStep
+
+N_STEPS = 10  # timed, behind two of warming up
+SECONDS = 30.0  # after which no further step is timed
+
+
+class Estimate(NamedTuple):
+    """Of one process."""
+
+    n_parameters: int  # that are trained
+    n_train: int
+    n_validation: int
+    n_batches: int  # of an epoch
+    largest_batch: tuple[int, int]  # atoms, edges, among the batches tried
+    first_step_s: float  # compiling, where there is something to compile
+    step_s: float  # median
+    epoch_s: float
+    total_s: float  # with validations
+    peak_memory_MB: float  # noqa: N815 - of the process until now
+
+    def report(self) -> str:
+        """The lines that `eqff train --dry-run` prints."""
+        return "\n".join(
+            [
+                f"parameters   {self.n_parameters:,}",
+                f"frames       {self.n_train} to train in {self.n_batches} batches, {self.n_validation} to validate",
+                f"batch        up to {self.largest_batch[0]} atoms and {self.largest_batch[1]} edges",
+                f"first step   {self.first_step_s:.1f} s",
+                f"step         {1e3 * self.step_s:.1f} ms (median)",
+                f"epoch        {_duration(self.epoch_s)}",
+                f"whole run    {_duration(self.total_s)}, if the machine stays as busy as now",
+                f"peak memory  {self.peak_memory_MB:.0f} MB",
+            ]
+        )
+
+
+def estimate(config: RunConfig) -> Estimate:
+    """Prepare a run, do its first steps and a batch of validation, and write nothing.
+
+    Raises: what preparing raises
+    """
+    prepared = prepare(config)
+    threads = torch.get_num_threads()
+    if config.training.threads > 0:
+        torch.set_num_threads(config.training.threads)
+    try:
+        return _measure(config, prepared)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(config: RunConfig, prepared: Prepared) -> Estimate:
+    training = config.training
+    size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
+    loader = make_loader(prepared.dataset[prepared.split.train], shuffle=True, seed=training.seed, **size)
+    parameters = [p for p in prepared.model.parameters() if p.requires_grad]
+    initial = copy.deepcopy(prepared.model.state_dict())
+    optimizer = torch.optim.Adam(parameters, lr=0.0, amsgrad=True, fused=True)
+    step = (CompiledStep if training.compile else EagerStep)(prepared.model, training.loss)
+    weights = loss_weights(training.loss, 0.0)
+    times: list[float] = []
+    largest, began = (0, 0), time.perf_counter()
+    for batch in loader:
+        start = time.perf_counter()
+        structure = to_structure(batch)
+        optimizer.zero_grad()
+        stress = batch.stress if training.loss.stress > 0.0 else None
+        step(structure, batch.energy, batch.forces, weights, stress).backward()
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+        largest = max(largest, (len(structure.positions), len(structure.senders)), key=lambda found: found[1])
+        if len(times) >= N_STEPS + 2 or time.perf_counter() - began > SECONDS:
+            break
+    prepared.model.load_state_dict(initial)
+    step_s = statistics.median(times[2:] or times)
+    start = time.perf_counter()
+    first = next(iter(make_loader(prepared.dataset[prepared.split.validation], batch_size=training.batch_size)))
+    errors(prepared.model, to_structure(first), first.energy, first.forces, create_graph=False)
+    validation_s = (time.perf_counter() - start) / first.num_graphs * len(prepared.split.validation)
+    epoch_s = n_batches(loader) * step_s
+    return Estimate(
+        n_parameters=sum(p.numel() for p in parameters),
+        n_train=len(prepared.split.train),
+        n_validation=len(prepared.split.validation),
+        n_batches=n_batches(loader),
+        largest_batch=largest,
+        first_step_s=times[0],
+        step_s=step_s,
+        epoch_s=epoch_s,
+        total_s=training.epochs * (epoch_s + validation_s / training.validate_every) + times[0],
+        peak_memory_MB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90.0:
+        return f"{seconds:.1f} s"
+    if seconds < 5400.0:
+        return f"{seconds / 60.0:.0f} minutes"
+    return f"{seconds / 3600.0:.1f} hours"
