@@ -1,5 +1,6 @@
 """eqff train: from a TOML file to a trained model in a run folder."""
 
+import json
 import math
 import os
 import sys
@@ -31,6 +32,16 @@ def command(
         Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/<name of CONFIG>")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
+    init_from: Annotated[
+        Optional[str],
+        typer.Option(help="Begin with the weights of this potential, run folder, .ckpt or NAME.start.safetensors."),
+    ] = None,
+    members: Annotated[
+        int, typer.Option(min=1, help="Train so many, with seeds of their own, in RUN/member-0, RUN/member-1, ...")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do a few steps, print size, memory and expected time, and write nothing.")
+    ] = False,
     time_limit: Annotated[
         Optional[str], typer.Option(help="Stop after this time with a checkpoint, e.g. 90s, 30m, 8h; then --resume.")
     ] = None,
@@ -41,18 +52,35 @@ def command(
     """Train a model.  Example: eqff train examples/data/ethanol_gfn2.toml -o run"""
     import logging
 
+    from eqff.config import read_toml
+    from eqff.tasks.training_report import training_report
+    from eqff.training.committee import train_members
     from eqff.training.metrics_file import read_metrics
     from eqff.training.run import train
     from eqff.training.stopped import Stopped
 
     folder, limit = output or Path("runs") / config.stem, seconds(time_limit)
+    overrides = tuple(assignments or ())
+    if init_from is not None:
+        place = str(Path(init_from).resolve()) if Path(init_from).exists() else init_from
+        overrides += (f"init_from={json.dumps(place)}",)
+    if dry_run:
+        from eqff.training.estimate import estimate
+        from eqff.training.preparation import read_config
+
+        typer.echo(estimate(read_config(config, overrides)).report())
+        return
     logger = logging.getLogger("eqff")
     handler = logging.StreamHandler()  # stderr
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    folders = [folder]
     try:
-        train(config, folder, resume=resume, overrides=tuple(assignments or ()), time_limit=limit)
+        if members > 1:
+            folders = train_members(config, folder, members, resume, overrides, limit)
+        else:
+            train(config, folder, resume=resume, overrides=overrides, time_limit=limit)
     except Stopped as stop:
         typer.echo(f"stopped ({stop}); the same command with --resume goes on where it stopped", err=True)
         if stop.signal != 0:
@@ -61,11 +89,15 @@ def command(
         logger.removeHandler(handler)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
         return  # one of several processes; the first speaks
-    rows = read_metrics(folder / "metrics.csv")
-    if rows:
-        best = min(rows, key=lambda row: row["forces_mae_meV_A"])
-        typer.echo(
-            f"best on validation frames: forces {best['forces_mae_meV_A']:.2f} meV/Å, "
-            f"energy {best['energy_mae_meV']:.2f} meV (epoch {best['epoch']:.0f})"
-        )
-    typer.echo(f"run folder {folder}; next: eqff export {folder} -o {folder.name}.eqff.pt")
+    for each in folders:
+        rows = read_metrics(each / "metrics.csv")
+        if rows:
+            best = min(rows, key=lambda row: row["forces_mae_meV_A"])
+            typer.echo(
+                f"best on validation frames: forces {best['forces_mae_meV_A']:.2f} meV/Å, "
+                f"energy {best['energy_mae_meV']:.2f} meV (epoch {best['epoch']:.0f})"
+            )
+        ready = each / "best.eqff.pt"
+        if ready.is_file() and rows and read_toml(each / "config.toml")["training"]["report"]:
+            typer.echo(f"report     {training_report(each)}")
+        typer.echo(f"potential  {ready}" if ready.is_file() else f"run folder {each}; next: eqff export {each} -o FILE")

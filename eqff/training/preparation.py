@@ -21,7 +21,7 @@ from eqff.data.splits import Split, load_split, random_split
 from eqff.data.statistics import Statistics, statistics
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, ResourceError
-from eqff.nn.fused import fuse
+from eqff.nn.fused import fuse, share_radial
 from eqff.training.config import RunConfig, TrainingConfig, check
 from eqff.training.start import Start, initialise, read_start, starting_numbers
 
@@ -116,6 +116,8 @@ def use_kernels(model: nn.Module, training: TrainingConfig) -> None:
     logger.info("compiling kernels, if this is the first time")
     try:
         fuse(model)
+        if not training.compile:  # how many edges are pairs is known at run time only
+            share_radial(model)
     except ResourceError as error:
         logger.warning("convolutions run on ATen, about half as fast: %s", error)
 

@@ -1,5 +1,6 @@
 """One training step: loss and its gradient with respect to the weights, eager or compiled as a whole."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ class GivenGradient(torch.autograd.Function):
     """Lets a loss whose gradient is already known take part in loss.backward()."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
         ctx.gradients = gradients
         return value.clone()
 
@@ -23,11 +24,11 @@ class GivenGradient(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Any:  # type: ignore[override]
         if float(grad_output) == 1.0:  # nearly always
             return None, None, *ctx.gradients
-        return None, None, *[gradient * grad_output.to(gradient.dtype) for gradient in ctx.gradients]
+        return None, None, *[g if g is None else g * grad_output.to(g.dtype) for g in ctx.gradients]
 
 
 class EagerStep:
-    """Loss, differentiable with respect to the model's weights, by autograd of autograd."""
+    """Loss and its gradient by autograd of autograd, with respect to the model's weights and nothing else."""
 
     def __init__(self, model: nn.Module, config: LossConfig) -> None:
         self.model, self.config = model, config
@@ -42,7 +43,10 @@ class EagerStep:
         share: Tensor | None = None,
     ) -> Tensor:
         found = errors(self.model, structure, energy, forces, create_graph=True, stress=stress)
-        return loss(found, weights, self.config, share)
+        value = loss(found, weights, self.config, share)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad([value], parameters, allow_unused=True)
+        return GivenGradient.apply(value.detach(), gradients, *parameters)
 
 
 class CompiledStep:

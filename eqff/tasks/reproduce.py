@@ -1,0 +1,116 @@
+"""Train a shipped potential anew from its recipe, on the same frames, and compare with what its card says."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eqff import artifact
+from eqff.artifact.lookup import find
+from eqff.config import read_toml
+from eqff.data.options import ReadOptions
+from eqff.data.read import file_sha256, read_source
+from eqff.errors import ConfigError, DataError
+from eqff.tasks.evaluate import evaluate
+from eqff.training.checkpoint import export_run
+from eqff.training.folder import LAST
+from eqff.training.run import train
+
+COMPARED = ("forces_mae_meV_A", "energy_mae_meV")
+
+
+class Reproduction(NamedTuple):
+    """Errors on the test frames, then and now."""
+
+    name: str
+    expected: dict[str, float]
+    found: dict[str, float]
+    band: float  # relative
+    output: Path  # run folder, with NAME.eqff.pt, card.md and metrics.json
+
+    @property
+    def reproduced(self) -> bool:
+        """Force error within the band; a better one is no failure."""
+        return self.found["forces_mae_meV_A"] <= self.expected["forces_mae_meV_A"] * (1.0 + self.band)
+
+
+def reproduce(
+    name: str,
+    data: str | Path,
+    output: str | Path,
+    resume: bool = False,
+    band: float = 0.15,
+    overrides: tuple[str, ...] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Reproduction:
+    """Train, test on the frames of the published figure, compare, and write a potential with card and metrics.
+
+    Args:   name: of a potential with recipe.toml and metrics.json beside its file; data: folder with the data files it
+            names; output: run folder; resume: go on in it; band: how much larger the force error may be, relative;
+            overrides: of the recipe, e.g. a shorter schedule; progress: called with (test frames done, all)
+    Raises: ConfigError for a potential that cannot be reproduced; DataError if a file is not the pinned one; as `train`
+    """
+    place, output = find(name).parent, Path(output)
+    recipe, record = place / "recipe.toml", place / "metrics.json"
+    if not recipe.is_file() or not record.is_file():
+        raise ConfigError("EQ1410", f"{name}: no recipe.toml and metrics.json beside {find(name)}; name a shipped one")
+    header = artifact.inspect(name)
+    published = json.loads(record.read_text(encoding="utf-8"))["test"]
+    described = read_toml(recipe)["data"]
+    source = pinned(Path(data) / described["train"], header["training_data"]["source_sha256"])
+    test = pinned(Path(data) / published["data"], published["data_sha256"])
+    if not (resume and (output / LAST).is_file()):
+        resume = False
+    train(recipe, output, resume, (f"data.train={json.dumps(str(source.resolve()))}", *overrides))
+    potential = artifact.load(output / "best.eqff.pt")
+    frames = read_source(test, ReadOptions(energy_unit=described.get("energy_unit"))).frames
+    metrics = evaluate(potential, frames, str(test), progress=progress).metrics
+    found = {key: value for key, value in metrics.items() if key.startswith(("energy_m", "forces_m", "forces_rmse"))}
+    result = Reproduction(name, {key: published[key] for key in COMPARED}, found, band, output)
+    _write(
+        result, header, recipe, {"data": test.name, "data_sha256": published["data_sha256"], "n_frames": len(frames)}
+    )
+    return result
+
+
+def pinned(path: Path, sha256: str) -> Path:
+    """The file, if it is the one that was used.  Raises: DataError saying which is missing or differs."""
+    if not path.is_file():
+        raise DataError("EQ3501", f"{path}: no such file; put it there (`eqff data get` lists sources), or give --data")
+    found = file_sha256(path)
+    if found != sha256:
+        raise DataError(
+            "EQ3502", f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; other data"
+        )
+    return path
+
+
+def _write(result: Reproduction, header: dict[str, Any], recipe: Path, test: dict[str, Any]) -> None:
+    output = result.output
+    shutil.copyfile(recipe, output / "recipe.toml")
+    metrics = {"test": test | result.found}
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    rows = "\n".join(
+        f"| {key} | {result.expected[key]:.3g} | {result.found[key]:.3g} |" for key in COMPARED if key in result.found
+    )
+    data = header["training_data"]
+    card = (
+        f"# {result.name}, trained anew\n\n"
+        f"From its recipe ([recipe.toml](recipe.toml)), on the same {data['n_train']} + {data['n_validation']} frames "
+        f"({data.get('level_of_theory') or 'level of theory not stated'}; "
+        f"{data.get('licence') or 'licence not stated'}).\n\n"
+        f"| error on {test['n_frames']} test frames | published | this run |\n| --- | --- | --- |\n{rows}\n\n"
+        f"Allowed: a force error {100.0 * result.band:.0f} % larger; "
+        f"{'reproduced' if result.reproduced else 'not reproduced'}.\n"
+    )
+    (output / "card.md").write_text(card, encoding="utf-8")
+    export_run(
+        output,
+        output / f"{result.name}.eqff.pt",
+        force=True,
+        card=output / "card.md",
+        metrics=output / "metrics.json",
+        licence=header.get("licence", "not stated"),
+        citation=header.get("citation", "not stated"),
+    )

@@ -1,0 +1,73 @@
+"""A small potential in a folder of its own is trained anew: the same numbers; other data and worse runs are seen."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from eqff import artifact, cli
+from eqff.data.options import ReadOptions
+from eqff.data.read import file_sha256, read_source
+from eqff.errors import ConfigError, DataError, RunError
+from eqff.tasks.evaluate import evaluate
+from eqff.tasks.reproduce import reproduce
+from eqff.training.checkpoint import export_run
+from eqff.training.run import train
+
+SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, smallest_recipe: str) -> Path:
+    """potentials/small, made the way shipped potentials are made."""
+    folder = tmp_path_factory.mktemp("potentials") / "small"
+    folder.mkdir()
+    recipe = folder / "recipe.toml"
+    recipe.write_text(smallest_recipe.replace(str(SAMPLE), SAMPLE.name))
+    shutil.copyfile(SAMPLE, folder / SAMPLE.name)
+    run = train(recipe, folder / "run")
+    export_run(run, folder / "small.eqff.pt")
+    frames = read_source(SAMPLE, ReadOptions(energy_unit="kcal/mol")).frames
+    metrics = evaluate(artifact.load(folder / "small.eqff.pt"), frames).metrics
+    test = {"data": SAMPLE.name, "data_sha256": file_sha256(SAMPLE)} | metrics
+    (folder / "metrics.json").write_text(json.dumps({"test": test}))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def found(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EQFF_POTENTIALS", str(shipped.parent))
+
+
+def test_the_same_recipe_gives_the_same_potential(shipped: Path, tmp_path: Path) -> None:
+    result = reproduce("small", SAMPLE.parent, tmp_path / "run")
+    assert result.reproduced
+    assert result.found["forces_mae_meV_A"] == pytest.approx(result.expected["forces_mae_meV_A"], rel=1e-6)
+    header = artifact.inspect(tmp_path / "run" / "small.eqff.pt")
+    assert header["metrics"]["test"]["forces_mae_meV_A"] == result.found["forces_mae_meV_A"]
+    assert "; reproduced." in (tmp_path / "run" / "card.md").read_text()
+
+
+def test_a_worse_run_is_said_to_be_worse(shipped: Path, tmp_path: Path) -> None:
+    arguments = ["reproduce", "small", "--data", str(SAMPLE.parent), "-o", str(tmp_path / "run"), "--band", "0"]
+    result = CliRunner().invoke(cli.build(), [*arguments, "--set", "training.learning_rate=1e-9"])
+    assert isinstance(result.exception, RunError)
+    assert result.exception.id == "EQ5210"
+    assert "; not reproduced." in (tmp_path / "run" / "card.md").read_text()
+
+
+def test_other_data_are_refused(shipped: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="EQ3501"):
+        reproduce("small", tmp_path, tmp_path / "run")
+    (tmp_path / SAMPLE.name).write_bytes(SAMPLE.read_bytes()[:-1] + b"x")
+    with pytest.raises(DataError, match="EQ3502"):
+        reproduce("small", tmp_path, tmp_path / "run")
+    (shipped / "recipe.toml").rename(shipped / "hidden")
+    try:
+        with pytest.raises(ConfigError, match="EQ1410"):
+            reproduce("small", SAMPLE.parent, tmp_path / "run")
+    finally:
+        (shipped / "hidden").rename(shipped / "recipe.toml")
+    assert not (tmp_path / "run").exists()
