@@ -42,8 +42,7 @@ def training_report(folder: str | Path) -> Path:
     found = evaluate(potential, [source.frames[index] for index in validation], "validation")
     worst = [row | {"frame": int(validation[row["frame"]])} for row in found.worst_forces]  # row of the file
     with tempfile.TemporaryDirectory() as place:
-        names = ("learning curve", "parity", "errors")
-        pictures = {name: Path(place) / f"{name}.png" for name in names}
+        pictures = {name: Path(place) / f"{name}.png" for name in ("learning curve", "parity", "errors")}
         plot_learning_curve(pictures["learning curve"], rows)
         plot_parity(pictures["parity"], found.values)
         plot_errors(pictures["errors"], found.values, found.by_element, found.by_force)
