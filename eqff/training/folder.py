@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _difference(saved: dict[str, Any], now: dict[str, Any], where: str = "") -> 
 
 def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
     """config.toml, split.json, model.json, statistics.json."""
-    source, split, numbers, model_config, *_ = prepared
+    source, frames, split, numbers, model_config, *_ = prepared
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config_io.to_toml(config), encoding="utf-8")
     split.save(folder / "split.json")
@@ -74,7 +75,7 @@ def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
             "licence": config.data.licence,
             "min_distance_A": numbers.min_distance,
             "reference_rank": numbers.reference_rank,
-            "compositions": _compositions(source.frames, numbers.reference_rank, len(numbers.species)),
+            "compositions": _compositions(frames, numbers.reference_rank, len(numbers.species)),
         }
         | ({} if config.init_from is None else {"init_from": Path(config.init_from).name}),
     }
@@ -82,7 +83,7 @@ def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
     (folder / "statistics.json").write_text(json.dumps(_json(numbers), indent=2) + "\n", encoding="utf-8")
 
 
-def _compositions(frames: list[Frame], rank: int, n_species: int) -> list[str]:
+def _compositions(frames: Iterable[Frame], rank: int, n_species: int) -> list[str]:
     """Formulas that span those of the data, where they do not fix every reference energy; else none are needed."""
     if rank >= n_species:
         return []

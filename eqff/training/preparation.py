@@ -16,9 +16,10 @@ from eqff import registry
 from eqff.data.frame import Frame
 from eqff.data.loader import FrameDataset
 from eqff.data.options import ReadOptions
-from eqff.data.read import Source, read_source
+from eqff.data.read import Stream
 from eqff.data.splits import Split, load_split, random_split
 from eqff.data.statistics import Statistics, statistics
+from eqff.data.store import Store
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, ResourceError
 from eqff.nn.fused import fuse, share_radial
@@ -31,7 +32,8 @@ logger = logging.getLogger("eqff.training")
 class Prepared(NamedTuple):
     """Everything a run works with; nothing has been written yet."""
 
-    source: Source
+    source: Stream
+    frames: Sequence[Frame] | Store  # a store is read as needed: it may be larger than memory
     split: Split
     numbers: Statistics  # of the training frames
     model_config: Any  # of the family
@@ -52,11 +54,11 @@ def prepare(config: RunConfig) -> Prepared:
         stress_key=config.data.stress_key,
     )
     training = config.training
-    source = read_source(config.data.train, options)
-    split = _split(config, len(source.frames))
-    train_frames = [source.frames[i] for i in split.train]
+    source = Stream(config.data.train, options)
+    frames: Sequence[Frame] | Store = Store(source.path) if source.format == "hdf5" else list(source)
+    split = _split(config, len(frames))
     start = None if config.init_from is None else read_start(config.init_from)
-    model_config, numbers = _model_config(config, source.frames, train_frames, start)
+    model_config, numbers = _model_config(config, frames, split, start)
     model = registry.load("models", config.model["family"]).Model(model_config)
     model.to(getattr(torch, training.dtype))
     if start is not None:
@@ -64,10 +66,10 @@ def prepare(config: RunConfig) -> Prepared:
         logger.info("init_from %s: %s", start.path, taken.report())
     freeze(model, training.freeze)
     use_kernels(model, training)
-    r_edges = _complete_radius(source.frames, model_config.r_max) if training.compile else None
+    r_edges = _complete_radius(frames, model_config.r_max) if training.compile else None
     require = ("energy", "forces", "stress") if training.loss.stress > 0.0 else ("energy", "forces")
-    dataset = FrameDataset(source.frames, model_config.species, model_config.r_max, r_edges, require)
-    return Prepared(source, split, numbers, model_config, model, dataset)
+    dataset = FrameDataset(frames, model_config.species, model_config.r_max, r_edges, require)
+    return Prepared(source, frames, split, numbers, model_config, model, dataset)
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -132,15 +134,18 @@ def _split(config: RunConfig, n_frames: int) -> Split:
 
 
 def _model_config(
-    config: RunConfig, frames: list[Frame], train_frames: list[Frame], start: Start | None
+    config: RunConfig, frames: Sequence[Frame] | Store, split: Split, start: Start | None
 ) -> tuple[Any, Statistics]:
     """The family's Config: what the user wrote; then what the weights to start from need; then what the training
     frames say."""
     family = registry.load("models", config.model["family"])
     mapping = {key: value for key, value in config.model.items() if key != "family"}
-    present = sorted({int(z) for frame in frames for z in frame.atomic_numbers})
+    present = (
+        frames.species if isinstance(frames, Store) else sorted({int(z) for f in frames for z in f.atomic_numbers})
+    )
     mapping.setdefault("species", [SYMBOLS[z] for z in present])
     partial = config_io.from_mapping(family.Config, mapping, where="model")
+    train_frames = (frames[int(index)] for index in np.sort(split.train))
     numbers = statistics(train_frames, partial.species, partial.r_max)
     if numbers.force_rms is None:
         raise ConfigError("EQ1070", f"{config.data.train}: the training frames have no forces")
@@ -156,7 +161,7 @@ def _model_config(
     return config_io.from_mapping(family.Config, mapping, where="model"), numbers
 
 
-def _complete_radius(frames: list[Frame], r_max: float) -> float:
+def _complete_radius(frames: Sequence[Frame] | Store, r_max: float) -> float:
     """A cut-off that makes every molecule a complete graph, so that all frames of one molecule have equal shapes."""
     if any(frame.pbc.any() for frame in frames):
         return r_max

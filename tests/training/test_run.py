@@ -12,6 +12,8 @@ import lightning
 import pytest
 import torch
 
+from eqff.data.read import read_frames
+from eqff.data.store import write_store
 from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
@@ -187,7 +189,6 @@ def test_the_best_model_lies_ready_as_a_potential(recipe: Path, tmp_path: Path) 
 
 
 def test_metrics_are_those_of_an_independent_evaluation(recipe: Path, tmp_path: Path) -> None:
-    from eqff.data.read import read_frames
     from eqff.data.splits import load_split
     from eqff.elements import species_index
     from eqff.neighbors import build_structure
@@ -286,3 +287,11 @@ def test_compositions_that_fix_the_reference_energies_are_recorded(recipe: Path,
     folder = train(recipe, tmp_path / "run", overrides=["training.epochs=1"])
     data = load_run(folder).data
     assert (data["compositions"], data["reference_rank"]) == (["C2H6O"], 1)
+
+
+def test_a_store_trains_as_the_file_it_was_made_from(recipe: Path, tmp_path: Path) -> None:
+    write_store(tmp_path / "frames.h5", read_frames(SAMPLE, energy_unit="kcal/mol"))
+    whole = train(recipe, tmp_path / "npz")
+    lines = RECIPE.format(sample=tmp_path / "frames.h5").splitlines()
+    recipe.write_text("\n".join(line for line in lines if not line.startswith("energy_unit")))
+    same_run(whole, train(recipe, tmp_path / "store"))
