@@ -5,7 +5,6 @@ weights (instructions of the tensor product); species embeddings multiplied into
 An option that changes the mathematics and has no counterpart here is refused, as is every weight not accounted for.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,9 @@ from eqff.nn.gate import EVEN_SCALAR
 from eqff.nn.mlp import ScalarMLP
 from eqff.o3.irreps import Irreps, parse, sorted_irreps, spherical_harmonics_irreps, tensor_product_paths, to_text
 
+FAMILY = "nequip"
+# where a configuration names the elements of its types; Z = 1, 2, ... where none of these is given
+SPECIES_KEYS = ("type_names", "chemical_symbol_to_type", "chemical_symbols")
 DERIVED = ("_w3j", "output_mask")  # in names of arrays that follow from the configuration
 GATE = {"e": "silu", "o": "tanh"}
 CURRENT_OPTIONS: dict[str, list[Any]] = {
@@ -59,22 +61,6 @@ class Imported(NamedTuple):
 
     config: Config
     model: Model  # float64
-
-
-def read_npz(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Configuration (`config`, JSON) and weights (`w/*`) of an npz file.
-
-    Returns: the configuration, with `nequip_version` added if the file states `versions` (JSON); the state dict
-    Raises:  PotentialError without a configuration
-    """
-    with np.load(path, allow_pickle=False) as file:
-        if "config" not in file.files:
-            raise PotentialError("EQ4301", f"{path}: has no 'config'; expected an npz with config and w/<name> arrays")
-        weights = {name[2:]: file[name] for name in file.files if name.startswith("w/")}
-        foreign = json.loads(str(file["config"]))
-        if "versions" in file.files:
-            foreign.setdefault("nequip_version", json.loads(str(file["versions"])).get("nequip"))
-        return foreign, weights
 
 
 def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Imported:
@@ -309,13 +295,13 @@ def _type_names(names: Sequence[str] | None, n_species: int) -> tuple[str, ...]:
 
 def _published_species(foreign: Mapping[str, Any], n_species: int) -> tuple[str, ...]:
     """nequip 0.5 and 0.6 name types in several ways; a plain list of symbols is sorted by atomic number."""
+    if foreign.get("type_names"):
+        return _type_names(foreign["type_names"], n_species)
     if foreign.get("chemical_symbol_to_type"):
         table = foreign["chemical_symbol_to_type"]
         return _type_names(sorted(table, key=lambda symbol: table[symbol]), n_species)
-    if foreign.get("chemical_symbols"):
-        symbols = sorted(foreign["chemical_symbols"], key=lambda symbol: ATOMIC_NUMBERS.get(symbol, 0))
-        return _type_names(symbols, n_species)
-    return _type_names(foreign.get("type_names"), n_species)
+    symbols = sorted(foreign.get("chemical_symbols") or [], key=lambda symbol: ATOMIC_NUMBERS.get(symbol, 0))
+    return _type_names(symbols, n_species)
 
 
 def _is_before(foreign: Mapping[str, Any], version: tuple[int, int]) -> bool:

@@ -1,7 +1,8 @@
-"""Models on compiled kernels: the same weights and the same function, with convolutions exchanged."""
+"""Models on compiled kernels: the same weights and the same function, with convolutions and linear maps exchanged."""
 
+from itertools import accumulate
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 from eqff.kernels import fused, source
 from eqff.kernels.source import InputBlock, Layout, Row, Term
 from eqff.nn.convolution import TensorProductConvolution
-from eqff.nn.features import join_blocks
-from eqff.nn.linear import SpeciesLinear
+from eqff.nn.features import join_blocks, split_blocks
+from eqff.nn.linear import BlockLinear, SpeciesLinear
+from eqff.nn.mlp import ScalarMLP
 
 
 class FusedConvolution(nn.Module):
@@ -28,11 +30,12 @@ class FusedConvolution(nn.Module):
         self.shapes = [(block.irrep.dim, block.n_channels) for block in convolution.irreps_out]
 
     def forward(
-        self, blocks: List[Tensor], edge_sh: Tensor, edge_weight: Tensor, senders: Tensor, receivers: Tensor
+        self, blocks: List[Tensor], edge_sh: Tensor, edge_weight: "Tensor | Shared", senders: Tensor, receivers: Tensor
     ) -> List[Tensor]:
         """As TensorProductConvolution."""
-        x = join_blocks(blocks)
-        out = torch.ops.eqff.convolve(x, edge_sh, edge_weight, senders, receivers, self.kernel)
+        x = whole(blocks)
+        weight, rows = edge_weight if isinstance(edge_weight, Shared) else (edge_weight, None)
+        out = torch.ops.eqff.convolve(x, edge_sh, weight, rows, senders, receivers, self.kernel)
         return split_segments(out, x.shape[0], self.shapes)
 
 
@@ -43,7 +46,7 @@ def split_segments(out: Tensor, n_atoms: int, shapes: List[Tuple[int, int]]) -> 
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Exchange every TensorProductConvolution of a model, in place, for its compiled kernel.
+    """Exchange every convolution and linear map of a model, in place, for compiled kernels.
 
     Weights, their names and the function stay the same; the result runs on the CPU only.
 
@@ -58,6 +61,22 @@ def fuse(model: nn.Module) -> nn.Module:
     kernels = kernels_of([child for _, _, child in found])
     for (parent, name, child), kernel in zip(found, kernels, strict=True):
         setattr(parent, name, FusedConvolution(child, *kernel))
+    for parent in list(model.modules()):
+        for name, linear in parent.named_children():
+            if isinstance(linear, BlockLinear | SpeciesLinear):
+                setattr(parent, name, FusedLinear(linear))
+    return model
+
+
+def share_radial(model: nn.Module) -> nn.Module:
+    """Evaluate radial networks once for both directions of an edge, in place; for training on complete neighbour lists.
+
+    Works on layers with a ScalarMLP `radial` and a `convolution` on a compiled kernel; the function stays the same.
+    """
+    for layer in list(model.modules()):
+        radial = getattr(layer, "radial", None)
+        if isinstance(getattr(layer, "convolution", None), FusedConvolution) and type(radial) is ScalarMLP:
+            layer.radial = SharedRadial(radial)
     return model
 
 
@@ -104,32 +123,103 @@ def _terms(table: Tensor) -> tuple[Term, ...]:
     return tuple(Term(m1, tuple(couplings)) for m1, couplings in enumerate(found) if couplings)
 
 
-class FusedSpeciesLinear(nn.Module):
-    """Stands for a SpeciesLinear with fixed weights: every atom is multiplied by its own matrix alone."""
+class Shared(NamedTuple):
+    """Weights of edges, of which several may have the same."""
 
-    def __init__(self, linear: SpeciesLinear) -> None:
+    weight: Tensor  # [n_rows, n_weights]
+    rows: Tensor  # [n_edges] int64: row of each edge
+
+
+class SharedRadial(nn.Module):
+    """Stands for a radial network: an edge and its reverse share one evaluation."""
+
+    def __init__(self, radial: ScalarMLP) -> None:
         super().__init__()
-        self.sources, self.outputs = linear.sources, linear.outputs
-        self.weights = [(w * scale).detach() for w, scale in zip(linear.weights, linear.scales, strict=True)]
-        self.transposed = [weight.transpose(1, 2).contiguous() for weight in self.weights]
+        self.weights = radial.weights
+        self.evaluate = radial.forward
 
-    def forward(self, blocks: List[Tensor], species: Tensor, added: List[Tensor]) -> List[Tensor]:
-        """As SpeciesLinear."""
-        results = list(added)
-        for output, weight, transposed in zip(self.outputs, self.weights, self.transposed, strict=True):
-            x = blocks[self.sources[output]]
-            results[output] = results[output] + torch.ops.eqff.species_linear(x, weight, transposed, species)
-        return results
+    def forward(self, edge_radial: Tensor) -> Shared:
+        """As ScalarMLP, but with a row for every pair of edges."""
+        first, rows = pairs(edge_radial)
+        return Shared(self.evaluate(edge_radial.index_select(0, first)), rows)
 
 
-def specialise(model: nn.Module) -> nn.Module:
-    """Exchange every SpeciesLinear of a model, in place, for a kernel; its weights and dtype are fixed from then on.
+def pairs(edge_radial: Tensor) -> Tuple[Tensor, Tensor]:
+    """Rows [n_edges, n_bessel] that occur exactly twice are those of an edge and its reverse.
 
-    Raises: ResourceError without a compiler
+    That is so in every complete neighbour list: a third equal edge, by symmetry, comes with a fourth, and rows that
+    occur more than twice are left alone, because their gradients are different.
+
+    Returns: edges to evaluate [n_rows]; row of every edge [n_edges]
     """
-    fused.load_operators()
-    for parent in model.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, SpeciesLinear):
-                setattr(parent, name, FusedSpeciesLinear(child))
-    return model
+    edges = torch.arange(edge_radial.shape[0], device=edge_radial.device)
+    _, group, count = torch.unique(edge_radial.detach()[:, 0], return_inverse=True, return_counts=True)
+    nothing = torch.zeros_like(count)
+    last = nothing.scatter_reduce(0, group, edges, "amax")  # of each group
+    equal = (edge_radial.detach() == edge_radial.detach()[last[group]]).all(1)
+    is_pair = (count == 2) & (nothing.index_add(0, group, equal.to(count.dtype)) == 2)
+    both = nothing.index_add(0, group, edges)
+    partner = torch.where(is_pair, both - last, 0)[group]
+    first = ~is_pair[group] | (edges != last[group])
+    number = first.cumsum(0) - 1
+    return first.nonzero().squeeze(1), torch.where(first, number, number[partner])
+
+
+class FusedLinear(nn.Module):
+    """Stands for a BlockLinear or a SpeciesLinear: one operator for all blocks; every atom meets one matrix alone."""
+
+    def __init__(self, linear: BlockLinear | SpeciesLinear) -> None:
+        super().__init__()
+        self.weights, self.scales = linear.weights, linear.scales
+        every = list(range(len(linear.weights)))
+        self.outputs = linear.outputs if isinstance(linear, SpeciesLinear) else every
+        self.sources = [linear.sources[k] for k in self.outputs] if isinstance(linear, SpeciesLinear) else every
+
+    def forward(
+        self, blocks: List[Tensor], species: Tensor | None = None, added: List[Tensor] | None = None
+    ) -> List[Tensor]:
+        """As SpeciesLinear with all arguments, as BlockLinear with the first alone."""
+        weight = torch.cat(
+            [  # [n_species or 1, sum of n_in * n_out]
+                (w * scale).reshape(-1, w.shape[-2] * w.shape[-1])
+                for w, scale in zip(self.weights, self.scales, strict=True)
+            ],
+            1,
+        )
+        starts = list(accumulate((block.shape[1] * block.shape[2] for block in blocks), initial=0))
+        numbers: List[int] = []  # (2l+1, n_in, n_out, first number of the input, of the output) of each matrix
+        shapes: List[Tuple[int, int]] = []
+        width = 0
+        for source_block, w in zip(self.sources, self.weights, strict=True):
+            dim = blocks[source_block].shape[1]
+            numbers += [dim, w.shape[-2], w.shape[-1], starts[source_block], width]
+            shapes.append((dim, w.shape[-1]))
+            width += dim * w.shape[-1]
+        y = torch.ops.eqff.linear(whole(blocks), weight, species, numbers, starts[-1], width, True)
+        results = split_blocks(y, shapes)
+        if added is None:
+            return results
+        total = list(added)
+        for output, result in zip(self.outputs, results, strict=True):
+            total[output] = total[output] + result
+        return total
+
+
+def whole(blocks: List[Tensor]) -> Tensor:
+    """All of the blocks: what they are views of, [n_atoms, width] or [n_atoms * width], or else a copy."""
+    base = blocks[0]._base
+    return base if base is not None and _is_cut_into(base, blocks) else join_blocks(blocks)
+
+
+def _is_cut_into(base: Tensor, blocks: List[Tensor]) -> bool:
+    """Whether `split_blocks` or `split_segments` of this tensor are these blocks."""
+    n_atoms, widths = blocks[0].shape[0], [block.shape[1] * block.shape[2] for block in blocks]
+    if base.dim() > 2 or not base.is_contiguous() or base.numel() != n_atoms * sum(widths):
+        return False
+    offset = base.storage_offset()
+    for block, width in zip(blocks, widths, strict=True):
+        stride = (sum(widths) if base.dim() == 2 else width, block.shape[2], 1)
+        if block._base is not base or block.storage_offset() != offset or block.stride() != stride:
+            return False
+        offset += width if base.dim() == 2 else n_atoms * width
+    return True

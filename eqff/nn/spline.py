@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from eqff.errors import ConfigError
 from eqff.nn.convolution import TensorProductConvolution
-from eqff.nn.features import join_blocks
-from eqff.nn.fused import kernels_of, split_segments
+from eqff.nn.fused import kernels_of, split_segments, whole
 
 
 class SplineBasis(nn.Module):
@@ -55,7 +54,7 @@ class SplineConvolution(nn.Module):
         self, blocks: List[Tensor], edge_sh: Tensor, edge_knot: Tensor, senders: Tensor, receivers: Tensor
     ) -> List[Tensor]:
         """As TensorProductConvolution, with edge_knot [n_edges, 2] of SplineBasis for the weights."""
-        x = join_blocks(blocks)
+        x = whole(blocks)
         out = torch.ops.eqff.convolve_spline(x, edge_sh, edge_knot, self.table, senders, receivers, self.kernel)
         return split_segments(out, x.shape[0], self.shapes)
 
@@ -99,11 +98,21 @@ def spline_errors(model: nn.Module, r_min: float, n_knots: int, n_points: int = 
     return dict(zip(("spline_value_error", "spline_slope_error", "spline_curvature_error"), worst, strict=True))
 
 
+def has_radial_functions(model: nn.Module) -> bool:
+    """Whether convolution weights of a model depend on edge lengths alone, so that splines can stand for them."""
+    try:
+        _radial_layers(model)
+    except ConfigError:
+        return False
+    return True
+
+
 def _radial_layers(model: Any) -> tuple[Any, list[Any]]:
-    """The radial basis of a model, and its layers with a radial network and a convolution."""
+    """The radial basis of a model, and its layers with a convolution and a radial network that is 0 at r_max."""
     layers = [m for m in model.modules() if isinstance(getattr(m, "convolution", None), TensorProductConvolution)]
     basis = getattr(model, "basis", None)
-    if basis is None or not layers or not all(hasattr(layer, "radial") for layer in layers):
+    found = hasattr(basis, "r_max") and len(layers) > 0 and all(hasattr(layer, "radial") for layer in layers)
+    if not found or any(bool(_at_cut_off(basis, layer.radial).any()) for layer in layers):
         raise ConfigError("EQ1090", f"{type(model).__name__} has no radial networks that splines can stand for")
     return basis, layers
 
@@ -142,6 +151,11 @@ def _radial_function(basis: nn.Module, radial: nn.Module) -> Callable[[Tensor], 
     return lambda r: exact(basis(r.unsqueeze(1)).to(torch.float64))
 
 
+def _at_cut_off(basis: Any, radial: nn.Module) -> Tensor:
+    """Weights [1, n_weights] of an edge of length r_max."""
+    return _radial_function(basis, radial)(torch.tensor([basis.r_max], dtype=torch.float64))
+
+
 def _derivative(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Of a function of every r by itself."""
     return lambda r: torch.func.jvp(function, (r,), (torch.ones_like(r),))[1]
@@ -151,12 +165,13 @@ def spline_table(basis: nn.Module, radial: nn.Module, r_min: float, r_max: float
     """What a spline of radial(basis(r)) is made of, for n_knots intervals between r_min and r_max.
 
     Returns: [n_knots + 1, 3, n_weights] float64: value, slope and curvature at the knots, derivatives by r / width of
-             an interval; exactly 0 at r_max
+             an interval; exactly 0 at r_max if the function vanishes there
     """
     function = _radial_function(basis, radial)
     slope = _derivative(function)
     width = (r_max - r_min) / n_knots
     knots = torch.linspace(r_min, r_max, n_knots + 1, dtype=torch.float64)
     table = torch.stack([function(knots), width * slope(knots), width**2 * _derivative(slope)(knots)], 1)
-    table[-1] = 0.0  # it is, up to rounding
+    if float(table[-1].abs().max()) < 1e-9 * float(table.abs().max()):
+        table[-1] = 0.0  # it is, up to rounding; not so where attention brings the envelope
     return table.contiguous()

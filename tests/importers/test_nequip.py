@@ -1,7 +1,6 @@
 """Foreign weights give foreign numbers: golden files layer by layer, an oracle made of e3nn, and everything refused."""
 
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ import torch
 
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.graph import Structure, edge_vectors
-from eqff.importers.nequip import convert, radial_columns, read_npz
+from eqff.importers._source import read
+from eqff.importers.nequip import convert, radial_columns
 from eqff.nn.features import split_blocks
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
@@ -19,6 +19,12 @@ FILES = sorted(GOLDEN.glob("nequip*.npz"))
 if not FILES:
     FILES = [pytest.param(None, marks=pytest.mark.skip(reason=f"golden files of nequip are not at {GOLDEN}"))]
 golden = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem if path else "none")
+
+
+def golden_source(path):
+    """Configuration and weights."""
+    source = read(path)
+    return {"nequip_version": source.versions["nequip"]} | source.config, source.state
 
 
 def close(one, other, tolerance=1e-10):
@@ -40,7 +46,7 @@ def structure_of(file):
 
 @golden
 def test_golden_energy_forces_virial(path):
-    file, imported = np.load(path), convert(*read_npz(path))
+    file, imported = np.load(path), convert(*golden_source(path))
     result = energy_forces_stress(GradientEvaluator(imported.model), structure_of(file))
     close(result.energy, file["out/total_energy"].reshape(-1))
     close(result.energies, file["out/atomic_energy"].reshape(-1))
@@ -57,7 +63,7 @@ def as_e3nn(blocks, irreps, stored_sorted=False):
 
 @golden
 def test_golden_layer_by_layer(path):
-    file, model = np.load(path), convert(*read_npz(path)).model
+    file, model = np.load(path), convert(*golden_source(path)).model
     seen = []
 
     def compare(name, ours):
@@ -280,14 +286,9 @@ def test_an_energy_shift_per_structure_is_refused(make_oracle):
     assert error.value.id == "EQ1084"
 
 
-def test_npz(make_oracle, tmp_path):
-    oracle = current(make_oracle)
-    weights = {f"w/{name}": array for name, array in oracle.state().items()}
-    versions = json.dumps({"nequip": "0.19.1"})
-    np.savez(tmp_path / "model.npz", config=json.dumps(oracle.config), versions=versions, **weights)
-    foreign, state = read_npz(tmp_path / "model.npz")
-    assert foreign["nequip_version"] == "0.19.1"
-    assert_same(convert(foreign, state).model, oracle)
-    np.savez(tmp_path / "bare.npz", **weights)
-    with pytest.raises(PotentialError, match="EQ4301"):
-        read_npz(tmp_path / "bare.npz")
+def test_names_of_types_come_first(make_oracle):
+    config, state = files(published, make_oracle)
+    assert convert(config | {"chemical_symbols": ["Si", "H", "C"]}, state).config.species == ("H", "C", "O")
+    nameless = {key: value for key, value in config.items() if key != "type_names"}
+    assert convert(nameless | {"chemical_symbols": ["Si", "H", "C"]}, state).config.species == ("H", "C", "Si")
+    assert convert(nameless, state).config.species == ("H", "He", "Li")

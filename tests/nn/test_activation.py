@@ -5,16 +5,36 @@ import pytest
 import torch
 from e3nn.math import normalize2mom
 
-from eqff.nn.activation import SILU_MOMENT, TANH_MOMENT, normalized_silu, normalized_tanh
+from eqff.nn.activation import (
+    LEAKY_MOMENT,
+    SIGMOID_MOMENT,
+    SILU_MOMENT,
+    TANH_MOMENT,
+    normalized_leaky_relu,
+    normalized_sigmoid,
+    normalized_silu,
+    normalized_tanh,
+)
 
-CASES = [(normalized_silu, torch.nn.functional.silu, SILU_MOMENT), (normalized_tanh, torch.tanh, TANH_MOMENT)]
+
+def leaky_relu(x):
+    """Equiformer's: slopes 0.2 and 1 far from zero."""
+    return 0.6 * x + 0.4 * x * (2 * torch.sigmoid(x) - 1)
+
+
+CASES = [
+    (normalized_silu, torch.nn.functional.silu, SILU_MOMENT),
+    (normalized_tanh, torch.tanh, TANH_MOMENT),
+    (normalized_sigmoid, torch.sigmoid, SIGMOID_MOMENT),
+    (normalized_leaky_relu, leaky_relu, LEAKY_MOMENT),
+]
 
 
 @pytest.mark.parametrize(("activation", "plain", "moment"), CASES)
 def test_constants_are_e3nns(activation, plain, moment):
     assert normalize2mom(plain).cst == pytest.approx(moment, rel=1e-7)
     x = torch.linspace(-4, 4, 9, dtype=torch.float64)
-    torch.testing.assert_close(activation(x), plain(x) * moment, rtol=0, atol=0)
+    torch.testing.assert_close(activation(x), plain(x) * moment, rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize(("activation", "plain", "moment"), CASES)

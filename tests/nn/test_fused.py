@@ -2,16 +2,21 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from ase.build import bulk, molecule
 
+from eqff.graph import edge_vectors
 from eqff.kernels import build
 from eqff.models.nequip import Config, Model
+from eqff.neighbors import build_structure
 from eqff.nn.convolution import TensorProductConvolution
-from eqff.nn.fused import fuse, specialise
+from eqff.nn.features import split_blocks
+from eqff.nn.fused import Shared, fuse, pairs, share_radial, split_segments, whole
 from eqff.nn.harmonics import SphericalHarmonics
-from eqff.nn.linear import SpeciesLinear
-from eqff.o3.irreps import Block, Irrep, parse, spherical_harmonics_irreps
+from eqff.nn.linear import BlockLinear, SpeciesLinear
+from eqff.o3.irreps import parse, spherical_harmonics_irreps
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler on this machine")
 CASES = [  # inputs, wanted outputs, l_max; channels that are no multiple of a vector, and some that are
@@ -76,6 +81,66 @@ def test_values_and_two_derivatives_are_those_of_the_reference(inputs, targets, 
         assert relative(computed, expected) < 1e-12
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_edges_may_share_weights(n_threads):
+    irreps, reference, fused = convolutions(*CASES[3])
+    blocks, edge_sh, edge_weight, senders, receivers = arguments(irreps, 3, reference.weight_numel, n_edges=900)
+    rows = torch.randint(0, 500, (900,), generator=torch.Generator().manual_seed(0))
+    weight = edge_weight.detach()[:500].clone().requires_grad_(True)
+    variables = [*blocks, edge_sh, weight]
+    results = []
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(n_threads)
+        for convolution, of_edges in ((reference, weight[rows]), (fused, Shared(weight, rows))):
+            outputs = convolution(blocks, edge_sh, of_edges, senders, receivers)
+            first = torch.autograd.grad(sum(y.pow(3).sum() for y in outputs), variables, create_graph=True)
+            product = sum((g * torch.cos(v.detach())).sum() for g, v in zip(first, variables, strict=True))
+            results.append([*outputs, *first, *torch.autograd.grad(product, variables)])
+    finally:
+        torch.set_num_threads(before)
+    for computed, expected in zip(results[1], results[0], strict=True):
+        assert relative(computed, expected) < 1e-12
+    for wrong, message in ((rows + 1, "indices of 500 rows"), (rows[1:], r"rows: expected int64 \[900\]")):
+        with pytest.raises(RuntimeError, match=message):
+            fused(blocks, edge_sh, Shared(weight, wrong.clamp(max=500)), senders, receivers)
+
+
+def test_pairs_are_edges_and_their_reverse():
+    radial = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [0.0, 0.0], [3.0, 5.0], [0.0, 0.0], [0.0, 0.0]])
+    first, rows = pairs(radial)
+    assert first.tolist() == [0, 1, 3, 4, 5, 6]  # three are equal: not pairs; the first number alone does not count
+    assert rows.tolist() == [0, 1, 0, 2, 3, 4, 5]
+    first, rows = pairs(radial[:0])
+    assert first.numel() == rows.numel() == 0
+
+
+@pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), bulk("NaCl", "rocksalt", a=5.0)], ids=["pairs", "symmetric"])
+def test_shared_radial_networks_change_nothing(atoms):
+    config = Config(species=("H", "C", "O", "Na", "Cl"), r_max=5.5, l_max=1, n_layers=2, n_channels=4)
+    model = Model(config).double()
+    species = np.array([config.species.index(symbol) for symbol in atoms.symbols])
+    structure = build_structure(atoms.positions, species, atoms.cell.array, atoms.pbc, config.r_max)
+    edge_vector = edge_vectors(structure).requires_grad_(True)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    results = []
+    for each in (fuse(copy.deepcopy(model)), share_radial(fuse(model))):
+        inputs = (structure.species, structure.senders, structure.receivers, edge_vector)
+        parameters = [p for p in each.parameters() if p.requires_grad]
+        energy = each(*inputs).sum()
+        (gradient,) = torch.autograd.grad(energy, edge_vector, create_graph=True)
+        # an edge and its reverse are one variable
+        forces = torch.zeros_like(structure.positions).index_add(0, structure.receivers, gradient)
+        forces = forces.index_add(0, structure.senders, -gradient)
+        strain = edge_vector.detach().T @ gradient
+        loss = forces.pow(2).sum() + strain.pow(2).sum()
+        results.append([energy, forces, strain, *torch.autograd.grad(loss, parameters, allow_unused=True)])
+    for computed, expected in zip(*results, strict=True):
+        if expected is not None:
+            scale = float(results[0][-1].abs().max())
+            torch.testing.assert_close(computed, expected, rtol=1e-10, atol=1e-11 * max(scale, 1.0))
+
+
 def test_third_derivatives_are_refused():
     irreps, reference, fused = convolutions(*CASES[1])
     blocks, edge_sh, edge_weight, senders, receivers = arguments(irreps, 2, reference.weight_numel)
@@ -99,7 +164,7 @@ def test_inputs_need_not_be_contiguous():
     for computed, expected in zip(results[1], results[0], strict=True):
         assert relative(computed, expected) < 1e-12
     x = torch.cat([block.flatten(1) for block in blocks], 1).detach()
-    call = (x, edge_sh.detach(), edge_weight.detach(), senders, receivers, fused.kernel)
+    call = (x, edge_sh.detach(), edge_weight.detach(), None, senders, receivers, fused.kernel)
     torch.library.opcheck(torch.ops.eqff.convolve.default, call, test_utils=("test_schema", "test_faketensor"))
 
 
@@ -145,9 +210,9 @@ def test_wrong_input_is_refused():
         fused(blocks, edge_sh.float(), edge_weight, senders, receivers)
     x = torch.cat([block.flatten(1) for block in blocks], 1)
     with pytest.raises(RuntimeError, match="grad_out: expected"):
-        torch.ops.eqff.convolve_backward(x[:1], x, edge_sh, edge_weight, senders, receivers, fused.kernel)
+        torch.ops.eqff.convolve_backward(x[:1], x, edge_sh, edge_weight, None, senders, receivers, fused.kernel, True)
     with pytest.raises(RuntimeError, match="not loaded"):
-        torch.ops.eqff.convolve(blocks[0].flatten(1), edge_sh, edge_weight, senders, receivers, "unknown")
+        torch.ops.eqff.convolve(blocks[0].flatten(1), edge_sh, edge_weight, None, senders, receivers, "unknown")
 
 
 def test_nan_stays_visible():
@@ -184,11 +249,11 @@ def test_operator_works_in_torchscript():
 
     @torch.jit.script
     def energy(x: torch.Tensor, sh: torch.Tensor, w: torch.Tensor, j: torch.Tensor, i: torch.Tensor, kernel: str):
-        return torch.ops.eqff.convolve(x, sh, w, j, i, kernel).pow(2).sum()
+        return torch.ops.eqff.convolve(x, sh, w, None, j, i, kernel).pow(2).sum()
 
     for _ in range(3):
         scripted = energy(x, edge_sh, edge_weight, senders, receivers, fused.kernel)
-        eager = torch.ops.eqff.convolve(x, edge_sh, edge_weight, senders, receivers, fused.kernel).pow(2).sum()
+        eager = torch.ops.eqff.convolve(x, edge_sh, edge_weight, None, senders, receivers, fused.kernel).pow(2).sum()
         gradients = [torch.autograd.grad(value, [edge_sh, edge_weight]) for value in (scripted, eager)]
         for one, other in zip(*gradients, strict=True):
             assert torch.equal(one, other)
@@ -199,22 +264,70 @@ def test_fused_model_has_the_same_state():
     assert fuse(copy.deepcopy(model)).state_dict().keys() == model.state_dict().keys()
 
 
-@pytest.mark.parametrize(("dim", "n_in", "n_out"), [(1, 64, 192), (3, 7, 5), (5, 32, 70)])
-def test_species_linear_is_one_matrix_per_species(dim, n_in, n_out):
+LINEAR = {  # channels that fill vectors and some that do not; the last irrep of the input leads nowhere
+    "block": (parse("64x0e + 7x1o + 33x2e"), parse("192x0e + 5x1o + 70x2e")),
+    "species": (parse("64x0e + 7x1o + 33x2e"), parse("70x1o + 192x0e + 3x3o")),
+}
+
+
+def linear_maps(kind):
+    irreps_in, irreps_out = LINEAR[kind]
     generator = torch.Generator().manual_seed(0)
-    linear = SpeciesLinear((Block(Irrep(0, 1), n_in),), (Block(Irrep(0, 1), n_out),), 3, generator).double()
-    species = torch.randint(0, 3, (23,), generator=generator)
-    x = torch.randn(23, dim, n_in, dtype=torch.float64, generator=generator, requires_grad=True)
-    added = torch.randn(23, dim, n_out, dtype=torch.float64, generator=generator)
+    if kind == "species":
+        return SpeciesLinear(irreps_in, irreps_out, 3, generator).double()
+    return BlockLinear([b.n_channels for b in irreps_in], [b.n_channels for b in irreps_out], generator).double()
+
+
+@pytest.mark.parametrize("n_atoms", [0, 1, 23])
+@pytest.mark.parametrize("cut", ["joined", "segments", "apart"])
+@pytest.mark.parametrize("kind", LINEAR)
+def test_linear_maps_and_two_derivatives_are_those_of_the_reference(kind, cut, n_atoms):
+    linear, (irreps_in, irreps_out) = linear_maps(kind), LINEAR[kind]
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(block.irrep.dim, block.n_channels) for block in irreps_in]
+    parts = [torch.randn(n_atoms, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
+    species = torch.randint(0, 3, (n_atoms,), generator=generator)
     layer = torch.nn.Module()
-    layer.linear = linear.requires_grad_(False)
-    kernel = specialise(layer).linear
+    layer.linear = copy.deepcopy(linear)
+    kernel = fuse(layer).linear
     results = []
     for each in (linear, kernel):
-        (y,) = each([x], species, [added])
-        (first,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
-        results.append((y, first, torch.autograd.grad(first.pow(2).sum(), x)[0]))
-    for computed, expected in zip(results[1], results[0], strict=True):
-        assert relative(computed, expected) < 1e-12
+        x = torch.cat([p.flatten() for p in parts] if cut == "segments" else [p.flatten(1) for p in parts], -1)
+        x.requires_grad_(True)
+        blocks = split_segments(x, n_atoms, shapes) if cut == "segments" else split_blocks(x, shapes)
+        if cut == "apart":
+            blocks = [block + 0.0 for block in blocks]
+        assert cut == "apart" or n_atoms < 2 or whole(blocks) is x  # nothing is copied
+        added = [torch.full((n_atoms, b.irrep.dim, b.n_channels), 0.1, dtype=torch.float64) for b in irreps_out]
+        outputs = each(blocks, species, added) if kind == "species" else each(blocks)
+        variables = [x, *each.weights]
+        first = torch.autograd.grad(sum(y.pow(3).sum() for y in outputs), variables, create_graph=True)
+        product = sum((g * torch.cos(variable.detach())).sum() for g, variable in zip(first, variables, strict=True))
+        results.append([*outputs, *first, *torch.autograd.grad(product, variables)])
+    for computed, expected in zip(*results, strict=True):
+        torch.testing.assert_close(computed, expected, rtol=1e-12, atol=1e-12 * float(expected.detach().norm()))
+
+
+def test_linear_maps_refuse_wrong_input():
+    layer = torch.nn.Module()
+    layer.linear = linear_maps("species")
+    kernel = fuse(layer).linear
+    blocks = [torch.zeros(4, b.irrep.dim, b.n_channels, dtype=torch.float64) for b in LINEAR["species"][0]]
+    added = [torch.zeros(4, b.irrep.dim, b.n_channels, dtype=torch.float64) for b in LINEAR["species"][1]]
     with pytest.raises(RuntimeError, match="below 3"):
-        kernel([x], species + 1, [added])
+        kernel(blocks, torch.tensor([0, 1, 2, 3]), added)
+    with pytest.raises(RuntimeError, match=r"species: expected int64 \[4\]"):
+        kernel(blocks, torch.zeros(3, dtype=torch.int64), added)
+    with pytest.raises(RuntimeError, match="of the dtype of x"):
+        kernel([block.float() for block in blocks], torch.zeros(4, dtype=torch.int64), added)
+    with pytest.raises(RuntimeError, match="as there are 3 matrices"):
+        kernel(blocks, None, added)
+
+
+def test_linear_operators_can_be_traced():
+    x, weight, species = torch.randn(5, 7), torch.randn(2, 14), torch.tensor([0, 1, 1, 0, 1])
+    for operator, call in (
+        (torch.ops.eqff.linear.default, (x, weight, species, [1, 7, 2, 0, 0], 7, 2, False)),
+        (torch.ops.eqff.linear_weight.default, (x, torch.randn(5, 2), species, [1, 7, 2, 0, 0], 7, 2, 2)),
+    ):
+        torch.library.opcheck(operator, call, test_utils=("test_schema", "test_faketensor"))

@@ -12,18 +12,19 @@ from eqff.o3.irreps import parse, to_text
 CASES = ["6x0e", "5x0e + 3x1o + 2x2e", "2x0o + 5x0e + 3x1o + 4x1e", "3x0e + 2x0o + 4x2e + 1x1o"]
 
 
+@pytest.mark.parametrize("sigmoid", [False, True])
 @pytest.mark.parametrize("text", CASES)
 @pytest.mark.usefixtures("float64_default")
-def test_gate_is_e3nns(text):
-    ours = Gate(parse(text))
-    scalars = [(mul, ir) for mul, ir in o3.Irreps(text) if ir.l == 0]
-    gated = [(mul, ir) for mul, ir in o3.Irreps(text) if ir.l > 0]
+def test_gate_is_e3nns(text, sigmoid):
+    ours = Gate(parse(text), sigmoid)
+    scalars = [(mul, ir) for mul, ir in o3.Irreps(text) if ir.l == 0 and (ir.p == 1 or not sigmoid)]
+    gated = [(mul, ir) for mul, ir in o3.Irreps(text) if (mul, ir) not in scalars]
     activations = {1: torch.nn.functional.silu, -1: torch.tanh}
     theirs = ForeignGate(
         scalars,
         [activations[ir.p] for _, ir in scalars],
         [(mul, "0e") for mul, _ in gated],
-        [torch.nn.functional.silu for _ in gated],
+        [torch.sigmoid if sigmoid else torch.nn.functional.silu for _ in gated],
         gated,
     )
     assert o3.Irreps(to_text(ours.irreps_in)).sort().irreps.simplify() == theirs.irreps_in.simplify()

@@ -1,0 +1,81 @@
+"""eqff import: weights of another code -> a potential file."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+N_SHOWN = 12
+
+
+def command(
+    code: Annotated[str, typer.Argument(help="Code the weights come from: nequip, equiformer, esen or escn.")],
+    source: Annotated[
+        Path, typer.Argument(help="npz with config and w/<name>, or a checkpoint (.pt, .pth, .ckpt, .safetensors).")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Potential file to write, <name>.eqff.pt.")],
+    config: Annotated[
+        Optional[Path], typer.Option("--config", help="Its configuration as JSON or TOML, where SOURCE has none.")
+    ] = None,
+    species: Annotated[
+        str,
+        typer.Option(
+            help="Elements, e.g. H,C,O: of its types in their order where SOURCE does not name them (nequip); those to "
+            "keep (equiformer)."
+        ),
+    ] = "",
+    card: Annotated[Optional[Path], typer.Option("--card", help="Markdown card to store in the file.")] = None,
+    level_of_theory: Annotated[str, typer.Option(help="What the model was trained on.")] = "not stated",
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the weights, e.g. MIT.")] = "not stated",
+    citation: Annotated[str, typer.Option("--citation", help="What users should cite.")] = "not stated",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Make a potential file of weights that another code trained, by rule; nothing in SOURCE is run.
+
+    What the other code can do and eqff cannot is refused with a reason.
+    Weights of eSCN are no potential (see the message); they become a
+    starting point, -o NAME.start.safetensors, for eqff train --init-from.
+
+    Example: eqff import nequip model.npz -o model.eqff.pt --licence MIT
+    """
+    from eqff.errors import PotentialError
+    from eqff.tasks.import_model import ImportConfig, import_model
+
+    text = ""
+    if card is not None:
+        try:
+            text = card.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise PotentialError("EQ1197", f"{card}: cannot be read as text ({error})") from error
+    report = import_model(
+        ImportConfig(
+            code=code,
+            source=source,
+            output=output,
+            config=config,
+            species=tuple(symbol.strip() for symbol in species.split(",") if symbol.strip()),
+            card=text,
+            metadata={"level_of_theory": level_of_theory, "licence": licence, "citation": citation},
+            force=force,
+        )
+    )
+    elements = _short(report.config["species"])
+    typer.echo(f"{report.path}: {report.family}, {report.n_parameters} parameters, {elements}")
+    if report.guessed_species:
+        typer.echo(f"warning: nothing names the elements of its types, taken for {elements}; see --species", err=True)
+    if report.header is None:
+        typer.echo(f"a starting point for training, not a potential: {report.refused}")
+        typer.echo(f"next: eqff train recipe.toml --init-from {report.path}")
+        return
+    reach = f"{report.header['r_max']:g} Å x {report.header['n_hops']} hops"
+    typer.echo(f"{reach}, {report.header['dtype']}; proved in a fresh process against the imported model")
+    energies = zip(report.header["species"], report.header["reference_energies"], strict=True)
+    texts = [f"{symbol} {energy:.6f} eV" for symbol, energy in energies if energy != 0.0]
+    typer.echo(f"reference energies: {', '.join(texts) or 'none in SOURCE, 0 for every element'}")
+
+
+def _short(species: list[str]) -> str:
+    """All of few elements, the ends of many."""
+    if len(species) <= N_SHOWN:
+        return " ".join(species)
+    return f"{species[0]} {species[1]} ... {species[-1]} ({len(species)} elements)"

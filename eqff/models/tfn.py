@@ -1,0 +1,186 @@
+"""Tensor Field Network as an energy model.  Thomas et al., arXiv:1802.08219 (2018).
+
+What energies need and the paper leaves open: a cut-off with a smooth envelope, a Bessel basis, norms that are smooth at
+zero, and the sum over atoms of a network on scalars.
+"""
+
+from dataclasses import dataclass
+from typing import List, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eqff.nn.convolution import TensorProductConvolution
+from eqff.nn.features import join_blocks, split_blocks
+from eqff.nn.gate import EVEN_SCALAR, Gate
+from eqff.nn.harmonics import SphericalHarmonics
+from eqff.nn.hyperparameters import check_counts, check_scales, check_species, feature_irreps, per_species
+from eqff.nn.mlp import ScalarMLP
+from eqff.nn.norm_activation import NormActivation
+from eqff.nn.radial import BesselBasis
+from eqff.nn.readout import SpeciesScaleShift
+from eqff.nn.self_interaction import SelfInteraction
+from eqff.o3.irreps import Block, Irreps, spherical_harmonics_irreps, tensor_product_paths
+
+SYMMETRY = "O(3)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Hyper-parameters (paper symbols in brackets) and the numbers taken from the training data."""
+
+    species: tuple[str, ...]
+    r_max: float = 5.0  # cut-off radius, Å
+    l_max: int = 2  # highest degree of features [l_i, l_o] and filters [l_f]
+    parity: Literal["natural", "both", "none"] = "natural"  # (-1)^l; both for every l; none: SE(3) only
+    n_channels: int | tuple[int, ...] = 32  # of every irrep [c], or one number per degree
+    n_layers: int = 3
+    nonlinearity: Literal["norm", "gate"] = "norm"  # norm as published
+    n_bessel: int = 8  # radial basis functions
+    envelope_power: int = 6
+    radial_hidden: tuple[int, ...] = (64,)  # hidden widths of the radial functions [R]
+    readout_hidden: tuple[int, ...] = (32,)  # hidden widths of the read-out
+    avg_num_neighbors: float = 10.0  # mean degree; sums over neighbours are divided by its root
+    energy_scale: float | tuple[float, ...] = 1.0  # eV, e.g. the force RMS in eV/Å; or one per species
+    reference_energies: tuple[float, ...] = ()  # eV per species; () is 0
+    seed: int = 0  # of the initial weights
+
+
+def check(config: Config) -> None:
+    """Raises: ConfigError for hyper-parameters no model can be made of."""
+    check_species(config.species)
+    check_counts({"l_max": config.l_max}, at_least=0)
+    check_counts(
+        {name: getattr(config, name) for name in ("n_layers", "n_channels", "radial_hidden", "readout_hidden")}
+    )
+    positive = {"r_max": config.r_max, "avg_num_neighbors": config.avg_num_neighbors}
+    check_scales(len(config.species), positive, config.energy_scale, config.reference_energies)
+
+
+class RadialFilters(nn.Module):
+    """R_c^(l_f, l_i)(r): one learned function per filter degree, input irrep and channel, shared by all outputs.
+
+    Args: widths: n_bessel, hidden widths; convolution: whose weights they are; generator
+    """
+
+    columns: Tensor
+
+    def __init__(self, widths: List[int], convolution: TensorProductConvolution, generator: torch.Generator) -> None:
+        super().__init__()
+        channels = convolution.channels
+        first, n_filters = {}, 0  # first column of the filters of (input block, l_f)
+        for block, l_f in sorted({(path.block, path.l_edge) for path in convolution.paths}):
+            first[block, l_f] = n_filters
+            n_filters += channels[block]
+        columns = [first[path.block, path.l_edge] + torch.arange(channels[path.block]) for path in convolution.paths]
+        self.network = ScalarMLP([*widths, n_filters], True, generator)
+        self.register_buffer("columns", torch.cat(columns))
+
+    def forward(self, edge_radial: Tensor) -> Tensor:
+        """[n_edges, n_bessel] -> [n_edges, n_paths * n_channels]."""
+        return self.network(edge_radial).index_select(1, self.columns)
+
+
+class Layer(nn.Module):
+    """filter x neighbour, summed -> concatenation of paths and own features -> self-interaction -> non-linearity."""
+
+    def __init__(self, config: Config, irreps_in: Irreps, targets: Irreps, generator: torch.Generator) -> None:
+        super().__init__()
+        irreps_edge = spherical_harmonics_irreps(config.l_max, config.parity != "none")
+        paths = tensor_product_paths(irreps_in, irreps_edge, [block.irrep for block in targets])
+        reached = {path.irrep_out for path in paths}
+        kept = tuple(block for block in targets if block.irrep in reached)
+        nonlinearity: Gate | NormActivation = NormActivation(kept, normalized=False)
+        wanted = kept
+        if config.nonlinearity == "gate":
+            nonlinearity = Gate(kept)
+            wanted = nonlinearity.irreps_in  # gates are further scalars
+        self.nonlinearity = nonlinearity
+        self.irreps_out = kept
+        self.shapes_in = [(block.irrep.dim, block.n_channels) for block in irreps_in]
+        self.convolution = TensorProductConvolution(irreps_in, irreps_edge, [block.irrep for block in kept])
+        self.radial = RadialFilters([config.n_bessel, *config.radial_hidden], self.convolution, generator)
+        n_out = [block.n_channels for block in wanted]
+        self.self_interaction = SelfInteraction(irreps_in, self.convolution.irreps_out, n_out, generator)
+        self.scale = config.avg_num_neighbors**-0.5
+
+    def forward(self, h: Tensor, senders: Tensor, receivers: Tensor, edge_sh: Tensor, edge_radial: Tensor) -> Tensor:
+        x = split_blocks(h, self.shapes_in)  # [n_atoms, 2l+1, n_channels]
+        edge_weight = self.radial(edge_radial)  # [n_edges, n_paths * n_channels]
+        # [n_atoms, 2l+1, n_paths * n_channels]
+        messages = self.convolution(x, edge_sh, edge_weight, senders, receivers)
+        messages = [message * self.scale for message in messages]
+        # the atom itself, at r = 0, passes through the filter of degree 0 alone: its own features
+        return join_blocks(self.nonlinearity(self.self_interaction(x, messages)))
+
+
+class Model(nn.Module):
+    """Per-atom energies of a Tensor Field Network.
+
+    Args: config
+    Attributes: n_hops: receptive field in units of r_max; symmetry: O(3), or SE(3) if parity is "none";
+        layer_irreps: of h before each layer and behind the last
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        check(config)
+        generator = torch.Generator().manual_seed(config.seed)
+        self.r_max = config.r_max
+        self.n_hops = config.n_layers
+        self.symmetry = "SE(3)" if config.parity == "none" else SYMMETRY
+        n_species = len(config.species)
+        hidden = feature_irreps(config.l_max, config.n_channels, config.parity)
+        scalars = tuple(block for block in hidden if block.irrep == EVEN_SCALAR)
+        self.harmonics = SphericalHarmonics(config.l_max)
+        self.basis = BesselBasis(config.r_max, config.n_bessel, config.envelope_power, trainable=False)
+        irreps: Irreps = (Block(EVEN_SCALAR, scalars[0].n_channels),)
+        self.embedding = nn.Parameter(torch.randn(n_species, irreps[0].n_channels, generator=generator))
+        layers: List[Layer] = []
+        self.layer_irreps = [irreps]
+        for k in range(config.n_layers):
+            layers.append(Layer(config, irreps, hidden if k < config.n_layers - 1 else scalars, generator))
+            irreps = layers[-1].irreps_out
+            self.layer_irreps.append(irreps)
+        self.layers = nn.ModuleList(layers)
+        self.output = ScalarMLP([scalars[0].n_channels, *config.readout_hidden, 1], True, generator)
+        self.scale_shift = SpeciesScaleShift(
+            per_species(config.energy_scale, n_species, "energy_scale"),
+            per_species(config.reference_energies, n_species, "reference_energies"),
+        )
+
+    def geometry(self, edge_vector: Tensor) -> List[Tensor]:
+        """Edge_vector [n_edges, 3] Å, float64 -> harmonics [n_edges, (l_max+1)^2], radial basis [n_edges, n_bessel]."""
+        edge_length = edge_vector.square().sum(1, keepdim=True).sqrt()
+        dtype = self.embedding.dtype
+        edge_sh = self.harmonics((edge_vector / edge_length).to(dtype))
+        return [edge_sh, self.basis(edge_length).to(dtype)]
+
+    def embed(self, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]) -> Tensor:
+        """h_0 [n_atoms, n_channels]."""
+        return self.embedding.index_select(0, species)
+
+    def interact(
+        self, k: int, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]
+    ) -> Tensor:
+        """Layer k: h_k [n_atoms, width_k] -> h_(k+1)."""
+        for index, layer in enumerate(self.layers):
+            if index == k:
+                h = layer(h, senders, receivers, geometry[0], geometry[1])
+        return h
+
+    def features(self, h: Tensor) -> Tensor:
+        """Invariant features [n_atoms, n_channels] the read-out works on."""
+        return h
+
+    def readout(self, h: Tensor, species: Tensor) -> Tensor:
+        """Per-atom energies [n_atoms] eV, float64."""
+        return self.scale_shift(self.output(self.features(h)).squeeze(1), species)
+
+    def forward(self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
+        """Per-atom energies [n_atoms] eV, float64, from edge vectors [n_edges, 3] Å, float64."""
+        geometry = self.geometry(edge_vector)
+        h = self.embed(species, senders, receivers, geometry)
+        for k in range(self.n_hops):
+            h = self.interact(k, h, species, senders, receivers, geometry)
+        return self.readout(h, species)

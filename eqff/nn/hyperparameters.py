@@ -1,0 +1,60 @@
+"""What configurations of models have in common: numbers per species, irreps of features, and checks."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from eqff.elements import atomic_number
+from eqff.errors import ConfigError
+from eqff.o3.irreps import Block, Irrep, Irreps
+
+
+def per_species(value: float | Sequence[float], n_species: int, name: str) -> tuple[float, ...]:
+    """One number for each species; () is zeros.  Raises: ConfigError if there are fewer or more than species."""
+    values = (float(value),) * n_species if isinstance(value, int | float) else tuple(value) or (0.0,) * n_species
+    if len(values) != n_species:
+        raise ConfigError("EQ1091", f"{name}={value} has {len(values)} numbers for {n_species} species")
+    return values
+
+
+def feature_irreps(l_max: int, n_channels: int | Sequence[int], parity: str) -> Irreps:
+    """Irreps of features: degree outer, even before odd.
+
+    Args:   n_channels: of every irrep, or one number per degree;
+            parity: "natural" (-1)^l; "both" for every l; "none" everything even, SE(3) only
+    Raises: ConfigError unless there is one number, or one per degree
+    """
+    channels = (n_channels,) * (l_max + 1) if isinstance(n_channels, int) else tuple(n_channels)
+    if len(channels) != l_max + 1:
+        raise ConfigError("EQ1092", f"n_channels={n_channels}: expected one number, or {l_max + 1} for l_max={l_max}")
+    parities = {"natural": lambda l: [(-1) ** l], "both": lambda l: [1, -1], "none": lambda l: [1]}[parity]
+    return tuple(Block(Irrep(l, p), channels[l]) for l in range(l_max + 1) for p in parities(l))
+
+
+def check_species(species: Sequence[str]) -> None:
+    """Raises: ConfigError unless each is a chemical symbol, written once"""
+    for symbol in species:
+        atomic_number(symbol)
+    if not species or len(set(species)) < len(species):
+        raise ConfigError("EQ1093", f"species={list(species)}: expected each chemical symbol once")
+
+
+def check_counts(counts: Mapping[str, int | Sequence[int]], at_least: int = 1) -> None:
+    """Raises: ConfigError naming a hyper-parameter that is, or contains, too small a number"""
+    for name, count in counts.items():
+        values = (count,) if isinstance(count, int) else count
+        if any(value < at_least for value in values):
+            raise ConfigError("EQ1094", f"{name}={count}: expected at least {at_least}")
+
+
+def check_scales(
+    n_species: int, positive: Mapping[str, float], energy_scale: float | Sequence[float], references: Sequence[float]
+) -> None:
+    """Raises: ConfigError for a number that is not finite, or not positive where it must be"""
+    for name, value in positive.items():
+        if not (math.isfinite(value) and value > 0.0):
+            raise ConfigError("EQ1095", f"{name}={value}: expected a finite number > 0")
+    scales = per_species(energy_scale, n_species, "energy_scale")
+    if not all(math.isfinite(scale) for scale in scales) or not any(scales):
+        raise ConfigError("EQ1097", f"energy_scale={energy_scale} eV: expected finite numbers, not all of them 0")
+    if not all(math.isfinite(energy) for energy in per_species(references, n_species, "reference_energies")):
+        raise ConfigError("EQ1098", f"reference_energies={references} eV: expected finite numbers")

@@ -1,0 +1,230 @@
+"""Equiformer: symmetry and smoothness of all its forms, reach, and what the published one does at the cut-off."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from eqff.errors import ConfigError
+from eqff.kernels import build
+from eqff.models.equiformer import Config, Model
+from eqff.neighbors import build_structure
+from eqff.nn.fused import fuse
+from eqff.o3.irreps import to_text
+from eqff.potential import GradientEvaluator, energy_forces_stress
+
+R_MAX = 3.0
+ATTENTION = ("nonlinear", "linear", "dot")
+
+
+def make(**fields):
+    small = {"l_max": 2, "n_channels": 4, "n_heads": 2, "n_layers": 2, "n_basis": 8, "radial_hidden": (8,),
+             "feed_forward": 2, "n_features": 8, "avg_num_neighbors": 4.0}  # fmt: skip
+    return Model(Config(species=("H", "C"), r_max=R_MAX, **(small | fields))).to(torch.float64)
+
+
+def cluster(n_atoms=6, seed=0, size=2.8):
+    rng = np.random.default_rng(seed)
+    positions = np.zeros((0, 3))
+    while len(positions) < n_atoms:
+        trial = rng.uniform(0, size, 3)
+        if all(np.linalg.norm(positions - trial, axis=1) > 0.8):
+            positions = np.vstack([positions, trial])
+    return positions, rng.integers(0, 2, n_atoms)
+
+
+def results(model, positions, species, r_list=R_MAX):
+    frame = build_structure(np.asarray(positions), np.asarray(species), np.zeros((3, 3)), np.zeros(3, bool), r_list)
+    return energy_forces_stress(GradientEvaluator(model), frame)
+
+
+def close(one, other, tolerance):
+    torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=tolerance)
+
+
+def rotation(seed=1):
+    q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q * np.sign(np.linalg.det(q))
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize("parity", ["both", "natural", "none"])
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_rotation_and_inversion(attention, parity, smooth):
+    model = make(attention=attention, parity=parity, smooth_attention=smooth)
+    positions, species = cluster()
+    still = results(model, positions, species)
+    turned, mirrored = results(model, positions @ rotation().T, species), results(model, -positions, species)
+    close(turned.forces, still.forces @ torch.tensor(rotation()).T, 1e-11)
+    close(turned.energies, still.energies, 1e-11)
+    if parity == "none":
+        assert model.symmetry == "SE(3)"
+        assert float((mirrored.energies - still.energies).abs().max()) > 1e-5
+    else:
+        assert model.symmetry == "O(3)"
+        close(mirrored.energies, still.energies, 1e-11)
+
+
+def jump(model, positions, species, direction=(0.6, 0.0, -0.8), epsilon=1e-9):
+    """Change of energy where an atom enters the sight of the outermost one, and of no other."""
+    outermost = positions[np.argmax(positions @ direction)]
+    energies = [
+        float(results(model, np.vstack([positions, outermost + r * np.array(direction)]), np.append(species, 1)).energy)
+        for r in (R_MAX - epsilon, R_MAX + epsilon)
+    ]
+    return energies[0] - energies[1]
+
+
+@pytest.mark.parametrize("radial_basis", ["exponential", "bessel"])
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_the_smooth_form_does_not_jump_at_the_cutoff(attention, radial_basis):
+    positions, species = cluster(4, seed=3)
+    for seed in range(3):
+        model = make(attention=attention, radial_basis=radial_basis, seed=seed)
+        assert abs(jump(model, positions, species)) < 1e-12
+    wide, tight = results(model, positions, species, R_MAX + 2.0), results(model, positions, species)
+    close(wide.energies, tight.energies, 1e-12)
+    close(wide.forces, tight.forces, 1e-12)
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_the_published_form_jumps(attention):
+    """By tenths of the energy it has, whatever the weights; this is why it is not the default."""
+    positions, species = cluster(4, seed=3)
+    for seed in range(3):
+        model = make(attention=attention, smooth_attention=False, seed=seed)
+        assert abs(jump(model, positions, species)) > 1e-2
+        # yet it depends on neighbours within the cut-off only
+        wide, tight = results(model, positions, species, R_MAX + 2.0), results(model, positions, species)
+        close(wide.energies, tight.energies, 1e-12)
+
+
+def test_forces_of_a_dimer_end_at_the_cutoff():
+    """They fall off with the envelope: as the square of the distance to the cut-off, without a step."""
+    model = make()
+    forces = [
+        float(results(model, [[0.0, 0, 0], [0, 0, R_MAX - gap]], [0, 1]).forces.abs().max())
+        for gap in (1e-2, 1e-3, 1e-4)
+    ]
+    assert forces[0] / forces[1] == pytest.approx(100.0, rel=0.1)
+    assert forces[1] / forces[2] == pytest.approx(100.0, rel=0.01)
+    assert forces[2] < 1e-6
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_forces_are_finite_differences(attention, smooth):
+    model = make(attention=attention, smooth_attention=smooth)
+    positions, species = cluster(5, seed=2)
+    forces, step = results(model, positions, species).forces, 1e-4
+    for atom, axis in ((0, 0), (3, 2)):
+        values = []
+        for shift in (-2, -1, 1, 2):
+            moved = positions.copy()
+            moved[atom, axis] += shift * step
+            values.append(float(results(model, moved, species).energy))
+        slope = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
+        assert -slope == pytest.approx(float(forces[atom, axis]), abs=1e-9)
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_second_derivatives_and_no_edges(attention):
+    """Twice differentiable also for atoms without neighbours, whose blocks of degree > 0 are zero."""
+    model = make(attention=attention)
+    senders, receivers = torch.tensor([1, 0, 2]), torch.tensor([0, 1, 1])
+    vector = torch.tensor([[0.9, 0.3, -0.2], [-0.9, -0.3, 0.2], [0.4, -1.1, 0.8]], dtype=torch.float64)
+
+    def energies(edge_vector):
+        return model(torch.tensor([0, 1, 1, 0]), senders, receivers, edge_vector)  # nothing sees atoms 2 and 3
+
+    assert torch.autograd.gradgradcheck(energies, [vector.requires_grad_(True)], atol=1e-7)
+    alone = results(model, np.zeros((1, 3)), [0])
+    close(alone.energies[0], energies(vector).detach()[3], 1e-14)
+    assert torch.equal(alone.forces, torch.zeros(1, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("attention", ["linear", "dot"])
+def test_torchscript_of_the_other_forms(attention):
+    """The default form takes the conformance exam."""
+    model = make(attention=attention, smooth_attention=False, radial_basis="bessel")
+    scripted = torch.jit.script(copy.deepcopy(model))
+    for n_atoms in (6, 1, 4) * 3:
+        eager, fast = (results(module, *cluster(n_atoms)) for module in (model, scripted))
+        close(fast.energies, eager.energies, 1e-12)
+        close(fast.forces, eager.forces, 1e-12)
+
+
+def test_only_what_is_reached_exists():
+    """1e and 2o are made of two vectors, so behind the first block; the last block ends in scalars."""
+    layers = [to_text(irreps) for irreps in make(n_layers=2).layer_irreps]
+    every = "4x0e + 4x0o + 4x1e + 4x1o + 4x2e + 4x2o"
+    assert layers == ["4x0e", "4x0e + 4x1o + 4x2e", every, "8x0e"]
+    natural = [to_text(irreps) for irreps in make(parity="natural", n_channels=(6, 4, 2)).layer_irreps]
+    assert natural == ["6x0e", "6x0e + 4x1o + 2x2e", "6x0e + 4x1o + 2x2e", "8x0e"]
+
+
+def test_one_more_hop_than_blocks():
+    """A chain: the degree embedding of the neighbour's neighbour is seen after one block."""
+    positions = np.array([[0.9 * R_MAX * k, 0.1 * (k % 2), 0.0] for k in range(4)])
+    model = make(n_layers=1)
+    assert model.n_hops == 2
+    before = results(model, positions, [0, 1, 0, 1]).energies[0]
+    for atom, changes in ((2, True), (3, False)):
+        moved = positions.copy()
+        moved[atom, 1] += 0.2
+        after = results(model, moved, [0, 1, 0, 1]).energies[0]
+        assert (abs(float(after - before)) > 1e-7) == changes
+
+
+@pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler on this machine")
+def test_kernels_compute_the_same_with_two_derivatives():
+    """Depth-wise products of edges run on the kernels of convolutions."""
+    model = make(l_max=1, parity="natural", n_channels=8, n_layers=1)
+    fused = fuse(copy.deepcopy(model))
+    for n_atoms in (6, 1):
+        structure = build_structure(*cluster(n_atoms), np.zeros((3, 3)), np.zeros(3, bool), R_MAX)
+        found = []
+        for each in (model, fused):
+            evaluator = GradientEvaluator(each, create_graph=True)
+            result = energy_forces_stress(evaluator, structure)
+            loss = result.forces.square().sum() + result.energy.sum()
+            weights = [p for p in each.parameters() if p.requires_grad]
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+            found.append((result.energies.detach(), result.forces.detach(), gradients))
+        close(found[1][0], found[0][0], 1e-12)
+        close(found[1][1], found[0][1], 1e-12)
+        for one, other in zip(found[1][2], found[0][2], strict=True):
+            close(one, other, 1e-10)
+
+
+WRONG = [
+    ("EQ1003", {"species": ("H", "Xx")}),
+    ("EQ1093", {"species": ("H", "H")}),
+    ("EQ1040", {"hidden_irreps": "4x0"}),
+    ("EQ1041", {"envelope_power": 2}),
+    ("EQ1092", {"n_channels": (4, 4)}),
+    ("EQ1094", {"n_layers": 0}),
+    ("EQ1094", {"n_heads": 0}),
+    ("EQ1094", {"feed_forward": 0}),
+    ("EQ1094", {"n_features": 0}),
+    ("EQ1094", {"radial_hidden": (8, 0)}),
+    ("EQ1094", {"l_max": -1}),
+    ("EQ1095", {"r_max": 0.0}),
+    ("EQ1095", {"avg_num_neighbors": float("nan")}),
+    ("EQ1097", {"energy_scale": 0.0}),
+    ("EQ1077", {"n_basis": 1}),
+    ("EQ1041", {"radial_basis": "bessel", "n_basis": 0}),
+    ("EQ1078", {"n_heads": 3}),
+    ("EQ1079", {"hidden_irreps": "4x1o", "head_irreps": "2x0e", "feed_forward_irreps": "4x0e"}),
+    ("EQ1079", {"head_irreps": "2x1o"}),
+    ("EQ1079", {"feed_forward_irreps": "2x1o"}),
+]
+
+
+@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
+def test_impossible_configurations(id, fields):
+    with pytest.raises(ConfigError) as error:
+        Model(Config(**({"species": ("H", "C"), "r_max": R_MAX, "n_channels": 4} | fields)))
+    assert error.value.id == id

@@ -1,0 +1,227 @@
+"""What is the SE(3)-Transformer's own, its equations written out; the general exam is in tests/conformance."""
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from e3nn import o3
+
+from eqff.errors import ConfigError
+from eqff.kernels import build
+from eqff.models.se3_transformer import Config, Model, head_of_columns
+from eqff.neighbors import build_structure
+from eqff.nn.features import split_blocks
+from eqff.nn.fused import fuse
+from eqff.nn.spline import has_radial_functions, tabulate
+from eqff.potential import GradientEvaluator, energy_forces_stress
+
+R_MAX = 3.0
+SMALL = Config(
+    species=("H", "C"), r_max=R_MAX, l_max=1, n_layers=2, n_channels=4, n_heads=2, radial_hidden=(8,),
+    readout_hidden=(4,), avg_num_neighbors=4.0,
+)  # fmt: skip
+VARIANTS = {
+    "natural l2": {"l_max": 2, "n_channels": (6, 4, 2)},
+    "both l2": {"l_max": 2, "parity": "both", "n_layers": 3},
+    "gate": {"l_max": 2, "nonlinearity": "gate", "parity": "both", "n_layers": 3},
+    "published attention": {"l_max": 2, "smooth_attention": False},
+    "one layer, one head": {"n_layers": 1, "l_max": 3, "n_heads": 1, "radial_hidden": (), "readout_hidden": ()},
+    "scalars only": {"l_max": 0, "n_layers": 3, "n_heads": 4},
+}
+ROTATION = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+ROTATION *= np.sign(np.linalg.det(ROTATION))
+
+
+def make(**fields):
+    return Model(dataclasses.replace(SMALL, **fields)).to(torch.float64)
+
+
+def cluster(n_atoms=7, seed=2):
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)[:n_atoms]
+    return 1.4 * grid + rng.uniform(-0.3, 0.3, (n_atoms, 3)), rng.integers(0, 2, n_atoms)
+
+
+def structure(positions, species):
+    return build_structure(np.asarray(positions), np.asarray(species), np.zeros((3, 3)), np.zeros(3, bool), R_MAX)
+
+
+def results(model, positions, species):
+    return energy_forces_stress(GradientEvaluator(model), structure(positions, species))
+
+
+def close(one, other, tolerance):
+    torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=tolerance)
+
+
+def on_edges(convolution, phi, f, senders, edge_vector, irreps):
+    """W(x_j - x_i) f_j of every edge: for each output irrep a list over paths of [n_edges, 2l+1, n_channels]."""
+    found, column = {block.irrep: [] for block in convolution.irreps_out}, 0
+    for path in convolution.paths:
+        block = irreps[path.block]
+        Q = o3.wigner_3j(block.irrep.l, path.l_edge, path.irrep_out.l, dtype=torch.float64) * path.irrep_out.dim**0.5
+        Y = o3.spherical_harmonics(path.l_edge, edge_vector, True, "component")
+        product = torch.einsum("ijo,ej,eic->eoc", Q, Y, f[path.block][senders])
+        found[path.irrep_out].append(product * phi[:, None, column : column + block.n_channels])
+        column += block.n_channels
+    assert column == phi.shape[1]
+    return found
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_layer_is_the_papers_equation(smooth):
+    """alpha_ij = softmax_j q_i . k_ij;  f_i <- self-interaction of f_i and sum_j alpha_ij W_V(x_j - x_i) f_j.
+
+    Two heads: one has the first half of the channels of every path, the other one the second half.
+    """
+    model = make(l_max=2, n_layers=3, n_channels=(6, 4, 2), smooth_attention=smooth)
+    layer, irreps = model.layers[1], model.layer_irreps[1]
+    frame = structure(*cluster())
+    senders, receivers = frame.senders, frame.receivers
+    edge_vector = frame.positions[senders] - frame.positions[receivers]
+    geometry = model.geometry(edge_vector)
+    h = torch.randn(7, sum(b.width for b in irreps), dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    f = split_blocks(h, layer.shapes_in)
+    with torch.no_grad():
+        keys = on_edges(layer.keys.convolution, layer.keys.network(geometry[1]), f, senders, edge_vector, irreps)
+        score, length = torch.zeros(len(senders), 2, dtype=torch.float64), 0
+        for query, paths in zip(layer.keys.queries(f), keys.values(), strict=True):
+            n = [path.shape[2] for path in paths]
+            for q, k in zip(query.split(n, 2), paths, strict=True):
+                by_channel = (q[receivers] * k).sum(1)
+                score += torch.stack([half.sum(1) for half in by_channel.chunk(2, 1)], 1)
+                length += k.shape[1] * k.shape[2] // 2
+        score /= math.sqrt(length)
+        x = edge_vector.norm(dim=1, keepdim=True) / R_MAX
+        weight = score.exp() * ((1 - 28 * x**6 + 48 * x**7 - 21 * x**8) if smooth else 1.0)
+        total = torch.stack([weight[receivers == i].sum(0) for i in range(7)]) + (1.0 if smooth else 0.0)
+        alpha = weight / total[receivers]
+
+        values = on_edges(layer.values, layer.value_network(geometry[1]), f, senders, edge_vector, irreps)
+        messages = []
+        for paths in values.values():
+            weighted = [torch.cat([half * alpha[:, head, None, None] for head, half in enumerate(path.chunk(2, 2))], 2)
+                        for path in paths]  # fmt: skip
+            joined = torch.cat(weighted, 2)
+            sums = torch.stack([joined[receivers == i].sum(0) for i in range(7)])
+            messages.append(sums * math.sqrt(4.0))  # the root of avg_num_neighbors
+        expected = layer.nonlinearity(layer.self_interaction(f, messages))
+        computed = layer(h, senders, receivers, *geometry)
+    close(computed, torch.cat([block.flatten(1) for block in expected], 1), 1e-12)
+
+
+@pytest.mark.usefixtures("float64_default")
+def test_scores_are_invariant():
+    model = make(l_max=2, n_layers=3)
+    layer, irreps = model.layers[1], model.layer_irreps[1]
+    frame = structure(*cluster())
+    edge_vector = frame.positions[frame.senders] - frame.positions[frame.receivers]
+    generator = torch.Generator().manual_seed(5)
+    f = [torch.randn(7, b.irrep.dim, b.n_channels, dtype=torch.float64, generator=generator) for b in irreps]
+    turn = torch.tensor(ROTATION)
+    turned = [torch.einsum("mn,anc->amc", o3.Irrep(b.irrep.l, b.irrep.p).D_from_matrix(turn), x)
+              for b, x in zip(irreps, f, strict=True)]  # fmt: skip
+
+    def scores(features, vectors):
+        geometry = model.geometry(vectors)
+        return layer.keys(features, geometry[0], geometry[1], frame.senders, frame.receivers)
+
+    still = scores(f, edge_vector)
+    assert float(still.detach().std()) > 1e-3
+    close(scores(turned, edge_vector @ turn.t()), still, 1e-12)
+
+
+def test_published_attention_jumps_where_a_neighbour_leaves_and_smooth_attention_does_not():
+    positions, species = cluster()
+    direction = np.array([0.6, 0.0, -0.8])
+    outermost = positions[np.argmax(positions @ direction)]
+
+    def jump(smooth):
+        model = make(l_max=2, n_layers=3, smooth_attention=smooth)
+        inside, outside = (
+            results(model, np.vstack([positions, outermost + (R_MAX + step) * direction]), [*species, 1]).energy
+            for step in (-1e-4, 1e-4)
+        )
+        return abs(float(inside - outside))
+
+    assert jump(smooth=True) < 1e-9
+    assert jump(smooth=False) > 1e-5
+
+
+def test_heads_share_channels():
+    assert head_of_columns(6, 2, 3).tolist() == [0, 0, 1, 1, 2, 2] * 2
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+def test_symmetries_of_every_variant(fields):
+    model = make(**fields)
+    positions, species = cluster()
+    still = results(model, positions, species)
+    assert float(still.forces.abs().max()) > 1e-4  # else the rest proves nothing
+    for matrix in (ROTATION, -ROTATION, -np.eye(3)):
+        moved = results(model, positions @ matrix.T, species)
+        close(moved.energies, still.energies, 1e-12)
+        close(moved.forces, still.forces @ torch.tensor(matrix).T, 1e-11)
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+def test_torchscript_of_every_variant(fields):
+    model = make(**fields)
+    scripted = torch.jit.script(copy.deepcopy(model))
+    for n_atoms in (7, 3, 7):
+        eager, fast = (results(module, *cluster(n_atoms)) for module in (model, scripted))
+        close(fast.energies, eager.energies, 1e-12)
+        close(fast.forces, eager.forces, 1e-12)
+
+
+def test_even_vectors_tell_left_from_right():
+    model = make(parity="none", l_max=2, n_layers=3)
+    assert model.symmetry == "SE(3)"
+    positions, species = cluster()
+    still = results(model, positions, species)
+    close(results(model, positions @ ROTATION.T, species).energies, still.energies, 1e-12)
+    assert float((results(model, -positions, species).energies - still.energies).abs().max()) > 1e-6
+
+
+def test_a_dimer_comes_apart_smoothly():
+    """Nothing is normalised away when the last neighbour leaves: the force goes to zero with the envelope."""
+    model = make(l_max=2)
+    forces = [float(results(model, [[0, 0, 0], [0, 0, r]], [0, 1]).forces.abs().max()) for r in (2.5, 2.9, 2.999)]
+    assert forces[0] > forces[1] > forces[2]
+    assert forces[2] < 1e-6 * forces[0]
+
+
+@pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler on this machine")
+def test_kernels_stand_in_and_splines_do_not():
+    model = make()
+    positions, species = cluster()
+    exact, fused = results(model, positions, species), results(fuse(copy.deepcopy(model)), positions, species)
+    close(fused.energies, exact.energies, 1e-12)
+    close(fused.forces, exact.forces, 1e-11)
+    assert not has_radial_functions(model)
+    with pytest.raises(ConfigError, match="EQ1090"):  # weights of a convolution depend on features, too
+        tabulate(model, 0.5, 64)
+
+
+WRONG = [
+    ("EQ1041", {"n_bessel": 0}),
+    ("EQ1091", {"reference_energies": (1.0,)}),
+    ("EQ1092", {"n_channels": (4, 4, 4)}),
+    ("EQ1093", {"species": ()}),
+    ("EQ1094", {"n_heads": 0}),
+    ("EQ1094", {"n_layers": 0}),
+    ("EQ1095", {"avg_num_neighbors": 0.0}),
+    ("EQ1096", {"n_heads": 3}),
+    ("EQ1096", {"n_channels": (4, 3)}),
+    ("EQ1097", {"energy_scale": float("nan")}),
+]
+
+
+@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
+def test_impossible_configurations(id, fields):
+    with pytest.raises(ConfigError) as error:
+        make(**fields)
+    assert error.value.id == id

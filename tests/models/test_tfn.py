@@ -1,0 +1,191 @@
+"""What is the Tensor Field Network's own, its equation written out; the general exam is in tests/conformance."""
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from e3nn import o3
+
+from eqff.errors import ConfigError
+from eqff.kernels import build
+from eqff.models.tfn import Config, Model
+from eqff.neighbors import build_structure
+from eqff.nn.features import split_blocks
+from eqff.nn.fused import fuse
+from eqff.nn.spline import tabulate
+from eqff.o3.irreps import to_text
+from eqff.potential import GradientEvaluator, energy_forces_stress
+
+R_MAX = 3.0
+SMALL = Config(
+    species=("H", "C"), r_max=R_MAX, l_max=1, n_layers=2, n_channels=4, radial_hidden=(8,), readout_hidden=(4,),
+    avg_num_neighbors=4.0,
+)  # fmt: skip
+VARIANTS = {
+    "natural l2": {"l_max": 2, "n_channels": (5, 3, 2)},
+    "both l2": {"l_max": 2, "parity": "both", "n_layers": 3},
+    "gate": {"l_max": 2, "nonlinearity": "gate", "parity": "both", "n_layers": 3},
+    "one layer": {"n_layers": 1, "l_max": 3, "radial_hidden": (), "readout_hidden": ()},
+    "scalars only": {"l_max": 0, "n_layers": 3},
+}
+ROTATION = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+ROTATION *= np.sign(np.linalg.det(ROTATION))
+
+
+def make(**fields):
+    return Model(dataclasses.replace(SMALL, **fields)).to(torch.float64)
+
+
+def cluster(n_atoms=7, seed=2):
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)[:n_atoms]
+    return 1.4 * grid + rng.uniform(-0.3, 0.3, (n_atoms, 3)), rng.integers(0, 2, n_atoms)
+
+
+def structure(positions, species):
+    return build_structure(np.asarray(positions), np.asarray(species), np.zeros((3, 3)), np.zeros(3, bool), R_MAX)
+
+
+def results(model, positions, species):
+    return energy_forces_stress(GradientEvaluator(model), structure(positions, species))
+
+
+def close(one, other, tolerance):
+    torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=tolerance)
+
+
+def test_layer_is_the_papers_equation():
+    """L_acm = sum_b sum_(m_f, m_i) C R_c^(l_f, l_i)(r_ab) Y_m_f(r_ab) V_bcm_i, edge by edge; paths concatenated, mixed
+    with the atom's own features, and activated."""
+    model = make(l_max=2, parity="both", n_layers=3, n_channels=(3, 2, 2))
+    layer, irreps = model.layers[1], model.layer_irreps[1]
+    frame = structure(*cluster())
+    edge_vector = frame.positions[frame.senders] - frame.positions[frame.receivers]
+    geometry = model.geometry(edge_vector)
+    h = torch.randn(7, sum(b.width for b in irreps), dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    V = split_blocks(h, layer.shapes_in)
+    with torch.no_grad():
+        filters = layer.radial.network(geometry[1])  # all R, next to each other: input irrep outer, l_f inner
+        sums, column = {}, 0
+        for block, x in zip(irreps, V, strict=True):
+            for l_f in range(3):
+                n = block.n_channels
+                outputs = [
+                    b.irrep for b in layer.irreps_out if b.irrep in block.irrep.product(type(b.irrep)(l_f, (-1) ** l_f))
+                ]
+                if not outputs:
+                    continue
+                R = filters[:, column : column + n]
+                column += n
+                for out in outputs:
+                    C = o3.wigner_3j(block.irrep.l, l_f, out.l, dtype=torch.float64) * math.sqrt(out.dim)
+                    total = torch.zeros(7, out.dim, n, dtype=torch.float64)
+                    for e, (b, a) in enumerate(zip(frame.senders, frame.receivers, strict=True)):
+                        Y = o3.spherical_harmonics(l_f, edge_vector[e], True, "component")
+                        total[a] += R[e] * torch.einsum("ifo,f,ic->oc", C, Y, x[b])
+                    sums[block.irrep, l_f, out] = total / math.sqrt(4.0)
+        assert column == filters.shape[1]
+        messages = []
+        for out in (block.irrep for block in layer.convolution.irreps_out):
+            keys = [(b.irrep, l_f, out) for b in irreps for l_f in range(3) if (b.irrep, l_f, out) in sums]
+            messages.append(torch.cat([sums[key] for key in keys], 2))
+        expected = layer.nonlinearity(layer.self_interaction(V, messages))
+        computed = layer(h, frame.senders, frame.receivers, *geometry)
+    close(computed, torch.cat([x.flatten(1) for x in expected], 1), 1e-12)
+
+
+def test_a_filter_serves_all_outputs_of_its_degrees():
+    layer = make(l_max=2, n_layers=3).layers[1]
+    weights = layer.radial(torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    columns = weights.split([4] * len(layer.convolution.paths), 1)
+    same = [(p, q) for p in range(len(columns)) for q in range(p)
+            if layer.convolution.paths[p][:2] == layer.convolution.paths[q][:2]]  # fmt: skip
+    equal = [(p, q) for p in range(len(columns)) for q in range(p) if torch.equal(columns[p], columns[q])]
+    assert equal == same != []
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+def test_symmetries_of_every_variant(fields):
+    model = make(**fields)
+    positions, species = cluster()
+    still = results(model, positions, species)
+    assert float(still.forces.abs().max()) > 1e-4  # else the rest proves nothing
+    for matrix in (ROTATION, -ROTATION, -np.eye(3)):
+        moved = results(model, positions @ matrix.T, species)
+        close(moved.energies, still.energies, 1e-12)
+        close(moved.forces, still.forces @ torch.tensor(matrix).T, 1e-11)
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+def test_torchscript_of_every_variant(fields):
+    model = make(**fields)
+    scripted = torch.jit.script(copy.deepcopy(model))
+    for n_atoms in (7, 3, 7):
+        eager, fast = (results(module, *cluster(n_atoms)) for module in (model, scripted))
+        close(fast.energies, eager.energies, 1e-12)
+        close(fast.forces, eager.forces, 1e-12)
+
+
+def test_even_vectors_tell_left_from_right():
+    model = make(parity="none", l_max=2, n_layers=3)
+    assert model.symmetry == "SE(3)"
+    positions, species = cluster()
+    still = results(model, positions, species)
+    close(results(model, positions @ ROTATION.T, species).energies, still.energies, 1e-12)
+    assert float((results(model, -positions, species).energies - still.energies).abs().max()) > 1e-6
+
+
+def test_forces_where_features_vanish_by_symmetry():
+    """At the centre of an octahedron every vector is exactly zero: forces are, and energies are smooth around it."""
+    model = make(l_max=2, n_layers=3)
+    species = [1, 0, 0, 0, 0, 0, 0]
+
+    def along(shift):
+        positions = np.vstack([np.zeros((1, 3)), 1.1 * np.eye(3), -1.1 * np.eye(3)])
+        positions[0, 0] = shift
+        return results(model, positions, species)
+
+    close(along(0.0).forces[0], torch.zeros(3, dtype=torch.float64), 1e-12)
+    step = 1e-4
+    slope = (along(step).forces[0, 0] - along(-step).forces[0, 0]) / (2 * step)  # force constant
+    half = (along(step / 2).forces[0, 0] - along(-step / 2).forces[0, 0]) / step
+    assert float(slope) == pytest.approx(float(half), rel=1e-4)
+
+
+@pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler on this machine")
+def test_kernels_and_splines_stand_in():
+    model = make(n_channels=3)
+    positions, species = cluster()
+    exact = results(model, positions, species)
+    fused = results(fuse(copy.deepcopy(model)), positions, species)
+    close(fused.energies, exact.energies, 1e-12)
+    close(fused.forces, exact.forces, 1e-11)
+    splines = results(tabulate(copy.deepcopy(model), 0.5, 128), positions, species)
+    close(splines.forces, exact.forces, 1e-6)
+
+
+def test_only_reachable_irreps_exist():
+    layers = [to_text(irreps) for irreps in make(parity="both", l_max=2, n_layers=3).layer_irreps]
+    assert layers == ["4x0e", "4x0e + 4x1o + 4x2e", "4x0e + 4x1e + 4x1o + 4x2e + 4x2o", "4x0e"]
+
+
+WRONG = [
+    ("EQ1041", {"n_bessel": 0}),
+    ("EQ1091", {"reference_energies": (1.0,)}),
+    ("EQ1092", {"n_channels": (4, 4, 4)}),
+    ("EQ1093", {"species": ()}),
+    ("EQ1094", {"n_layers": 0}),
+    ("EQ1094", {"l_max": -1}),
+    ("EQ1095", {"avg_num_neighbors": 0.0}),
+    ("EQ1097", {"energy_scale": float("nan")}),
+]
+
+
+@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
+def test_impossible_configurations(id, fields):
+    with pytest.raises(ConfigError) as error:
+        make(**fields)
+    assert error.value.id == id
