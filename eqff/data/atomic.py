@@ -1,8 +1,9 @@
-"""A new file that appears whole or not at all."""
+"""A new file, or folder, that appears whole or not at all."""
 
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,30 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Name of a temporary folder beside `path`, renamed to it when the block ends, removed if it fails.
+
+    Raises: DataError EQ3070 if there is something of that name, EQ3071 if its folder does not exist
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        raise DataError("EQ3070", f"{path}: exists, and folders are never replaced; choose another name, or remove it")
+    if not path.parent.is_dir():
+        raise DataError("EQ3071", f"{path}: there is no folder {path.parent}; make it first")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for written in (p for p in temporary.rglob("*") if p.is_file()):
+            with open(written, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -51,21 +51,37 @@ class Census:
         )
 
 
+class Counter:
+    """A census taken frame by frame."""
+
+    def __init__(self) -> None:
+        self.n_frames, self.n_atoms, self.periodic = 0, 0, 0
+        self.labels = dict.fromkeys(LABELS, 0)
+        self.compositions: dict[bytes, int] = {}  # sorted atomic numbers -> frames
+
+    def add(self, frame: Frame) -> None:
+        """Count one more."""
+        self.n_frames += 1
+        self.n_atoms += len(frame.atomic_numbers)
+        self.periodic += bool(frame.pbc.any())
+        for name in LABELS:
+            self.labels[name] += getattr(frame, name) is not None
+        composition = np.sort(frame.atomic_numbers).astype(np.uint8).tobytes()
+        self.compositions[composition] = self.compositions.get(composition, 0) + 1
+
+    def census(self) -> Census:
+        """What was counted so far."""
+        formulas = {hill_formula(np.frombuffer(c, dtype=np.uint8)): n for c, n in self.compositions.items()}
+        by_count = sorted(formulas.items(), key=lambda item: (-item[1], item[0]))
+        return Census(self.n_frames, self.n_atoms, dict(self.labels), self.periodic, dict(by_count))
+
+
 def census(frames: Iterable[Frame]) -> Census:
     """Count frames, atoms, labels and compositions."""
-    n_frames, n_atoms, periodic = 0, 0, 0
-    labels = dict.fromkeys(LABELS, 0)
-    compositions: dict[str, int] = {}
+    counter = Counter()
     for frame in frames:
-        n_frames += 1
-        n_atoms += len(frame.atomic_numbers)
-        periodic += bool(np.any(frame.pbc))
-        for name in LABELS:
-            labels[name] += getattr(frame, name) is not None
-        formula = hill_formula(frame.atomic_numbers)
-        compositions[formula] = compositions.get(formula, 0) + 1
-    by_count = sorted(compositions.items(), key=lambda item: (-item[1], item[0]))
-    return Census(n_frames, n_atoms, labels, periodic, dict(by_count))
+        counter.add(frame)
+    return counter.census()
 
 
 def hill_formula(atomic_numbers: np.ndarray) -> str:

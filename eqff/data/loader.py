@@ -16,7 +16,7 @@ from torch_geometric.loader import DynamicBatchSampler
 
 from eqff.data.frame import LABELS, Frame
 from eqff.data.store import Store
-from eqff.elements import species_index
+from eqff.elements import SYMBOLS, species_index
 from eqff.errors import ConfigError, DataError
 from eqff.graph import Structure
 from eqff.neighbors import neighbor_list
@@ -52,14 +52,21 @@ class FrameData(Data):
         return self.positions
 
 
-class FrameDataset(Dataset):
-    """Frames with their neighbour lists, each found at first use and kept.
+CACHE_BYTES = 2**30  # of frames with their neighbour lists that a data set keeps: 50,000 frames of 21 atoms at 5 Å
+FRAME_OVERHEAD = 4096  # bytes of a FrameData beside its numbers
+COUNTED_TOGETHER = 1024  # frames
 
-    Args:   source: frames, or a Store that is read as needed; species: symbols, their order gives the index;
+
+class FrameDataset(Dataset):
+    """Frames with their neighbour lists, each found at first use and kept while there is room.
+
+    Args:   source: frames, or a Store that is read as needed and may be larger than memory;
+            species: symbols, their order gives the index;
             r_max Å; r_edges Å: cut-off of the lists if larger than r_max (edges beyond r_max add exactly 0 to any
-            energy; they make edge counts of one molecule equal); require: labels that every frame must have
-    Raises: ConfigError EQ1032 for a cut-off that cannot be; DataError EQ3060 for a frame without a required label;
-            GraphError for an element that is not in species
+            energy; they make edge counts of one molecule equal); require: labels that every frame must have;
+            cache_bytes: of frames that are kept, all processes of a loader together
+    Raises: ConfigError EQ1032 for a cut-off that cannot be; DataError EQ3060 for a frame without a required label,
+            EQ3310 for elements of a store that are not in species; GraphError for those of a frame
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class FrameDataset(Dataset):
         r_max: float,
         r_edges: float | None = None,
         require: Sequence[str] = ("energy", "forces"),
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         super().__init__()
         r_edges = r_max if r_edges is None else r_edges
@@ -81,32 +89,93 @@ class FrameDataset(Dataset):
         self.species = tuple(species)
         self.r_edges = float(r_edges)
         self.require = tuple(require)
-        self.cache: list[FrameData | None] = [None] * len(source)
-        if not isinstance(source, Store):
+        self.kept = KeptFrames(cache_bytes)
+        self.edge_count = np.full(len(source), -1, dtype=np.int32)  # of frames that were seen
+        if isinstance(source, Store):
+            self._check_store(source)
+        else:
             for index, frame in enumerate(source):
                 self._check(index, frame)
 
     def len(self) -> int:
         """Number of frames (all; a subset made by indexing has its own len())."""
-        return len(self.cache)
+        return len(self.edge_count)
 
     def get(self, idx: int) -> FrameData:
         """Frame idx as tensors."""
-        found = self.cache[idx]
-        if found is None:
-            frame = self.source.frame(idx) if isinstance(self.source, Store) else self.source[idx]
-            self._check(idx, frame)
-            found = frame_data(frame, self.species, self.r_edges, idx)
-            self.cache[idx] = found
-        return found
+        return self._frames([idx])[0]
+
+    def __getitems__(self, positions: list[int]) -> list[FrameData]:
+        """What a DataLoader asks for: a batch, read from a store in one go."""
+        indices = self.indices()
+        return self._frames([int(indices[k]) for k in positions])
+
+    def n_edges(self, positions: Sequence[int]) -> np.ndarray:
+        """[n] edges of frames of this set; lists are made where that was not done before."""
+        indices = self.indices()
+        rows = np.array([int(indices[k]) for k in positions], dtype=np.int64)
+        for start in range(0, len(rows), COUNTED_TOGETHER):
+            group = rows[start : start + COUNTED_TOGETHER]
+            self._frames(group[self.edge_count[group] < 0].tolist())
+        return self.edge_count[rows]
+
+    def _frames(self, rows: list[int]) -> list[FrameData]:
+        found = {row: self.kept.get(row) for row in rows}
+        missing = [row for row, data in found.items() if data is None]
+        read = self.source.frames_at(missing) if isinstance(self.source, Store) else [self.source[k] for k in missing]
+        for row, frame in zip(missing, read, strict=True):
+            data = found[row] = frame_data(frame, self.species, self.r_edges, row)
+            self.edge_count[row] = data.num_edges
+            self.kept.add(row, data)
+        return [data for data in map(found.get, rows) if data is not None]
 
     def _check(self, index: int, frame: Frame) -> None:
         species_index(frame.atomic_numbers, self.species)
         for name in self.require:
             if getattr(frame, name) is None:
-                raise DataError(
-                    "EQ3060", f"frame {index} has no {name}; drop such frames, or leave {name!r} out of the loss"
-                )
+                self._refuse(index, name)
+
+    def _check_store(self, store: Store) -> None:
+        present = [SYMBOLS[z] for z in store.species]
+        unknown = [symbol for symbol in present if symbol not in self.species]
+        if unknown:
+            raise DataError(
+                "EQ3310",
+                f"{store.path}: holds {' '.join(present)}, but species={' '.join(self.species)} has no "
+                f"{' '.join(unknown)}; add them, or select frames without",
+            )
+        for name in self.require:
+            has = store.has(name)
+            if not has.all():
+                self._refuse(int(np.argmin(has)), name)
+
+    def _refuse(self, index: int, name: str) -> None:
+        raise DataError("EQ3060", f"frame {index} has no {name}; drop such frames, or leave {name!r} out of the loss")
+
+
+class KeptFrames:
+    """Frames with their lists, until so many bytes are full; the first stay, as each epoch asks for all of them once.
+
+    Args: n_bytes: of this process, or of all workers of a loader together
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self.n_bytes = n_bytes
+        self.used = 0
+        self.frames: dict[int, FrameData] = {}
+
+    def get(self, row: int) -> FrameData | None:
+        """A frame that is kept, or None."""
+        return self.frames.get(row)
+
+    def add(self, row: int, data: FrameData) -> None:
+        """Keep a frame if there is room."""
+        worker = torch.utils.data.get_worker_info()
+        room = self.n_bytes // (1 if worker is None else worker.num_workers)
+        size = FRAME_OVERHEAD + sum(value.nbytes for value in data._store.values() if isinstance(value, Tensor))
+        if self.used + size <= room:
+            self.frames[row] = data
+            self.used += size
 
 
 def frame_data(frame: Frame, species: Sequence[str], r_edges: float, index: int = 0) -> FrameData:
@@ -206,11 +275,22 @@ class EdgeBatchSampler(DynamicBatchSampler):
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.sampler.order()
-        ordered = self.dataset.index_select(order)
         skip, self.skip = self.skip, 0
-        for batch in islice(DynamicBatchSampler(ordered, max_num=self.max_num, mode="edge"), skip, None):
-            yield [order[i] for i in batch]
+        yield from islice(self._batches(), skip, None)
+
+    def _batches(self) -> Iterator[list[int]]:
+        order, in_batch = self.sampler.order(), 0
+        batch: list[int] = []
+        for start in range(0, len(order), COUNTED_TOGETHER):
+            group = order[start : start + COUNTED_TOGETHER]
+            for position, count in zip(group, self.dataset.n_edges(group).tolist(), strict=True):
+                if batch and in_batch + count > self.max_num:
+                    yield batch
+                    batch, in_batch = [], 0
+                batch.append(position)
+                in_batch += count
+        if batch:
+            yield batch
 
     def __len__(self) -> int:
         raise TypeError("the number of batches of at most max_edges edges is not known before they are made")

@@ -1,17 +1,20 @@
-"""Which frames train, which validate, which test: seeded, saved, and identified by a hash."""
+"""Which frames train, which validate, which test: drawn or given, saved, and identified by a hash."""
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from eqff.data.arrays import as_text, read_npz
 from eqff.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")
 FORMAT = "eqff-split-1"
+NPZ_NAMES = {"train": "train_idx", "validation": "val_idx", "test": "test_idx"}  # SchNetPack's split.npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,24 +29,29 @@ class Split:
     test: np.ndarray
     n_frames: int  # of the data set that is split
     seed: int | None = None  # None: not drawn at random
+    origin: Mapping[str, str] = field(default_factory=dict)  # how it was made and of what; not part of the hash
 
     def __post_init__(self) -> None:
-        owner: dict[int, str] = {}
-        for part in PARTS:
+        owner = np.full(self.n_frames, -1, dtype=np.int8)
+        for number, part in enumerate(PARTS):
             indices = np.asarray(getattr(self, part))
             if indices.size and indices.dtype.kind not in "iu":
                 raise DataError("EQ3052", f"split: {part} holds {indices.dtype}, expected integers")
             indices = indices.reshape(-1).astype(np.int64)
             object.__setattr__(self, part, indices)
-            for index in indices.tolist():
-                if not 0 <= index < self.n_frames:
-                    raise DataError("EQ3050", f"split: {part} has index {index}, but there are {self.n_frames} frames")
-                if index in owner:
-                    raise DataError(
-                        "EQ3051",
-                        f"split: frame {index} is in {owner[index]} and again in {part}; parts must not overlap",
-                    )
-                owner[index] = part
+            outside = indices[(indices < 0) | (indices >= self.n_frames)]
+            if len(outside):
+                raise DataError("EQ3050", f"split: {part} has index {outside[0]}, but there are {self.n_frames} frames")
+            distinct, first = np.unique(indices, return_index=True)
+            taken = distinct[owner[distinct] >= 0]
+            if len(taken):
+                self._refuse(int(taken[0]), PARTS[owner[taken[0]]], part)
+            if len(distinct) < len(indices):
+                self._refuse(int(np.delete(indices, first)[0]), part, part)
+            owner[distinct] = number
+
+    def _refuse(self, index: int, one: str, other: str) -> None:
+        raise DataError("EQ3051", f"split: frame {index} is in {one} and again in {other}; parts must not overlap")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Split) and self.sha256 == other.sha256
@@ -62,10 +70,31 @@ class Split:
         return digest.hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON."""
-        content = {"format": FORMAT, "sha256": self.sha256, "n_frames": self.n_frames, "seed": self.seed}
-        parts = {part: getattr(self, part).tolist() for part in PARTS}
-        Path(path).write_text(json.dumps(content | parts) + "\n", encoding="utf-8")
+        """Write as JSON, or in the layout of SchNetPack's split.npz (train_idx, val_idx, test_idx), by suffix.
+
+        Raises: ConfigError EQ3320 for another suffix
+        """
+        path = Path(path)
+        about = {"format": FORMAT, "sha256": self.sha256, "n_frames": self.n_frames, "seed": self.seed}
+        if path.suffix == ".json":
+            parts = {part: getattr(self, part).tolist() for part in PARTS}
+            origin = {"origin": dict(self.origin)} if self.origin else {}
+            path.write_text(json.dumps(about | origin | parts) + "\n", encoding="utf-8")
+        elif path.suffix == ".npz":
+            arrays = {name: getattr(self, part) for part, name in NPZ_NAMES.items()}
+            np.savez(path, eqff=np.array(json.dumps(about | {"origin": dict(self.origin)})), **arrays)
+        else:
+            raise ConfigError("EQ3320", f"{path}: a split is written as .json or .npz")
+
+    def save_csv(self, folder: str | Path) -> list[Path]:
+        """Index files as rMD17 has them, one row number a line: train.csv, validation.csv, test.csv, if not empty."""
+        written = []
+        for part in PARTS:
+            indices = getattr(self, part)
+            if len(indices):
+                written.append(Path(folder) / f"{part}.csv")
+                written[-1].write_text("".join(f"{index}\n" for index in indices.tolist()), encoding="utf-8")
+        return written
 
 
 def random_split(n_frames: int, n_train: int, n_validation: int, n_test: int | None = None, seed: int = 0) -> Split:
@@ -76,34 +105,124 @@ def random_split(n_frames: int, n_train: int, n_validation: int, n_test: int | N
     """
     rest = n_frames - n_train - n_validation
     n_test = max(rest, 0) if n_test is None else n_test
-    counts = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
-    if min(counts.values()) < 0 or n_train < 1 or n_train + n_validation + n_test > n_frames:
-        text = ", ".join(f"{name}={count}" for name, count in counts.items())
-        raise ConfigError("EQ1031", f"{text}: they must be >= 0, n_train >= 1, and sum to at most n_frames={n_frames}")
+    _check_counts(n_frames, n_train, n_validation, n_test)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(n_frames).astype(np.int64)
     ends = np.cumsum([n_train, n_validation, n_test])
     return Split(order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] : ends[2]], n_frames, seed)
 
 
+def blocked_split(n_frames: int, n_train: int, n_validation: int, n_test: int | None = None, gap: int = 0) -> Split:
+    """Parts that are blocks in time: train, then validation, then test, with `gap` frames left out between them.
+
+    Neighbours in a trajectory are alike, so a random split of one tests little; here no frame of one part is closer
+    than `gap` + 1 frames to one of another.
+
+    Args:   n_test: None takes all that is left
+    Raises: ConfigError EQ1031 if the counts do not fit, EQ3321 if gap is negative
+    """
+    if gap < 0:
+        raise ConfigError("EQ3321", f"gap={gap} frames: must be >= 0")
+    n_gaps = gap * ((n_validation > 0) + (n_test is None or n_test > 0))
+    rest = n_frames - n_train - n_validation - n_gaps
+    n_test = max(rest, 0) if n_test is None else n_test
+    _check_counts(n_frames - n_gaps, n_train, n_validation, n_test)
+    start, parts = 0, []
+    for count in (n_train, n_validation, n_test):
+        parts.append(np.arange(start, start + count))
+        start += count + (gap if count else 0)
+    return Split(parts[0], parts[1], parts[2], n_frames)
+
+
+def composition_split(
+    compositions: np.ndarray, n_train: int, n_validation: int, n_test: int | None = None, seed: int = 0
+) -> Split:
+    """Parts that share no composition; their sizes are as near to the asked ones as whole compositions allow.
+
+    The largest compositions are given away first, each to the part that lacks most.
+
+    Args:   compositions [n_frames] a number for each composition; n_test: None takes all that is left
+    Raises: ConfigError EQ1031 if the counts do not fit; DataError EQ3322 with fewer compositions than parts
+    """
+    n_frames = len(compositions)
+    n_test = max(n_frames - n_train - n_validation, 0) if n_test is None else n_test
+    _check_counts(n_frames, n_train, n_validation, n_test)
+    random = np.random.Generator(np.random.PCG64(seed))
+    distinct, member, sizes = np.unique(compositions, return_inverse=True, return_counts=True)
+    lacking = np.array([n_train, n_validation, n_test], dtype=np.float64)
+    n_parts = int((lacking > 0).sum())
+    if len(distinct) < n_parts:
+        raise DataError(
+            "EQ3322", f"split by composition: {len(distinct)} compositions for {n_parts} parts; split by blocks instead"
+        )
+    part_of, empty = np.empty(len(distinct), dtype=np.int64), set(np.flatnonzero(lacking > 0).tolist())
+    order = random.permutation(len(distinct))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    for n_left, k in zip(range(len(order), 0, -1), order.tolist(), strict=True):
+        candidates = empty if n_left <= len(empty) else range(3)  # none that was asked for stays empty
+        part = max(candidates, key=lambda p: lacking[p])
+        part_of[k] = part
+        lacking[part] -= sizes[k]
+        empty.discard(part)
+    parts = [random.permutation(np.flatnonzero(part_of[member.reshape(-1)] == p)) for p in range(3)]
+    return Split(parts[0], parts[1], parts[2], n_frames, seed)
+
+
+def without(split: Split, frames: np.ndarray) -> Split:
+    """A split that leaves these frames out of every part."""
+    parts = [part[~np.isin(part, frames)] for part in (split.train, split.validation, split.test)]
+    return Split(parts[0], parts[1], parts[2], split.n_frames, split.seed, split.origin)
+
+
+def check_leaks(split: Split, identities: Sequence[bytes]) -> None:
+    """That no frame is in two parts under two numbers.
+
+    Args:   identities [n_frames] equal for frames that are the same
+    Raises: DataError EQ3323 naming two such frames
+    """
+    owner: dict[bytes, tuple[str, int]] = {}
+    for part in PARTS:
+        for index in getattr(split, part).tolist():
+            one, first = owner.setdefault(identities[index], (part, index))
+            if one != part:
+                raise DataError(
+                    "EQ3323",
+                    f"split: frame {first} of {one} and frame {index} of {part} are the same structure, so {part} "
+                    "would test what was learned; leave such frames out (--drop-duplicates)",
+                )
+
+
 def load_split(path: str | Path) -> Split:
-    """A split written by `Split.save`, checked against its own hash.
+    """A split written by `Split.save` (JSON or npz), checked against its own hash; or SchNetPack's split.npz.
 
     Raises: DataError EQ3053 unreadable, EQ3055 of another format, EQ3054 changed since it was saved
     """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("EQ3024", f"{path}: no such file")
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = _npz_content(path) if zipfile.is_zipfile(path) else json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise DataError("EQ3055", f"{path}: format={content['format']!r}, this version reads {FORMAT!r}")
         train, validation, test = (_indices(content[part]) for part in PARTS)
-        split = Split(train, validation, test, int(content["n_frames"]), content["seed"])
+        origin = content.get("origin", {})
+        split = Split(train, validation, test, int(content["n_frames"]), content["seed"], origin)
         stated = content["sha256"]
-    except FileNotFoundError:
-        raise DataError("EQ3024", f"{path}: no such file") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError("EQ3053", f"{path}: not a split file ({error!r}); make it again with random_split") from None
-    if split.sha256 != stated:
+        raise DataError("EQ3053", f"{path}: not a split file ({error!r}); make it again: eqff data split") from None
+    if stated is not None and split.sha256 != stated:
         raise DataError("EQ3054", f"{path}: the indices do not match the stated hash; the file was changed")
     return split
+
+
+def _npz_content(path: Path) -> dict:
+    arrays = read_npz(path, list(NPZ_NAMES.values()), ["eqff"])
+    parts = {part: arrays[name].reshape(-1) for part, name in NPZ_NAMES.items()}
+    about = as_text(arrays.get("eqff"))
+    if about is not None:
+        return json.loads(about) | parts
+    # SchNetPack does not say of how many frames: at least so many
+    n_frames = 1 + max((int(part.max()) for part in parts.values() if part.size), default=-1)
+    return {"format": FORMAT, "n_frames": n_frames, "seed": None, "sha256": None} | parts
 
 
 def split_from_files(
@@ -123,6 +242,13 @@ def split_from_indices(
 ) -> Split:
     """A split given as sequences of row numbers."""
     return Split(_indices(train), _indices(validation), _indices(test), n_frames)
+
+
+def _check_counts(n_frames: int, n_train: int, n_validation: int, n_test: int) -> None:
+    counts = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
+    if min(counts.values()) < 0 or n_train < 1 or sum(counts.values()) > n_frames:
+        text = ", ".join(f"{name}={count}" for name, count in counts.items())
+        raise ConfigError("EQ1031", f"{text}: they must be >= 0, n_train >= 1, and sum to at most n_frames={n_frames}")
 
 
 def _indices(values: Sequence[int]) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqff.data.frame import Frame
-from eqff.elements import species_index
+from eqff.elements import SYMBOLS, atomic_number, species_index
 from eqff.errors import ConfigError, DataError
 from eqff.neighbors import neighbor_list
 
@@ -24,6 +24,9 @@ class Statistics:
     min_distance: float | None  # Å, None if no two atoms are within r_max
     force_rms: float | None  # eV/Å, over components; None without forces
     force_rms_per_species: tuple[float, ...]
+    max_neighbors: int  # edges that end at the most crowded atom
+    largest_force: float | None  # eV/Å, length of the longest force
+    energy_range: tuple[float, float] | None  # eV, of whole frames
     reference_energies: tuple[float, ...]  # eV per atom, 0 for a species that does not occur or without energies
     reference_rank: int  # number of independent compositions, n_species if all references are determined
     energy_residual_std: float | None  # eV/atom, spread of energies after the references are taken off
@@ -32,12 +35,12 @@ class Statistics:
     def report(self) -> str:
         """What the numbers say, and what they cannot say, in a few lines."""
         n_occurring = int(np.isfinite(self.avg_num_neighbors_per_species).sum())
-        degree = f"mean degree {self.avg_num_neighbors:.3f} within {self.r_max} Å"
+        degree = f"mean degree {self.avg_num_neighbors:.3f}, largest {self.max_neighbors}, within {self.r_max} Å"
         lines = [f"{self.n_frames} frames, {self.n_atoms} atoms; {degree}"]
         if self.min_distance is not None:
             lines.append(f"shortest distance {self.min_distance:.3f} Å")
         if self.force_rms is not None:
-            lines.append(f"force RMS {self.force_rms:.4f} eV/Å")
+            lines.append(f"force RMS {self.force_rms:.4f} eV/Å, longest force {self.largest_force:.4f} eV/Å")
         if self.energy_residual_std is not None:
             values = ", ".join(f"{s} {e:.4f}" for s, e in zip(self.species, self.reference_energies, strict=True))
             lines.append(f"reference energies (eV): {values}; residual {self.energy_residual_std:.5f} eV/atom")
@@ -50,80 +53,131 @@ class Statistics:
         return "\n".join(lines)
 
 
-def statistics(frames: Iterable[Frame], species: Sequence[str], r_max: float) -> Statistics:
-    """Count neighbours, forces and energies of frames.
+def statistics(frames: Iterable[Frame], species: Sequence[str] | None, r_max: float) -> Statistics:
+    """Count neighbours, forces and energies of frames, which are taken one after the other.
 
     Reference energies e minimise |N e - E| (N: atoms of each species per frame); where N leaves a choice, the
     shortest e is taken and `reference_rank` says so.
 
-    Args:    frames: eV, Å; species: symbols; r_max Å
+    Args:    frames: eV, Å; species: symbols, None for those that occur, by atomic number; r_max Å
     Returns: Statistics
     Raises:  DataError EQ3025 without frames; GraphError for an element not in species; ConfigError EQ1032 if r_max <= 0
     """
     if not r_max > 0.0:
         raise ConfigError("EQ1032", f"r_max={r_max} Å: must be > 0")
-    n_species = len(species)
-    atoms_of, edges_to = np.zeros(n_species, dtype=np.int64), np.zeros(n_species, dtype=np.int64)
-    squares, components = np.zeros(n_species), np.zeros(n_species, dtype=np.int64)
-    compositions, energies = [], []
-    min_distance = np.inf
-    n_frames = 0
+    sums = _Sums(r_max)
     for frame in frames:
-        n_frames += 1
-        index = species_index(frame.atomic_numbers, species)
-        count = np.bincount(index, minlength=n_species)
-        atoms_of += count
-        senders, receivers, shift = neighbor_list(
-            frame.positions, frame.cell, frame.pbc, r_max, where=f"frame {n_frames - 1}"
-        )
-        edges_to += np.bincount(index[receivers], minlength=n_species)
-        if len(senders):
-            vector = frame.positions[senders] - frame.positions[receivers] + shift @ frame.cell
-            min_distance = min(min_distance, float(np.sqrt((vector**2).sum(axis=1).min())))
-        if frame.forces is not None:
-            squares += np.bincount(index, weights=(frame.forces**2).sum(axis=1), minlength=n_species)
-            components += 3 * count
-        if frame.energy is not None:
-            compositions.append(count)
-            energies.append(frame.energy)
-    if n_frames == 0:
+        if species is not None:
+            species_index(frame.atomic_numbers, species)
+        sums.add(frame)
+    if sums.n_frames == 0:
         raise DataError("EQ3025", "statistics: there are no frames")
-    references, rank, residual = reference_energies(np.array(compositions), np.array(energies), n_species)
+    if species is None:
+        species = [SYMBOLS[z] for z in np.flatnonzero(sums.atoms).tolist()]
+    chosen = np.array([atomic_number(symbol) for symbol in species], dtype=np.int64)
+    atoms, squares, components = sums.atoms[chosen], sums.squares[chosen], sums.components[chosen]
+    references, rank, residual = sums.energies.fit(chosen)
     return Statistics(
         species=tuple(species),
         r_max=float(r_max),
-        n_frames=n_frames,
-        n_atoms=int(atoms_of.sum()),
-        avg_num_neighbors=float(edges_to.sum() / atoms_of.sum()),
-        avg_num_neighbors_per_species=_ratio(edges_to, atoms_of),
-        min_distance=min_distance if np.isfinite(min_distance) else None,
+        n_frames=sums.n_frames,
+        n_atoms=int(atoms.sum()),
+        avg_num_neighbors=float(sums.edges.sum() / atoms.sum()),
+        avg_num_neighbors_per_species=_ratio(sums.edges[chosen], atoms),
+        min_distance=sums.min_distance if np.isfinite(sums.min_distance) else None,
         force_rms=float(np.sqrt(squares.sum() / components.sum())) if components.any() else None,
         force_rms_per_species=tuple(float(np.sqrt(x)) for x in _ratio(squares, components)),
+        max_neighbors=sums.max_neighbors,
+        largest_force=float(np.sqrt(sums.largest_force)) if components.any() else None,
+        energy_range=sums.energies.range,
         reference_energies=tuple(float(e) for e in references),
         reference_rank=rank,
         energy_residual_std=residual,
     )
 
 
+class _Sums:
+    """What is kept of frames that went by: sums by atomic number."""
+
+    def __init__(self, r_max: float) -> None:
+        self.r_max = r_max
+        self.n_frames = self.max_neighbors = 0
+        self.atoms, self.edges, self.components = (np.zeros(len(SYMBOLS), dtype=np.int64) for _ in range(3))
+        self.squares = np.zeros(len(SYMBOLS))
+        self.min_distance, self.largest_force = np.inf, 0.0
+        self.energies = CompositionEnergies()
+
+    def add(self, frame: Frame) -> None:
+        """One more frame."""
+        numbers, n_kinds = frame.atomic_numbers, len(SYMBOLS)
+        count = np.bincount(numbers, minlength=n_kinds)
+        self.atoms += count
+        where = f"frame {self.n_frames}"
+        senders, receivers, shift = neighbor_list(frame.positions, frame.cell, frame.pbc, self.r_max, where=where)
+        self.edges += np.bincount(numbers[receivers], minlength=n_kinds)
+        if len(senders):
+            vector = frame.positions[senders] - frame.positions[receivers] + shift @ frame.cell
+            self.min_distance = min(self.min_distance, float(np.sqrt((vector**2).sum(axis=1).min())))
+            self.max_neighbors = max(self.max_neighbors, int(np.bincount(receivers).max()))
+        if frame.forces is not None:
+            square = (frame.forces**2).sum(axis=1)
+            self.squares += np.bincount(numbers, weights=square, minlength=n_kinds)
+            self.components += 3 * count
+            self.largest_force = max(self.largest_force, float(square.max()))
+        if frame.energy is not None:
+            self.energies.add(count, frame.energy)
+        self.n_frames += 1
+
+
+class CompositionEnergies:
+    """Energies gathered by composition: number, mean and sum of squares about it, so that a million frames fit."""
+
+    def __init__(self) -> None:
+        self._groups: dict[bytes, list[float]] = {}
+        self.range: tuple[float, float] | None = None  # eV
+
+    def add(self, count: np.ndarray, energy: float) -> None:
+        """One more frame: count [n] atoms of each kind; energy eV."""
+        group = self._groups.setdefault(np.asarray(count, dtype=np.int64).tobytes(), [0.0, 0.0, 0.0])
+        group[0] += 1.0
+        difference = energy - group[1]
+        group[1] += difference / group[0]
+        group[2] += difference * (energy - group[1])  # Welford
+        low, high = self.range or (energy, energy)
+        self.range = min(low, energy), max(high, energy)
+
+    def fit(self, chosen: np.ndarray) -> tuple[np.ndarray, int, float | None]:
+        """Least squares, minimum norm.
+
+        Args:    chosen [n_species] which kinds, all that occur among them
+        Returns: (references [n_species] eV, rank, standard deviation of the residual in eV/atom, None without energies)
+        """
+        if not self._groups:
+            return np.zeros(len(chosen)), 0, None
+        counts = np.array([np.frombuffer(key, dtype=np.int64)[chosen] for key in self._groups])
+        weight, mean, squares = np.array(list(self._groups.values())).T
+        # frames of one composition enter by their mean, weighted: the same minimum
+        root = np.sqrt(weight)
+        references, _, rank, _ = np.linalg.lstsq(counts * root[:, None], mean * root, rcond=None)
+        size = counts.sum(axis=1)
+        residual = (mean - counts @ references) / size
+        offset = weight @ residual / weight.sum()
+        variance = (weight @ (residual - offset) ** 2 + (squares / size**2).sum()) / weight.sum()
+        return references, int(rank), float(np.sqrt(variance))
+
+
 def reference_energies(
     compositions: np.ndarray, energies: np.ndarray, n_species: int
 ) -> tuple[np.ndarray, int, float | None]:
-    """Least squares, minimum norm.
+    """`CompositionEnergies.fit` of arrays.
 
     Args:    compositions [n_frames, n_species] atoms of each species; energies [n_frames] eV
     Returns: (references [n_species] eV, rank, standard deviation of the residual in eV/atom, None without energies)
     """
-    if len(energies) == 0:
-        return np.zeros(n_species), 0, None
-    distinct, member = np.unique(compositions, axis=0, return_inverse=True)
-    # frames of one composition enter by their mean, weighted: the same minimum, and no sums over 1e5 equal rows
-    member = member.reshape(-1)
-    weight = np.bincount(member).astype(np.float64)
-    mean = np.bincount(member, weights=energies) / weight
-    root = np.sqrt(weight)
-    references, _, rank, _ = np.linalg.lstsq(distinct * root[:, None], mean * root, rcond=None)
-    residual = (energies - compositions @ references) / compositions.sum(axis=1)
-    return references, int(rank), float(residual.std())
+    gathered = CompositionEnergies()
+    for count, energy in zip(compositions, np.asarray(energies).tolist(), strict=True):
+        gathered.add(count, energy)
+    return gathered.fit(np.arange(n_species))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ Files of the MD17 family rarely state their units, and a wrong guess trains a po
 23.06 without any sign of it.  So a unit that is neither told nor stated is an error that asks, with a suggestion.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +17,23 @@ SPELLINGS = {
     "kcal/mol": "kcal/mol",
     "kcal mol-1": "kcal/mol",
     "kcal mol^-1": "kcal/mol",
+    "kcal per mol": "kcal/mol",
     "kj/mol": "kJ/mol",
+    "kj mol-1": "kJ/mol",
     "ev": "eV",
     "electronvolt": "eV",
     "mev": "meV",
     "ha": "Hartree",
     "hartree": "Hartree",
+    "hartrees": "Hartree",
+    "eh": "Hartree",
     "a": "Å",
     "å": "Å",
     "ang": "Å",
     "angstrom": "Å",
+    "angstroms": "Å",
+    "ångström": "Å",
+    "a0": "Bohr",
     "bohr": "Bohr",
     "nm": "nm",
 }
@@ -68,36 +75,46 @@ class Units:
         return f"energies in {self.energy} ({self.energy_source}), lengths in {self.length} ({self.length_source})"
 
 
+def same_unit(one: str, other: str) -> bool:
+    """Whether two spellings mean one unit."""
+    return _spelling(one).lower() == _spelling(other).lower()
+
+
 def decide_units(
     where: str,
     *,
     energy: tuple[str | None, str | None, str | None],
     length: tuple[str | None, str | None, str | None],
     forces: np.ndarray | None = None,
+    energies: tuple[Sequence[float], Sequence[np.ndarray]] = ((), ()),
     shortest_distance: float | None = None,
 ) -> Units:
     """Settle the units of a file; the first of (option, stated in the file, convention of the format) that is given.
 
     Args:    where: file name for messages; energy, length: (option, stated, convention), None where there is none;
-             forces [..., 3], shortest_distance: in the file's own units, for the suggestion
+             forces [..., 3], energies of some frames with their atomic numbers, shortest_distance: in the file's own
+             units, for the suggestion
     Returns: Units
     Raises:  DataError EQ3010 if a unit is neither told nor stated, EQ3013 if the file states one that is unknown,
-             EQ3011 if it contradicts the option, EQ3012 if eV by convention meets forces that look like kcal/mol
+             EQ3011 if it contradicts the option, EQ3012 if eV by convention meets forces that look like kcal/mol or
+             energies that look like Hartree
     """
-    rms = None if forces is None or np.size(forces) == 0 else float(np.sqrt(np.mean(np.square(forces, dtype=float))))
-    energy_unit, energy_source = _settle(where, "energy", energy, energy_factor, _suggestion(rms))
+    rms = _root_mean_square(forces)
+    total = _looks_like(energies)
+    energy_unit, energy_source = _settle(where, "energy", energy, energy_factor, _suggestion(rms, total))
     hint = "" if shortest_distance is None else f"The shortest distance in frame 0 is {shortest_distance:.3g}"
     length_unit, length_source = _settle(where, "length", length, length_factor, hint)
     units = Units(energy_unit, length_unit, energy_source, length_source)
-    if rms is None:
-        return units
-    converted = rms * units.force_factor
-    if energy_source.startswith("convention") and converted > 8.0:
+    converted = None if rms is None else rms * units.force_factor
+    odd = (converted is not None and converted > 8.0) or (total is not None and total != energy_unit)
+    if energy_source.startswith("convention") and odd:
         raise DataError(
             "EQ3012",
-            f"{where}: energy unit is not stated and would be {energy_unit} by convention, but the force RMS is "
-            f"{rms:.4g}: {_suggestion(rms)}; pass energy_unit (--energy-unit on the command line) to say what it is",
+            f"{where}: energy unit is not stated and would be {energy_unit} by convention, but: "
+            f"{_suggestion(rms, total)}; pass energy_unit (--energy-unit on the command line) to say what it is",
         )
+    if converted is None:
+        return units
     return Units(energy_unit, length_unit, energy_source, length_source, converted)
 
 
@@ -135,10 +152,45 @@ def _spelling(unit: str) -> str:
     return SPELLINGS.get(" ".join(unit.split()).lower(), unit)
 
 
-def _suggestion(rms: float | None) -> str:
-    """What the magnitude of forces says: molecules at 300 to 500 K have about 1 eV/Å."""
+def _root_mean_square(forces: np.ndarray | None) -> float | None:
+    """Of the finite ones; None where there are none."""
+    finite = np.zeros(0) if forces is None else np.asarray(forces, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else None
+
+
+def _looks_like(energies: tuple[Sequence[float], Sequence[np.ndarray]]) -> str | None:
+    """Unit of total energies of all electrons, which are -Z^2.4 / 2 Hartree an atom within a few per cent (Z < 20).
+
+    Valence-only energies (plane waves, semi-empirical methods) lie elsewhere: None.
+    """
+    ratios = []
+    for energy, numbers in zip(*energies, strict=True):
+        estimate = -0.5 * float(np.sum(np.clip(numbers, 0, 118).astype(float) ** 2.4))
+        if estimate < 0.0 and np.max(numbers, initial=1) < 20:
+            ratios.append(energy / estimate)
+    if not ratios:
+        return None
+    ratio = float(np.median(ratios))
+    for unit in ("Hartree", "eV", "kcal/mol", "kJ/mol"):
+        if abs(ratio * energy_factor(unit) / energy_factor("Hartree") - 1.0) < 0.1:
+            return unit
+    return None
+
+
+def _suggestion(rms: float | None, total: str | None = None) -> str:
+    """What magnitudes say: in molecules at 300 to 500 K forces are about 1 eV/Å."""
+    if total is not None:
+        tail = "" if rms is None else f"; a force RMS of {rms:.4g} looks like {_force_unit(rms) or 'no usual unit'}"
+        return f"The energies look like totals of all electrons in {total}{tail}"
     if rms is None:
         return "There are no forces to judge by"
+    unit = _force_unit(rms)
+    return f"A force RMS of {rms:.4g} " + (f"looks like {unit}" if unit else "does not look like any usual unit")
+
+
+def _force_unit(rms: float) -> str | None:
     for low, high, name in (
         (0.004, 0.09, "Hartree/Bohr"),
         (0.2, 4.0, "eV/Å"),
@@ -146,5 +198,5 @@ def _suggestion(rms: float | None) -> str:
         (60.0, 250.0, "kJ/mol/Å"),
     ):
         if low <= rms < high:
-            return f"A force RMS of {rms:.4g} looks like {name}"
-    return f"A force RMS of {rms:.4g} does not look like any usual unit"
+            return name
+    return None

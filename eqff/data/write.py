@@ -1,10 +1,10 @@
 """The back door: frames to a data file, its format chosen by suffix, written whole or not at all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from eqff import registry
-from eqff.data.atomic import new_file
+from eqff.data.atomic import new_file, new_folder
 from eqff.data.frame import Frame, check_frame
 from eqff.data.read import candidates
 from eqff.data.store import write_store
@@ -19,10 +19,11 @@ def write_frames(
     provenance: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> None:
-    """Write frames in eV and Å (or what the format states in the file).
+    """Write frames in eV and Å (or what the format states in the file); they are taken one after the other.
 
-    Args:   path: .h5, .extxyz, .xyz or .npz (MD17 layout, one molecule); format: a name in data/formats, for a suffix
-            that says nothing; provenance: kept where the format has room (the store); force: replace an existing file
+    Args:   path: .h5, .extxyz, .xyz, .npz (MD17 layout, one molecule), .db (ASE) or .traj; format: a name in
+            data/formats, for a suffix that says nothing, and for a folder ("deepmd"); provenance: kept where the format
+            has room (the store); force: replace an existing file
     Raises: DataError EQ3070 if the file exists, EQ3040 no such format, EQ3042 one only read, and what the
             format refuses
     """
@@ -31,15 +32,23 @@ def write_frames(
         write_store(path, frames, provenance=provenance, force=force)
         return
     module = registry.load("data.formats", name)
-    frames = list(frames)
+    if not getattr(module, "WRITES", True):
+        raise DataError("EQ3042", f"{path}: format {name} can only be read; use .h5 or .extxyz")
+    making = new_folder(path) if getattr(module, "FOLDER", False) else new_file(path, force=force)
+    with making as temporary:
+        module.write(temporary, _checked(frames, str(path)))
+
+
+def _checked(frames: Iterable[Frame], where: str) -> Iterator[Frame]:
     for index, frame in enumerate(frames):
-        check_frame(frame, f"{path}: frame {index}")
-    with new_file(path, force=force) as temporary:
-        module.write(temporary, frames)
+        check_frame(frame, f"{where}: frame {index}")
+        yield frame
 
 
 def _writable(path: str | Path) -> str:
     for name, module in candidates(path).items():
-        if getattr(module, "WRITES", True):
+        if getattr(module, "WRITES", True) and not getattr(module, "FOLDER", False):
             return name
-    raise DataError("EQ3042", f"{path}: formats with this suffix can only be read; use .h5 or .extxyz")
+    raise DataError(
+        "EQ3042", f"{path}: formats with this suffix can only be read; use .h5 or .extxyz, or name one (--to deepmd)"
+    )

@@ -27,7 +27,7 @@ from structures import SYSTEMS, thermal
 from eqff.data.options import ReadOptions
 from eqff.data.read import read_source
 from eqff.errors import EqffError
-from eqff.importers.nequip import convert, read_npz
+from eqff.importers.nequip import convert
 
 WARMUP_STEPS = 3
 LEARNING_RATE = 1e-5
@@ -145,7 +145,7 @@ def gradient_difference(reference: dict[str, Any], found: dict[str, Any], packag
     if package == "nequip":
         pairs = [(found[name], reference[name]) for name in reference]
         return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs if np.linalg.norm(b) > 0)
-    config, state = read_npz(str(file))
+    config, state = sides.read_weights(file)
     generator, worst = np.random.default_rng(0), 0.0
     for name, exact in reference.items():
         size = np.linalg.norm(exact)

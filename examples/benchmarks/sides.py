@@ -21,7 +21,7 @@ from structures import SYSTEMS, thermal
 import eqff
 from eqff import config as config_io
 from eqff.export import export
-from eqff.importers.nequip import convert, read_npz
+from eqff.importers.nequip import convert
 
 SCRIPTS = Path(__file__).parent / "peers"
 SPRING = 5.0  # eV/Å^2, of every atom to its place: 0.07 Å along each axis at 300 K, lists have to be rebuilt
@@ -171,9 +171,16 @@ def labelled(atoms: Atoms, seed: int) -> Atoms:
     return atoms
 
 
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Configuration and weights of a weights.npz."""
+    with np.load(path) as file:
+        state = {name[2:]: file[name] for name in file.files if name.startswith("w/")}
+        return json.loads(str(file["config"])), state
+
+
 def import_model(weights: Path, path: Path) -> None:
     """nequip's weights through eqff's importer into a potential file."""
-    imported = convert(*read_npz(str(weights)))
+    imported = convert(*read_weights(weights))
     config = config_io.to_mapping(imported.config)
     export(imported.model.to(torch.float32), "nequip", config, path, force=True)
 

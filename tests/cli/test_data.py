@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,52 @@ def test_info(tmp_path):
     stored = run("info", tmp_path / "w.h5")
     assert "(verified)" in stored
     assert "source: water16_gfn1_5frames.extxyz" in stored
+
+
+def test_json(tmp_path):
+    values = json.loads(run("info", WATER, "--json"))
+    assert values["labels"] == {"energy": 5, "forces": 5, "stress": 5}
+    assert values["compositions"] == {"H32O16": 5}
+    assert values["energy_eV"]["min"] < values["energy_eV"]["mean"] < values["energy_eV"]["max"]
+    assert values["elements"] == ["H", "O"]
+    assert values["warnings"] == []
+    written = json.loads(run("convert", ETHANOL, tmp_path / "a.h5", "--json"))
+    assert written["energy_unit"] == "kcal/mol"
+    assert written["target_bytes"] == (tmp_path / "a.h5").stat().st_size
+    with Store(tmp_path / "a.h5") as store:
+        assert written["target_digest"] == store.digest
+
+
+def test_level_of_theory_and_names_of_labels_are_shown(tmp_path):
+    assert "level of theory: GFN2-xTB (tblite)" in run("info", ETHANOL)
+    (tmp_path / "a.xyz").write_text("1\nREF_energy=-13.6\nH 0 0 0\n")
+    assert "energy from 'REF_energy' (1)" in run("info", tmp_path / "a.xyz")
+
+
+def test_a_damaged_file_gives_its_good_part_or_the_place(tmp_path):
+    (tmp_path / "cut.extxyz").write_bytes(WATER.read_bytes()[:-500])
+    assert "frame 4 (byte" in failure("convert", tmp_path / "cut.extxyz", tmp_path / "a.h5").message
+    assert not (tmp_path / "a.h5").exists()
+    output = run("convert", tmp_path / "cut.extxyz", tmp_path / "a.h5", "--recover")
+    assert "frames behind this are lost: EQ3036" in output
+    assert len(read_frames(tmp_path / "a.h5")) == 4
+
+
+def test_bad_frames_are_counted(tmp_path):
+    text = WATER.read_text().replace("H  ", "H nan", 1)
+    lines = text.splitlines(keepends=True)
+    (tmp_path / "bad.extxyz").write_text("".join(lines))
+    failure("info", tmp_path / "bad.extxyz")
+    output = run("info", tmp_path / "bad.extxyz", "--skip-bad")
+    assert "1 frames were left out" in output
+    values = json.loads(run("info", tmp_path / "bad.extxyz", "--skip-bad", "--json"))
+    assert (values["n_frames"], values["n_skipped"]) == (4, 1)
+
+
+def test_a_folder_of_deepmd(tmp_path):
+    run("convert", WATER, tmp_path / "water", "--to", "deepmd")
+    assert "(deepmd)" in run("info", tmp_path / "water")
+    assert failure("convert", WATER, tmp_path / "water", "--to", "deepmd", "--force").id == "EQ3070"
+    assert failure("convert", WATER, tmp_path / "no_suffix").id == "EQ3042"
+    run("convert", tmp_path / "water", tmp_path / "again.extxyz")
+    assert len(read_frames(tmp_path / "again.extxyz")) == 5

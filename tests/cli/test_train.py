@@ -3,9 +3,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from typer.testing import CliRunner
 
 from eqff import cli
+from eqff.config import overridden
 
 
 def test_arguments_reach_the_task(monkeypatch, tmp_path):
@@ -53,3 +55,16 @@ def test_train_then_export_on_the_command_line(tmp_path, smallest_recipe):
     result = runner.invoke(app, ["export", str(tmp_path / "run"), "-o", str(potential)])
     assert result.exit_code == 0, result.output
     assert potential.is_file()
+
+
+@pytest.mark.parametrize("given", ["first", "ethanol-nequip"])
+def test_init_from_is_a_place_here_or_the_name_of_a_potential(tmp_path, monkeypatch, given):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first").mkdir()
+    run = ModuleType("eqff.training.run")
+    run.train = lambda *positional, **named: seen.extend(named["overrides"]) or tmp_path
+    monkeypatch.setitem(sys.modules, "eqff.training.run", run)
+    assert CliRunner().invoke(cli.build(), ["train", "recipe.toml", "--init-from", given]).exit_code == 0
+    expected = str(tmp_path / "first") if given == "first" else given
+    assert overridden({}, seen) == {"init_from": expected}

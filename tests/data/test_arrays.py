@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from eqff.data import arrays
-from eqff.data.arrays import Trajectory, as_text, read_npz
+from eqff.data.arrays import Rows, Trajectory, as_text, open_npz, read_npz
+from eqff.data.units import Units
 from eqff.errors import DataError
 
 
@@ -94,9 +95,7 @@ def test_member_that_is_no_array(tmp_path):
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("z.npy", b"hello")
         archive.writestr("R.npy", b"hello")
-    arrays = read_npz(tmp_path / "text.npz", ("z", "R"))
-    with pytest.raises(DataError, match="EQ3028"):
-        Trajectory("text.npz", arrays, ("z", "R", "E", "F"))
+    assert "array z is damaged" in refused(tmp_path / "text.npz", "EQ3020")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,8 @@ def test_wrong_shapes_say_expected_and_found(good, change, text):
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 def test_both_shapes_of_energies(good, shape):
     found = Trajectory("a.npz", good | {"E": np.arange(4.0).reshape(shape)}, ("z", "R", "E", "F"))
-    assert found.energies.tolist() == [0.0, 1.0, 2.0, 3.0]
+    frames = list(found.frames(Units("eV", "Å", "option", "option"), {}))
+    assert [frame.energy for frame in frames] == [0.0, 1.0, 2.0, 3.0]
     assert found.atomic_numbers.dtype == np.int64
 
 
@@ -155,3 +155,62 @@ def test_an_array_that_unpacks_to_nothing_is_refused_before_it_fills_the_memory(
     assert "unpacks from" in refused(path, "EQ3029")
     np.savez_compressed(path, **(good | {"R": np.random.default_rng(0).normal(size=(20_000, 3, 3))}))
     assert len(read_npz(path, ("z", "R"))["R"]) == 20_000
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i4", ">i2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_blocks_together_are_the_array(tmp_path, save, dtype, order):
+    values = np.random.default_rng(1).integers(-99, 99, size=(23, 5, 3)).astype(dtype)
+    save(tmp_path / "a.npz", R=np.array(values, order=order))
+    rows = Rows(tmp_path / "a.npz", "R")
+    assert (rows.shape, rows.dtype) == (values.shape, values.dtype)
+    np.testing.assert_array_equal(rows.whole(), values)
+    for n_rows in (1, 7, 23, 100):
+        blocks = list(rows.blocks(n_rows))
+        np.testing.assert_array_equal(np.concatenate(blocks), values)
+        assert order == "F" or max(map(len, blocks)) <= n_rows
+
+
+def test_reading_in_blocks_finds_damage_behind_the_first_ones(tmp_path, good):
+    """Stored without compression, so the numbers before the damage come out right, and the checksum is at the end."""
+    np.savez(tmp_path / "a.npz", R=np.arange(3000.0).reshape(1000, 3))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    blocks = Rows(tmp_path / "a.npz", "R").blocks(10)
+    np.testing.assert_array_equal(next(blocks), np.arange(30.0).reshape(10, 3))
+    with pytest.raises(DataError, match=r"EQ3020.*R is damaged.*CRC"):
+        list(blocks)
+
+
+def test_frames_of_a_large_array_are_read_in_blocks(tmp_path, monkeypatch, good):
+    monkeypatch.setattr(arrays, "BLOCK", 24 * 3 * 7)  # seven frames
+    content = {"z": good["z"], "R": np.random.default_rng(0).normal(size=(30, 3, 3)), "E": np.arange(30.0)}
+    content["F"] = -content["R"]
+    np.savez_compressed(tmp_path / "a.npz", **content)
+    trajectory = Trajectory("a.npz", open_npz(tmp_path / "a.npz", ("z", "R"), ("E", "F")), ("z", "R", "E", "F"))
+    frames = list(trajectory.frames(Units("eV", "Å", "option", "option"), {}))
+    np.testing.assert_array_equal([f.positions for f in frames], content["R"])
+    np.testing.assert_array_equal([f.forces for f in frames], content["F"])
+    assert [f.energy for f in frames] == content["E"].tolist()
+    assert max(f.positions.base.nbytes for f in frames) <= 24 * 3 * 7
+
+
+def test_shape_and_bytes_must_agree(tmp_path):
+    for shape in ("(4, 3)", "(2, -3)", "(99999999999, 99999999999)"):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+            archive.writestr("R.npy", start + bytes(80))
+        refused(tmp_path / "a.npz", "EQ3020", required=("R",), optional=())
+
+
+def test_too_many_members_and_members_of_one_name(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "two.npz", "w") as archive:
+        archive.writestr("R.npy", b"1")
+        archive.writestr("R", b"2")
+    refused(tmp_path / "two.npz", "EQ3020")
+    monkeypatch.setattr(arrays, "MAX_MEMBERS", 3)
+    np.savez(tmp_path / "many.npz", a=1, b=2, c=3, d=4)
+    refused(tmp_path / "many.npz", "EQ3029")

@@ -223,3 +223,50 @@ def test_errors(frames, dataset):
             make_loader(dataset, **size)
     with pytest.raises(DataError, match="EQ3025"):
         make_loader(dataset[:0], batch_size=2)
+
+
+def batches_of(dataset, **options):
+    return [
+        {name: batch[name] for name in batch.keys()}  # noqa: SIM118
+        for batch in make_loader(dataset, shuffle=True, seed=3, **options)
+    ]
+
+
+@pytest.mark.parametrize("size", [{"batch_size": 6}, {"max_edges": 400}])
+@pytest.mark.parametrize("cache_bytes", [0, 100_000])
+def test_batches_do_not_depend_on_what_is_kept(frames, dataset, tmp_path, size, cache_bytes):
+    """A store larger than memory: nothing, or a part, is kept from epoch to epoch."""
+    write_store(tmp_path / "a.h5", frames)
+    with Store(tmp_path / "a.h5") as store:
+        bounded = FrameDataset(store, SPECIES, 4.0, cache_bytes=cache_bytes)
+        for _ in range(2):
+            for one, other in zip(batches_of(bounded, **size), batches_of(dataset, **size), strict=True):
+                assert all(np.array_equal(one[name], other[name]) for name in other)
+        assert bounded.kept.used <= cache_bytes
+        assert len(bounded.kept.frames) < len(frames)
+        assert bool(bounded.kept.frames) == bool(cache_bytes)
+        assert bounded.edge_count.tolist() == [dataset[i].num_edges for i in range(len(dataset))]
+
+
+def test_a_batch_is_read_from_a_store_in_one_go(frames, tmp_path, monkeypatch):
+    write_store(tmp_path / "a.h5", frames)
+    asked = []
+    read = Store.frames_at
+    monkeypatch.setattr(Store, "frames_at", lambda store, rows: (asked.append(list(rows)), read(store, rows))[1])
+    with Store(tmp_path / "a.h5") as store:
+        dataset = FrameDataset(store, SPECIES, 4.0, cache_bytes=0)
+        part = dataset[[7, 1, 3, 5]]
+        (batch,) = make_loader(part, batch_size=4)
+        assert batch.frame_index.tolist() == [7, 1, 3, 5]
+        assert asked == [[7, 1, 3, 5]]
+        assert part.n_edges([1, 0]).tolist() == [dataset[1].num_edges, dataset[7].num_edges]
+
+
+def test_a_store_is_checked_before_anything_is_read(mixed_frames, tmp_path):
+    write_store(tmp_path / "a.h5", mixed_frames)
+    with Store(tmp_path / "a.h5") as store:
+        with pytest.raises(DataError, match=r"EQ3060.*frame 2 has no energy"):
+            FrameDataset(store, SPECIES, 4.0)
+        with pytest.raises(DataError, match=r"EQ3310.*holds H C O, but species=H O has no C"):
+            FrameDataset(store, ("H", "O"), 4.0, require=())
+        assert len(FrameDataset(store, SPECIES, 4.0, require=())) == 4

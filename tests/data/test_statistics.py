@@ -97,3 +97,30 @@ def test_errors():
         statistics([], ("H",), 2.0)
     with pytest.raises(ConfigError, match="EQ1032"):
         statistics([make_frame("H")], ("H",), 0.0)
+
+
+def test_the_most_crowded_atom_and_the_longest_force(water_file):
+    frames = read_frames(water_file)
+    found = statistics(frames, None, 4.0)
+    assert found.species == ("H", "O")
+    degrees = [
+        np.bincount(ase_neighbor_list("i", Atoms(f.atomic_numbers, f.positions, cell=f.cell, pbc=f.pbc), 4.0)).max()
+        for f in frames
+    ]
+    assert found.max_neighbors == max(degrees)
+    assert found.largest_force == pytest.approx(max(np.linalg.norm(f.forces, axis=1).max() for f in frames), rel=1e-14)
+    energies = [frame.energy for frame in frames]
+    assert found.energy_range == (min(energies), max(energies))
+
+
+def test_residual_of_large_energies_in_any_order():
+    """A spread of 1 meV on -10^6 eV: sums of squares would lose it."""
+    random = np.random.default_rng(1)
+    truth = np.array([-13.6, -1e6])
+    counts = np.array([[2, 1], [1, 2], [4, 1]])[random.integers(0, 3, 300)]
+    noise = 1e-3 * random.normal(size=300) * counts.sum(axis=1)
+    found, rank, residual = reference_energies(counts, counts @ truth + noise, 2)
+    expected = np.linalg.lstsq(counts.astype(float), counts @ truth + noise, rcond=None)[0]
+    assert rank == 2
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert residual == pytest.approx(((counts @ (truth - expected) + noise) / counts.sum(axis=1)).std(), rel=1e-4)

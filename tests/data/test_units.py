@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eqff.data.units import decide_units
+from eqff.data.units import decide_units, same_unit
 from eqff.errors import ConfigError, DataError
 
 NOTHING = (None, None, None)
@@ -57,3 +57,46 @@ def test_convention_is_refused_when_the_forces_speak_against_it():
     told = decide_units("f", energy=("eV", None, "eV"), length=(None, None, "Å"), forces=forces)
     assert told.doubt is not None  # told, so taken, with a warning
     assert decide_units("f", energy=("kcal/mol", None, "eV"), length=(None, None, "Å"), forces=forces).doubt is None
+
+
+ETHANOL = np.array([6, 6, 8, 1, 1, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("energy", "unit"), [(-154.7, "Hartree"), (-4210.0, "eV"), (-97087.0, "kcal/mol"), (-406211.0, "kJ/mol")]
+)
+def test_total_energies_of_all_electrons_tell_their_unit(energy, unit):
+    """Ethanol: CCSD(T) -154.7 Hartree, the others by conversion; no forces are needed."""
+    with pytest.raises(DataError, match=f"EQ3010.*totals of all electrons in {unit}$"):
+        decide_units("f", energy=NOTHING, length=(None, None, "Å"), energies=([energy], [ETHANOL]))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "energy"),  # Hartree, near-exact total energies: H atom, C atom, N2, H2O, CF4, SiH4, Ar
+    [([1], -0.5), ([6], -37.84), ([7, 7], -109.54), ([8, 1, 1], -76.44), ([6, 9, 9, 9, 9], -437.6),
+     ([14, 1, 1, 1, 1], -291.9), ([18], -527.5)],
+)  # fmt: skip
+def test_the_estimate_holds_across_the_table(numbers, energy):
+    with pytest.raises(DataError, match=r"EQ3012.*totals of all electrons in Hartree"):
+        decide_units("f", energy=(None, None, "eV"), length=(None, None, "Å"), energies=([energy], [np.array(numbers)]))
+    told = decide_units(
+        "f", energy=("Hartree", None, "eV"), length=(None, None, "Å"), energies=([energy], [np.array(numbers)])
+    )
+    assert told.energy == "Hartree"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "energy"),  # eV with pseudopotentials or valence only: Si bulk, Mo bulk, GFN2 ethanol; isolated H
+    [([14, 14], -10.85), ([42], -10.9), (ETHANOL, -309.6), ([1], -13.6), ([1, 1], -6.77)],
+)
+def test_valence_energies_in_electronvolt_are_left_in_peace(numbers, energy):
+    units = decide_units(
+        "f", energy=(None, None, "eV"), length=(None, None, "Å"), energies=([energy], [np.array(numbers)])
+    )
+    assert units.energy == "eV"
+
+
+def test_spellings_of_one_unit():
+    assert same_unit("Ang", "Å")
+    assert same_unit("HA", "hartree")
+    assert not same_unit("nm", "Å")

@@ -1,23 +1,82 @@
 """What the verbs of `eqff data` share: options of reading, and what reading decided."""
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 if TYPE_CHECKING:
-    from eqff.data.read import Source
+    from eqff.data.frame import Frame
+    from eqff.data.read import Source, Stream
 
 EnergyUnit = Annotated[Optional[str], typer.Option(help="eV, meV, kcal/mol, kJ/mol or Hartree; needed if not stated.")]
 LengthUnit = Annotated[Optional[str], typer.Option(help="Å, nm or Bohr; needed if not stated and not plausibly Å.")]
-EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in extended XYZ.")]
-ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces in extended XYZ.")]
-StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress (or virial) in extended XYZ.")]
+EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in the file; 'none' leaves it out.")]
+ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces in the file; 'none' leaves them out.")]
+StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress (or virial); 'none' leaves it out.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out frames that cannot be used, and count them.")]
+Recover = Annotated[bool, typer.Option("--recover", help="Of a damaged file, keep the frames before the damage.")]
+Format = Annotated[Optional[str], typer.Option("--from", help="Format of the file, if its name misleads.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
-def print_source(read: "Source") -> None:
+def print_source(read: "Source | Stream") -> None:
     """What was read, how many frames with which labels, and how units were decided; doubts go to stderr."""
     typer.echo(f"read     {read.path} ({read.format}), sha256 {read.sha256[:16]}")
     typer.echo(f"frames   {read.census}")
+    other_names = [f"{label} from {name!r} ({n})" for (label, name), n in read.log.names.items() if name != label]
+    if other_names:
+        typer.echo(f"labels   {', '.join(other_names)}")
     typer.echo(f"units    {read.units}")
-    if read.units.doubt:
-        typer.echo(f"warning  {read.units.doubt}", err=True)
+    for name, text in read.origin.items():
+        if not name.startswith(("store_", "origin_source", "origin_unit", "origin_atomrefs")):
+            typer.echo(f"         {name.replace('_', ' ')}: {text}")
+    for text in warnings_of(read):
+        typer.echo(f"warning  {text}", err=True)
+
+
+def warnings_of(read: "Source | Stream") -> list[str]:
+    """Doubts about units, frames that were left out, and where the file broke off."""
+    found = [read.units.doubt] if read.units.doubt else []
+    if read.log.n_skipped:
+        first = f", the first: {read.log.skipped[0]}"
+        found.append(f"{read.log.n_skipped} frames were left out because they cannot be used{first}")
+    if read.log.lost:
+        found.append(f"the file is damaged, frames behind this are lost: {read.log.lost}")
+    return found
+
+
+def plain_source(read: "Source | Stream") -> dict[str, Any]:
+    """The same as JSON values."""
+    census = read.census
+    return {
+        "path": str(read.path),
+        "format": read.format,
+        "sha256": read.sha256,
+        "n_frames": census.n_frames,
+        "n_atoms": census.n_atoms,
+        "labels": census.labels,
+        "label_names": {f"{label} {name}": n for (label, name), n in read.log.names.items()},
+        "periodic": census.periodic,
+        "compositions": census.compositions,
+        "energy_unit": read.units.energy,
+        "energy_unit_source": read.units.energy_source,
+        "length_unit": read.units.length,
+        "length_unit_source": read.units.length_source,
+        "provenance": read.provenance,
+        "n_skipped": read.log.n_skipped,
+        "skipped": read.log.skipped,
+        "lost": read.log.lost,
+        "warnings": warnings_of(read),
+    }
+
+
+def with_progress(stream: "Stream", title: str, hidden: bool) -> "Iterator[Frame]":
+    """The frames of a stream, counted on a terminal."""
+    from eqff.report.terminal import FramesBar
+
+    with FramesBar(title, hidden=hidden) as bar:
+        for n_frames, frame in enumerate(stream, start=1):
+            if n_frames % 100 == 0:
+                bar.progress.update(bar.task, completed=n_frames)
+            yield frame

@@ -1,28 +1,54 @@
 """eqff data convert: a data file in another format, in eV and Å."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from eqff.cli.data._reading import EnergyKey, EnergyUnit, ForcesKey, LengthUnit, StressKey, print_source
+from eqff.cli.data import _reading
+from eqff.cli.data._reading import (
+    AsJson,
+    EnergyKey,
+    EnergyUnit,
+    ForcesKey,
+    Format,
+    LengthUnit,
+    Recover,
+    SkipBad,
+    StressKey,
+)
 
 
 def command(
-    source: Annotated[Path, typer.Argument(help="File to read: .npz (MD17, sGDML, rMD17), .xyz, .extxyz, .h5")],
-    target: Annotated[Path, typer.Argument(help="File to write: .h5, .extxyz, .xyz or .npz")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="To read: .npz (MD17, rMD17, QM9), .xyz, .extxyz, .h5 (eqff, TorchMD-Net, SPICE, ANI), .db, a DeePMD "
+            "folder, or any file ASE reads."
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(help="To write: .h5, .extxyz, .xyz, .npz, .db or .traj")],
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
-    source_format: Annotated[Optional[str], typer.Option("--from", help="Format, if the suffix misleads.")] = None,
-    target_format: Annotated[Optional[str], typer.Option("--to", help="Format, if the suffix misleads.")] = None,
+    skip_bad: SkipBad = False,
+    recover: Recover = False,
+    source_format: Format = None,
+    target_format: Annotated[
+        Optional[str], typer.Option("--to", help="Format to write, if the name misleads; deepmd makes a folder.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it exists.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Convert a data file; energies, lengths and forces become eV and Å, and what was decided is printed."""
+    """Convert a data file; energies, lengths and forces become eV and Å, and what was decided is printed.
+
+    Frames pass one after the other, so the file may be larger than the memory.
+    """
     from eqff.data.options import ReadOptions
-    from eqff.data.read import read_source
+    from eqff.data.read import Stream
     from eqff.data.store import Store
     from eqff.data.write import write_frames
 
@@ -32,11 +58,22 @@ def command(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        skip_bad=skip_bad,
+        recover=recover,
     )
-    read = read_source(source, options, format=source_format)
-    print_source(read)
-    write_frames(target, read.frames, format=target_format, provenance=read.provenance, force=force)
-    typer.echo(f"wrote    {target}, {target.stat().st_size / 1e6:.2f} MB")
+    stream = Stream(source, options, format=source_format)
+    frames = _reading.with_progress(stream, f"convert {source.name}", hidden=as_json)
+    write_frames(target, frames, format=target_format, provenance=stream.provenance, force=force)
+    n_bytes = sum(p.stat().st_size for p in ([target] if target.is_file() else target.rglob("*")))
+    digest = None
     if target.suffix.lower() in (".h5", ".hdf5"):
         with Store(target) as store:
-            typer.echo(f"digest   {store.digest}")
+            digest = store.digest
+    if as_json:
+        written = {"target": str(target), "target_bytes": n_bytes, "target_digest": digest}
+        typer.echo(json.dumps({**_reading.plain_source(stream), **written}))
+        return
+    _reading.print_source(stream)
+    typer.echo(f"wrote    {target}, {n_bytes / 1e6:.2f} MB")
+    if digest:
+        typer.echo(f"digest   {digest}")

@@ -1,27 +1,45 @@
 """eqff data info: what is in a data file."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eqff.cli.data._reading import EnergyKey, EnergyUnit, ForcesKey, LengthUnit, StressKey, print_source
+from eqff.cli.data import _reading
+from eqff.cli.data._reading import (
+    AsJson,
+    EnergyKey,
+    EnergyUnit,
+    ForcesKey,
+    Format,
+    LengthUnit,
+    Recover,
+    SkipBad,
+    StressKey,
+)
+
+if TYPE_CHECKING:
+    from eqff.data.ranges import Ranges, Span
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="Data file")],
+    file: Annotated[Path, typer.Argument(help="Data file, or folder of DeePMD")],
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
+    skip_bad: SkipBad = False,
+    recover: Recover = False,
+    format: Format = None,
     r_max: Annotated[float, typer.Option(help="Cut-off in Å for neighbour counts.")] = 4.0,
+    as_json: AsJson = False,
 ) -> None:
-    """Frames, labels, composition, ranges and statistics of a data file."""
-    import numpy as np
-
+    """Frames, labels, composition, ranges, units, level of theory and origin of a data file."""
     from eqff.data.options import ReadOptions
-    from eqff.data.read import read_source
+    from eqff.data.ranges import Ranges
+    from eqff.data.read import Stream
     from eqff.data.statistics import statistics
     from eqff.data.store import Store
     from eqff.elements import SYMBOLS
@@ -32,25 +50,40 @@ def command(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        skip_bad=skip_bad,
+        recover=recover,
     )
-    read = read_source(file, options)
-    print_source(read)
-    if read.format == "hdf5":
+    stream, ranges = Stream(file, options, format=format), Ranges()
+    for frame in _reading.with_progress(stream, f"read {file.name}", hidden=as_json):
+        ranges.add(frame)
+    found = statistics(ranges.sample, [SYMBOLS[z] for z in sorted(ranges.elements)], r_max)
+    if as_json:
+        spans = {name: span.plain() for name, (_, span) in _spans(ranges).items()}
+        typer.echo(json.dumps({**_reading.plain_source(stream), **spans, "elements": list(found.species)}))
+        return
+    _reading.print_source(stream)
+    if stream.format == "hdf5":
         with Store(file) as store:
-            store.verify()
             typer.echo(f"digest   {store.digest} (verified)")
             for name, text in store.provenance.items():
                 typer.echo(f"         {name}: {text}")
-    energies = np.array([f.energy for f in read.frames if f.energy is not None])
-    if len(energies):
-        typer.echo(
-            f"energy   {energies.min():.6f} to {energies.max():.6f} eV, standard deviation {energies.std():.6f} eV"
-        )
-    forces = [f.forces for f in read.frames if f.forces is not None]
-    if forces:
-        largest = max(float(np.abs(f).max()) for f in forces)
-        net = max(float(np.abs(f.sum(axis=0)).max()) for f in forces)
-        typer.echo(f"forces   largest component {largest:.4f} eV/Å, largest net force {net:.2e} eV/Å")
-    numbers = sorted({int(z) for f in read.frames for z in np.unique(f.atomic_numbers)})
-    found = statistics(read.frames, [SYMBOLS[z] for z in numbers], r_max)
+    for words, span in _spans(ranges).values():
+        if span.n:
+            mean = f"mean {span.mean:.9g}, standard deviation {span.deviation:.4g}"
+            typer.echo(f"         {words}: {span.smallest:.9g} to {span.largest:.9g}, {mean}")
+    if len(ranges.sample) < stream.census.n_frames:
+        typer.echo(f"sample   {len(ranges.sample)} frames, evenly spaced, for what follows")
     typer.echo("\n".join(f"         {line}" for line in found.report.splitlines()))
+
+
+def _spans(ranges: "Ranges") -> dict[str, tuple[str, "Span"]]:
+    """Name for programs -> (words for people, span)."""
+    return {
+        "n_atoms_per_frame": ("atoms of a frame", ranges.n_atoms),
+        "energy_eV": ("energy in eV", ranges.energy),
+        "energy_eV_per_atom": ("energy in eV/atom", ranges.energy_per_atom),
+        "largest_force_eV_A": ("largest force component of a frame in eV/Å", ranges.force),
+        "net_force_eV_A": ("net force of a frame in eV/Å", ranges.net_force),
+        "volume_A3_per_atom": ("volume in Å^3/atom", ranges.volume),
+        "pressure_eV_A3": ("pressure in eV/Å^3", ranges.pressure),
+    }

@@ -4,17 +4,16 @@ The keys old_energies and old_forces hold the original MD17 labels (another leve
 Source: Christensen and von Lilienfeld, Mach. Learn.: Sci. Technol. 1, 045018 (2020).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from eqff.data.arrays import Trajectory, npz_names, read_npz
+from eqff.data.arrays import Trajectory, npz_names, open_npz
 from eqff.data.frame import Frame
 from eqff.data.options import ReadOptions
 from eqff.data.units import Units
-from eqff.errors import DataError
 
 SUFFIXES = (".npz",)
-WRITES = False
+WRITES = False  # the layout cannot state its units
 NAMES = ("nuclear_charges", "coords", "energies", "forces")
 
 
@@ -38,12 +37,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     return _load(path, options or ReadOptions())[1]
 
 
-def write(path: str | Path, frames: Iterable[Frame]) -> None:
-    """Never: this layout cannot state its units.  Raises: DataError EQ3027"""
-    raise DataError("EQ3027", "the rMD17 layout cannot state its units; write the md17 layout, .h5 or .extxyz")
-
-
 def _load(path: str | Path, options: ReadOptions) -> tuple[Trajectory, Units]:
-    arrays = read_npz(path, required=NAMES[:2], optional=NAMES[2:])
+    arrays = open_npz(path, required=NAMES[:2], optional=NAMES[2:])
     trajectory = Trajectory(path, arrays, NAMES)
     return trajectory, trajectory.units(options.energy_unit, options.length_unit)

@@ -27,9 +27,9 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
     model = rebuild(request["path"]).train().requires_grad_(True)
     compiled = "compile" in request["mode"]
     if "kernels" in request["mode"]:
-        from eqff.nn.fused import fuse
+        from eqff.nn.fused import fuse, share_radial
 
-        model = fuse(model)
+        model = fuse(model) if compiled else share_radial(fuse(model))  # as in `eqff train`
     config = eqff.artifact.inspect(request["path"])
     species = species_index(np.array(request["numbers"]), config["species"])
     frames = np.array(request["frames"])

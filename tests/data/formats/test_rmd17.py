@@ -33,8 +33,3 @@ def test_same_frames_as_the_md17_layout(file, ethanol_file, same_frame):
     assert find_format(ethanol_file) == "md17"
     found = read_frames(file, energy_unit="kcal/mol")
     assert all(same_frame(a, b) for a, b in zip(found, read_frames(ethanol_file), strict=True))
-
-
-def test_writing_is_refused(tmp_path):
-    with pytest.raises(DataError, match="EQ3027"):
-        rmd17.write(tmp_path / "a.npz", [])

@@ -1,0 +1,78 @@
+"""eqff data sample: a labelled data set from molecular dynamics with any ASE calculator."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eqff.cli.data._reading import AsJson
+from eqff.errors import ConfigError
+
+
+def command(
+    structure: Annotated[Path, typer.Argument(help="Starting structure: any file ASE reads.")],
+    calculator: Annotated[
+        str,
+        typer.Argument(
+            help="A potential (name or file), tblite:GFN2-xTB or tblite:GFN1-xTB (extra `labels`), emt, or "
+            "module:function that returns an ASE calculator."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="To write: .h5 (every digit), .extxyz or .xyz")],
+    temperature: Annotated[float, typer.Option(help="K")] = 500.0,
+    frames: Annotated[int, typer.Option(help="Frames of each trajectory.")] = 500,
+    seeds: Annotated[int, typer.Option(help="Trajectories, each with its own velocities and noise.")] = 2,
+    interval: Annotated[int, typer.Option(help="Steps between frames.")] = 20,
+    equilibration: Annotated[int, typer.Option(help="Steps before the first frame.")] = 4000,
+    timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
+    thermostat_time: Annotated[float, typer.Option(help="fs, 1 / friction of the Langevin thermostat.")] = 100.0,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    volume: Annotated[float, typer.Option(help="Periodic: largest relative change of volume, e.g. 0.1.")] = 0.0,
+    strain: Annotated[float, typer.Option(help="Periodic: largest strain at constant volume, e.g. 0.05.")] = 0.0,
+    strained_share: Annotated[float, typer.Option(help="Share of the frames with such volumes and strains.")] = 0.5,
+    index: Annotated[str, typer.Option(help="Which frame of STRUCTURE.")] = "-1",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped: the same frames.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Langevin dynamics with a calculator; kept frames carry its energy, forces and (periodic) stress.
+
+    eqff data sample ethanol.xyz tblite:GFN2-xTB -o ethanol.h5 --frames 1000 --seeds 2
+    """
+    from eqff.report.terminal import FramesBar
+    from eqff.tasks.calculators import calculator_maker
+    from eqff.tasks.frames import select_frames
+    from eqff.tasks.sample import SampleConfig, run_sample
+
+    config = SampleConfig(
+        output=output,
+        temperature=temperature,
+        timestep=timestep,
+        thermostat_time=thermostat_time,
+        interval=interval,
+        equilibration=equilibration,
+        n_frames=frames,
+        n_seeds=seeds,
+        seed=seed,
+        volume=volume,
+        strain=strain,
+        strained_share=strained_share,
+        resume=resume,
+        force=force,
+    )
+    chosen = select_frames(structure, index)
+    if len(chosen) != 1:
+        raise ConfigError("EQ3428", f"index={index!r} names {len(chosen)} frames of {structure}; choose one")
+    maker = calculator_maker(calculator)
+    with FramesBar(f"sample {chosen[0].get_chemical_formula()}", hidden=as_json) as bar:
+        report = run_sample(config, chosen[0], maker, bar.advance)
+    if as_json:
+        typer.echo(json.dumps({**report._asdict(), "output": str(report.output)}, ensure_ascii=False))
+        return
+    resumed = f", {report.resumed_at} of them from before" if report.resumed_at else ""
+    strained = f", {report.n_strained} strained" if report.n_strained else ""
+    typer.echo(f"wrote    {report.output}: {report.n_frames} frames{strained}{resumed}")
+    typer.echo(f"         mean temperature {report.mean_temperature:.0f} K")
+    for name, text in report.provenance.items():
+        typer.echo(f"         {name.replace('_', ' ')}: {text}")

@@ -1,0 +1,125 @@
+"""Are forces the negative gradient of these energies at these positions?  Units, signs, and labels of other frames."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from eqff.data.forensics import EXPLAINED, N_PAIRS, Finding, Subject, unrelated
+from eqff.data.work import STEP, Work
+
+WEAK = 0.5  # correlation of work and energy that still tells something
+FOREIGN = "forces of other atoms"
+MIXED = "look how the arrays were put together: rows permuted, or labels of other frames"
+HOT = 8000.0  # K, beyond it something must be odd; small displacements may well look cold
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Work against energy along the file and between neighbours, the temperature, and what they say together."""
+    if not subject.census.labels["forces"]:
+        yield Finding(
+            check="units", severity="not testable", message="no forces: neither they nor energies can be tested"
+        )
+        return
+    yield from _along(subject)
+    yield from _between(subject)
+    yield from _temperature(subject)
+    if subject.diagnosis.name:
+        fault = subject.diagnosis
+        yield _finding("fail", fault.message, fault.remedy, fault.name)
+
+
+def _along(subject: Subject) -> Iterator[Finding]:
+    if not subject.census.labels["energy"]:
+        yield _finding("not testable", "no energies: F.dx has nothing to be compared with")
+        return
+    work = subject.consecutive
+    if work is None or not work.complete:
+        reason = f"some atom moves more than {STEP} Å from one to the next, or the atoms differ"
+        yield _finding("not testable", f"F.dx against dE: the frames are not consecutive ({reason})")
+    if work is not None and work.n_pairs >= N_PAIRS:
+        which = "along the file" if work.complete else "of the few frames that do follow each other"
+        # a trajectory's steps follow the forces closely; anything less is noise in the labels
+        yield _judged(subject, work, f"F.dx against dE {which}", noise=0.95, place="along")
+
+
+def _between(subject: Subject) -> Iterator[Finding]:
+    work = subject.neighbours
+    if not subject.census.labels["energy"]:
+        return
+    what = "F.dx against dE between the most similar frames"
+    if work is None or work.n_pairs < N_PAIRS:
+        yield _finding("not testable", f"{what}: too few have the same atoms and the same cell")
+        return
+    yield _judged(subject, work, what, noise=WEAK, place="between")
+
+
+def _judged(subject: Subject, work: Work, what: str, noise: float, place: str) -> Finding:
+    """Whether the labels belong together, on the pairs of frames given."""
+    numbers = {
+        "slope": work.slope,
+        "correlation": work.correlation,
+        "n_pairs": work.n_pairs,
+        "residual_rms": float(np.sqrt((work.residual**2).mean())),
+    }
+    curves = {f"work_{place}": work.work, f"change_{place}": work.change}
+    text = f"{what}: slope {work.slope:.4g}, correlation {work.correlation:.4f}, {work.n_pairs} pairs"
+    related = abs(work.correlation)
+    fault, severity, remedy = "", "pass", ""
+    if unrelated(work):
+        severity, remedy = "fail", MIXED
+        r2 = numbers["force_r2"] = subject.model.force_r2 if subject.model is not None else 0.0
+        if r2 > EXPLAINED:
+            fault = "energies shuffled"
+            text += ": energies do not belong to these frames"
+        else:
+            fault = FOREIGN
+            text += f": forces do not belong to these positions, pairs of atoms explain {100 * r2:.0f} % of them"
+    elif subject.diagnosis.slope != 1.0:
+        fault, severity, remedy = subject.diagnosis.name, "fail", subject.diagnosis.remedy
+        text += f": {subject.diagnosis.message}"
+    elif related < noise:
+        fault, severity = "noisy labels", "warning"
+        text += ": the slope is right, but energies and forces agree badly"
+        remedy = "look at the frames with the largest residuals (outliers), and at the convergence of the labels"
+    return _finding(severity, text, remedy, fault, numbers, curves)
+
+
+def _temperature(subject: Subject) -> Iterator[Finding]:
+    model, kelvin = subject.model, subject.temperature
+    if model is None:
+        return
+    if kelvin is None:
+        text = (
+            f"pairs of atoms explain only {100 * model.force_r2:.0f} % of the forces: do they belong to the positions?"
+        )
+        yield _finding("warning", text, MIXED, FOREIGN, {"force_r2": model.force_r2})
+        return
+    numbers = {"temperature": kelvin, "force_r2": model.force_r2}
+    text = f"forces and positions are those of about {kelvin:.0f} K"
+    if subject.diagnosis.temperature != 1.0:
+        fault = subject.diagnosis
+        yield _finding("fail", f"{text}: {fault.message}", fault.remedy, fault.name, numbers)
+    elif not 0.0 < kelvin < HOT:
+        text += ", which is unusual for data that simulations made: are forces in eV/Å?"
+        yield _finding("warning", text, "make sure of the unit of the forces", "force unit", numbers)
+    else:
+        yield _finding("pass", text, numbers=numbers)
+
+
+def _finding(
+    severity: str,
+    message: str,
+    remedy: str = "",
+    fault: str = "",
+    numbers: dict[str, float] | None = None,
+    curves: dict[str, np.ndarray] | None = None,
+) -> Finding:
+    return Finding(
+        check="units",
+        severity=severity,
+        message=message,
+        remedy=remedy,
+        fault=fault,
+        numbers=numbers or {},
+        curves=curves or {},
+    )

@@ -1,0 +1,210 @@
+"""DeePMD npy: a folder with type.raw, type_map.raw and set.000, set.001, ...; also a folder of such folders.
+
+coord, force [n, 3 N], box [n, 9] with lattice vectors as rows, energy [n], virial [n, 9] = -stress * volume; eV and Å
+by the definition of the format.  A file `nopbc` says that nothing is periodic.  Source: DeePMD-kit's documentation.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from eqff.data.frame import Frame
+from eqff.data.labels import voigt
+from eqff.data.options import ReadOptions
+from eqff.data.units import Units, decide_units
+from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
+from eqff.errors import DataError
+
+SUFFIXES = ("",)
+FOLDER = True
+FRAMES_PER_SET = 5000
+N_FRAMES_TO_JUDGE = 200
+MAX_TEXT = 2**26  # bytes of type.raw: 2 numbers an atom
+
+
+def accepts(path: str | Path) -> bool:
+    """Whether it is a folder with type.raw, or a folder of such folders."""
+    return bool(_systems(Path(path)))
+
+
+def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
+    """Frames in eV and Å, set after set; arrays are mapped, not loaded.
+
+    Raises: DataError EQ3213 text files, EQ3214 a damaged array, EQ3023 shapes that do not fit, EQ3025 no frames
+    """
+    options = options or ReadOptions()
+    decided = units(path, options)
+    for system in _systems(Path(path)):
+        numbers = _numbers(system)
+        for folder in _sets(system):
+            yield from _frames(folder, numbers, (system / "nopbc").is_file(), decided)
+
+
+def units(path: str | Path, options: ReadOptions | None = None) -> Units:
+    """eV and Å by the definition of the format, unless an option says otherwise."""
+    options = options or ReadOptions()
+    systems = _systems(Path(path))
+    if not systems:
+        missing = "no folder with type.raw" if Path(path).exists() else "no such folder"
+        raise DataError("EQ3024", f"{path}: {missing}")
+    forces = None
+    for folder in _sets(systems[0]):
+        found = _array(folder, "force")
+        forces = None if found is None else np.asarray(found[:N_FRAMES_TO_JUDGE])
+        break
+    return decide_units(
+        str(path), energy=(options.energy_unit, None, "eV"), length=(options.length_unit, None, "Å"), forces=forces
+    )
+
+
+def write(path: str | Path, frames: Iterable[Frame]) -> None:
+    """Write frames of one list of atoms into a new folder, in sets of 5000; energy and forces of all or of none.
+
+    Raises: DataError EQ3215 for frames that this layout cannot hold together
+    """
+    path = Path(path)
+    sets: list[Frame] = []
+    first: Frame | None = None
+    n_sets = 0
+    for index, frame in enumerate(frames):
+        if first is None:
+            first = frame
+            path.mkdir(exist_ok=True)
+        _check_alike(frame, first, index)
+        sets.append(frame)
+        if len(sets) == FRAMES_PER_SET:
+            _write_set(path / f"set.{n_sets:03d}", sets)
+            sets, n_sets = [], n_sets + 1
+    if first is None:
+        raise DataError("EQ3025", "there are no frames to write")
+    if sets:
+        _write_set(path / f"set.{n_sets:03d}", sets)
+    present, kinds = np.unique(first.atomic_numbers, return_inverse=True)
+    (path / "type.raw").write_text("".join(f"{k}\n" for k in kinds))
+    (path / "type_map.raw").write_text("".join(f"{SYMBOLS[z]}\n" for z in present))
+    if not first.pbc.any():
+        (path / "nopbc").write_text("")
+
+
+def _systems(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    if (path / "type.raw").is_file():
+        return [path]
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and (folder / "type.raw").is_file())
+
+
+def _sets(system: Path) -> list[Path]:
+    found = sorted(folder for folder in system.glob("set.*") if folder.is_dir())
+    if not found:
+        raise DataError("EQ3025", f"{system}: there is no folder set.000, so there are no frames to read")
+    return found
+
+
+def _numbers(system: Path) -> np.ndarray:
+    """Atomic numbers, from types and the names of types.  Raises: DataError EQ3213"""
+    try:
+        texts = []
+        for name in ("type.raw", "type_map.raw"):
+            if (system / name).stat().st_size > MAX_TEXT:
+                raise ValueError(f"{name} is too large")
+            texts.append((system / name).read_text(encoding="utf-8"))
+        names = [ATOMIC_NUMBERS[symbol] for symbol in texts[1].split()]
+        kinds = [int(word) for word in texts[0].split()]
+        if not kinds or min(kinds) < 0:
+            raise ValueError("type.raw has no types, or negative ones")
+        return np.array([names[kind] for kind in kinds])
+    except FileNotFoundError as error:
+        raise DataError(
+            "EQ3213", f"{system}: there is no {Path(error.filename).name}, which names the elements; write it"
+        ) from None
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise DataError(
+            "EQ3213", f"{system}: type.raw and type_map.raw do not name elements ({error}); repair them"
+        ) from None
+
+
+def _array(folder: Path, name: str) -> np.ndarray | None:
+    """One array, mapped into memory; None where there is none.  Raises: DataError EQ3214"""
+    path = folder / f"{name}.npy"
+    if not path.is_file():
+        return None
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy parses the header with ast and maps what it says
+        raise DataError("EQ3214", f"{path}: damaged or no plain array ({error}); get it or write it again") from None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
+        raise DataError("EQ3214", f"{path}: holds no array of numbers; write it again")
+    return found
+
+
+def _frames(folder: Path, numbers: np.ndarray, nopbc: bool, units: Units) -> Iterator[Frame]:
+    width = 3 * len(numbers)
+    arrays = {name: _array(folder, name) for name in ("coord", "box", "energy", "force", "virial")}
+    if arrays["coord"] is None:
+        raise DataError("EQ3213", f"{folder}: there is no coord.npy, so there are no positions")
+    n_frames = len(arrays["coord"]) if arrays["coord"].ndim else 0
+    for name, columns in (("coord", width), ("box", 9), ("energy", 1), ("force", width), ("virial", 9)):
+        array = arrays[name]
+        shapes = ((n_frames, columns), (n_frames,)) if columns == 1 else ((n_frames, columns),)
+        if array is not None and array.shape not in shapes:
+            raise DataError("EQ3023", f"{folder}: {name} has shape {array.shape}, expected {shapes[0]}")
+    if arrays["box"] is None and not nopbc:
+        raise DataError("EQ3213", f"{folder}: there is neither box.npy nor a file nopbc beside type.raw; add one")
+    for row in range(n_frames):
+        value = {name: None if a is None else np.array(a[row], dtype=np.float64) for name, a in arrays.items()}
+        yield _frame(value, numbers, nopbc, units, f"{folder}: frame {row}")
+
+
+def _frame(value: dict[str, np.ndarray | None], numbers: np.ndarray, nopbc: bool, units: Units, where: str) -> Frame:
+    cell, stress = np.zeros((3, 3)), None
+    if value["box"] is not None and not nopbc:
+        cell = value["box"].reshape(3, 3) * units.length_factor
+        if value["virial"] is not None:
+            volume = abs(float(np.linalg.det(cell)))
+            try:
+                stress = None if volume == 0.0 else -voigt(value["virial"]) * units.energy_factor / volume
+            except ValueError as error:
+                raise DataError("EQ3032", f"{where}: {error}") from None
+    energy, forces = value["energy"], value["force"]
+    return Frame(
+        atomic_numbers=numbers,
+        positions=np.asarray(value["coord"]).reshape(-1, 3) * units.length_factor,
+        cell=cell,
+        pbc=np.full(3, not nopbc),
+        energy=None if energy is None else float(energy.reshape(())) * units.energy_factor,
+        forces=None if forces is None else forces.reshape(-1, 3) * units.force_factor,
+        stress=stress,
+    )
+
+
+def _check_alike(frame: Frame, first: Frame, index: int) -> None:
+    if not np.array_equal(frame.atomic_numbers, first.atomic_numbers):
+        reason = "has other atoms than frame 0"
+    elif frame.pbc.any() != frame.pbc.all() or frame.pbc.any() != first.pbc.any():
+        reason = "is periodic in other directions than frame 0, or in some only"
+    elif any((getattr(frame, n) is None) != (getattr(first, n) is None) for n in ("energy", "forces", "stress")):
+        reason = "has other labels than frame 0"
+    else:
+        return
+    raise DataError("EQ3215", f"frame {index} {reason}, which the DeePMD layout cannot hold; write .h5 or .extxyz")
+
+
+def _write_set(folder: Path, frames: list[Frame]) -> None:
+    folder.mkdir()
+    np.save(folder / "coord.npy", np.stack([f.positions.reshape(-1) for f in frames]))
+    if frames[0].pbc.any():
+        np.save(folder / "box.npy", np.stack([f.cell.reshape(-1) for f in frames]))
+    if frames[0].energy is not None:
+        np.save(folder / "energy.npy", np.array([f.energy for f in frames]))
+    if frames[0].forces is not None:
+        np.save(folder / "force.npy", np.stack([np.asarray(f.forces).reshape(-1) for f in frames]))
+    if frames[0].stress is not None:
+        np.save(folder / "virial.npy", np.stack([_virial(f) for f in frames]))
+
+
+def _virial(frame: Frame) -> np.ndarray:
+    """[9] eV, -stress * volume."""
+    xx, yy, zz, yz, xz, xy = -np.asarray(frame.stress) * abs(float(np.linalg.det(frame.cell)))
+    return np.array([xx, xy, xz, xy, yy, yz, xz, yz, zz])

@@ -1,0 +1,79 @@
+"""ASE calculators by name: a potential of eqff, a method of tblite, one of ASE's, or a function of one's own.
+
+ethanol-nequip, my.eqff.pt     a potential
+tblite:GFN2-xTB                extended tight binding, from the extra `labels`
+emt                            ASE's effective-medium theory (Cu, Ag, Au, Ni, Pd, Pt, H, C, N, O)
+my_module:make                 make() returns a calculator
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from eqff.errors import ConfigError, ResourceError
+
+TBLITE = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
+ACCURACY = 0.1  # of tblite: forces are then good to 1e-4 eV/Å
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes a new calculator whenever it is called."""
+
+    name: str
+    level_of_theory: str
+    make: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        return self.make()
+
+
+def calculator_maker(name: str) -> Maker:
+    """The calculators of a name.
+
+    Raises: ConfigError EQ3425 for a function that cannot be found, EQ3426 for an unknown method; ResourceError EQ3427
+            without tblite; PotentialError for a file that is no potential
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "tblite":
+        return _tblite(name, rest)
+    if name.lower() == "emt":
+        from ase.calculators.emt import EMT
+
+        return Maker("emt", "EMT (effective-medium theory of ASE)", EMT)
+    if rest and "/" not in name and "\\" not in name:
+        return _function(name, kind, rest)
+    from eqff.engines.ase import EqffCalculator
+
+    loaded = EqffCalculator(name)  # once for all: it remembers nothing that changes results
+    level = loaded.potential.header.get("level_of_theory") or "not stated"
+    return Maker(name, f"potential {name} (trained on {level})", lambda: loaded)
+
+
+def _tblite(name: str, method: str) -> Maker:
+    if method not in TBLITE:
+        raise ConfigError("EQ3426", f"calculator={name!r}: tblite has no such method; choose from {', '.join(TBLITE)}")
+    try:
+        tblite = importlib.import_module("tblite.ase")
+    except ImportError as error:
+        raise ResourceError(
+            "EQ3427",
+            f"calculator={name!r}: tblite cannot be imported ({error}); install it with `pip install eqff[labels]`",
+        ) from error
+    level = f"{method} (tblite {metadata.version('tblite')}, accuracy {ACCURACY})"
+    return Maker(name, level, lambda: tblite.TBLite(method=method, accuracy=ACCURACY, verbosity=0))
+
+
+def _function(name: str, module: str, attribute: str) -> Maker:
+    try:
+        found = importlib.import_module(module)
+        make = getattr(found, attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            "EQ3425", f"calculator={name!r}: {error}; expected module:function, importable from here"
+        ) from error
+    if not callable(make):
+        raise ConfigError("EQ3425", f"calculator={name!r}: {attribute} cannot be called; expected a function")
+    return Maker(name, name, make)

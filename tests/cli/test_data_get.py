@@ -1,0 +1,82 @@
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from eqff.cli.data import app
+from eqff.data import catalogue
+from eqff.data.catalogue import DATA_SETS
+from eqff.data.read import read_frames
+from eqff.errors import ConfigError
+
+ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+
+
+def run(*arguments) -> str:
+    result = CliRunner().invoke(app, ["get", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_without_a_name_it_lists():
+    lines = run().splitlines()
+    assert len(lines) == len(DATA_SETS)
+    assert any(line.startswith("3bpa ") and "licence: MIT" in line for line in lines)
+    rows = json.loads(run("--json"))
+    assert rows["rmd17-ethanol"]["licence"] == "CC0 1.0"
+    assert rows["rmd17-ethanol"]["files"] == ["rmd17_ethanol.npz"]
+
+
+def test_a_file_from_a_stick(tmp_path):
+    output = run("md17-ethanol", "-o", tmp_path / "data", "--from-file", ETHANOL)
+    assert "licence  not stated" in output
+    assert "cite     Chmiela et al., Sci. Adv. 3" in output
+    assert "sha256" in output
+    assert "--energy-unit kcal/mol" in output
+    target = tmp_path / "data" / "md17_ethanol.npz"
+    assert len(read_frames(target)) == 20
+    assert json.loads((tmp_path / "data" / "md17_ethanol.npz.source.json").read_text())["data_set"] == "md17-ethanol"
+    found = json.loads(run("md17-ethanol", "-o", tmp_path / "data", "--json"))  # there already: no network needed
+    assert found["files"][0]["new"] is False
+    assert found["data"] == [str(target)]
+
+
+def test_an_archive_is_unpacked(tmp_path):
+    np.savetxt(tmp_path / "index_train_01.csv", [3, 1], fmt="%d")
+    with tarfile.open(tmp_path / "rmd17.tar.bz2", "w:bz2") as tar:
+        tar.add(ETHANOL, "rmd17/npz_data/rmd17_ethanol.npz")
+        tar.add(tmp_path / "index_train_01.csv", "rmd17/splits/index_train_01.csv")
+    output = run("rmd17", "-o", tmp_path / "data", "--from-file", tmp_path / "rmd17.tar.bz2")
+    assert (tmp_path / "data" / "rmd17_ethanol.npz").read_bytes() == ETHANOL.read_bytes()
+    assert (tmp_path / "data" / "index_train_01.csv").read_text().split() == ["3", "1"]
+    assert "data     " in output
+    kept = json.loads(run("rmd17", "-o", tmp_path / "data", "--no-unpack", "--json"))
+    assert kept["data"] == [str(tmp_path / "data" / "rmd17.tar.bz2")]
+
+
+def test_some_files_of_a_set(tmp_path, monkeypatch):
+    shutil.copy(ETHANOL, tmp_path / "test_300K.xyz")
+    found = json.loads(run("3bpa", "-o", tmp_path / "data", "--from-file", tmp_path / "test_300K.xyz", "--json"))
+    assert [Path(row["path"]).name for row in found["files"]] == ["test_300K.xyz"]
+    assert catalogue.DATA_SETS["3bpa"].licence == found["licence"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "id", "text"),
+    [
+        (["rmd17-ethanl"], "EQ3350", "did you mean rmd17-ethanol"),
+        (["zzz"], "EQ3350", "lists them"),
+        (["3bpa", "--from-file", "a.xyz"], "EQ3351", "3bpa has train_300K.xyz"),
+    ],
+)
+def test_what_is_refused(arguments, id, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["get", *arguments])
+    assert isinstance(result.exception, ConfigError), result.output
+    assert result.exception.id == id
+    assert text in result.exception.message
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from ase.io.trajectory import Trajectory
+
+from eqff.data.options import ReadOptions
+from eqff.data.read import find_format, read_frames, read_source
+from eqff.errors import DataError
+
+
+def test_a_trajectory_that_ase_wrote(tmp_path):
+    random = np.random.default_rng(0)
+    cell = np.diag([5.0, 6.0, 7.0])
+    with Trajectory(str(tmp_path / "a.traj"), "w") as trajectory:
+        for k in range(3):
+            atoms = Atoms(
+                "CO", random.normal(size=(2, 3)) + np.array([[0, 0, 0], [4, 0, 0]]), cell=cell, pbc=[True, True, False]
+            )
+            results = {"energy": -1.0 - k, "forces": random.normal(size=(2, 3)), "stress": random.normal(size=6)}
+            atoms.calc = SinglePointCalculator(atoms, **results)
+            trajectory.write(atoms)
+    source = read_source(tmp_path / "a.traj")
+    with Trajectory(str(tmp_path / "a.traj")) as trajectory:
+        for frame, atoms in zip(source.frames, trajectory, strict=True):
+            np.testing.assert_array_equal(frame.positions, atoms.positions)
+            np.testing.assert_array_equal(frame.forces, atoms.get_forces())
+            np.testing.assert_array_equal(frame.stress, atoms.get_stress())
+            np.testing.assert_array_equal(frame.cell, cell)
+            assert frame.energy == atoms.get_potential_energy()
+            assert frame.pbc.tolist() == [True, True, False]
+    assert source.provenance["ase_format"] == "traj"
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("POSCAR", "vasp"), ("a.cif", "cif"), ("a.json", "json"), ("a.gen", "gen")]
+)
+def test_other_kinds_of_file_fall_back_to_ase(tmp_path, name, format):
+    atoms = Atoms("NaCl", [[0, 0, 0], [2.8, 0, 0]], cell=np.diag([5.6, 5.6, 5.6]), pbc=True)
+    write(tmp_path / name, atoms, format=format)
+    assert find_format(tmp_path / name) == "ase_files"
+    (frame,) = read_frames(tmp_path / name)
+    assert sorted(frame.atomic_numbers.tolist()) == [11, 17]
+    np.testing.assert_allclose(np.diag(frame.cell), 5.6)
+    assert frame.pbc.all()
+    assert frame.energy is None
+
+
+def test_damaged_trajectories(tmp_path):
+    with Trajectory(str(tmp_path / "a.traj"), "w") as trajectory:
+        for k in range(5):
+            trajectory.write(Atoms("Ar", positions=[[k, 0, 0]]))
+    content = (tmp_path / "a.traj").read_bytes()
+    (tmp_path / "cut.traj").write_bytes(content[:-40])
+    with pytest.raises(DataError, match=r"EQ3219.*cannot be read by ASE as 'traj'"):
+        read_frames(tmp_path / "cut.traj")
+    (tmp_path / "text.traj").write_text("hello")
+    with pytest.raises(DataError, match="EQ3219"):
+        read_frames(tmp_path / "text.traj")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.py", "from ase import Atoms\n", "could be read safely"),
+        ("a.dat2", "999999999999\n\nO 0 0 0\n", "looks like XYZ"),
+        ("a.traj.gz", "x", "unpack it first"),
+        ("a.unknown", "nothing that anybody knows", "no kind of file that ASE knows"),
+    ],
+)
+def test_what_is_not_given_to_ase(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=f"EQ3218.*{words}"):
+        read_frames(tmp_path / name, format="ase_files")
+    with pytest.raises(DataError, match=r"EQ3040|EQ3041"):
+        read_frames(tmp_path / name)
+
+
+def test_keys_and_units(tmp_path):
+    atoms = Atoms("CO", [[0, 0, 0], [1.1, 0, 0]], info={"mp2": -3.0})
+    write(tmp_path / "a.traj", atoms)
+    source = read_source(tmp_path / "a.traj", ReadOptions(energy_key="mp2", energy_unit="Hartree"))
+    assert source.frames[0].energy == pytest.approx(-3 * 27.211386)
