@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from eqff.artifact import archive, compiled, vectors
 from eqff.artifact.header import DTYPES
 from eqff.artifact.lookup import find
-from eqff.errors import ConfigError, PotentialError, ResourceError
+from eqff.errors import ConfigError, EqffError, PotentialError, ResourceError
 from eqff.kernels import build
-from eqff.nn.fused import FusedConvolution, fuse, specialise
-from eqff.nn.spline import SplineConvolution, spline_errors, tabulate
+from eqff.nn.fused import FusedConvolution, fuse
+from eqff.nn.spline import SplineConvolution, has_radial_functions, spline_errors, tabulate
 from eqff.potential import Evaluator, GradientEvaluator, assemble
 from eqff.rebuild import rebuild
 
@@ -86,16 +86,15 @@ def _compile(
         return found
     progress("compiling kernels")
     report: dict[str, Any] = {"r_min_A": 0.0, "n_knots": 0, "spline_force_error": 0.0}
-    if exact:
-        model = fuse(model)
-    else:
+    if not exact and has_radial_functions(model):  # attention weighs with features, too
         model, splines = _with_splines(model, contents, progress)
         report |= splines
+    elif not exact:
+        progress("no radial splines for this family of models: its radial networks stay exact")
     progress("compiling the program")
-    program = trace(specialise(model.to(dtype)))
     scratch = Path(tempfile.mkdtemp(dir=place.parent))
     try:
-        package(program, scratch / compiled.PROGRAM)
+        _make_program(fuse(model).to(dtype), scratch / compiled.PROGRAM, contents.path)
         report["sha256"] = hashlib.sha256((scratch / compiled.PROGRAM).read_bytes()).hexdigest()
         report["kernels"] = _kernel_files(model)
         report |= {"file": contents.path.name, "torch": torch.__version__, "instructions": build.capability()}
@@ -111,6 +110,20 @@ def _compile(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return _result(place, report, *errors, seconds=time.monotonic() - started)
+
+
+def _make_program(model: nn.Module, path: Path, file: Path) -> None:
+    """Trace and compile; whatever torch cannot do with a model becomes ResourceError EQ6122."""
+    try:
+        package(trace(model), path)
+    except (EqffError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise ResourceError(
+            "EQ6122",
+            f"{file}: torch cannot compile this model ({reason}); it runs as TorchScript, as without compiling",
+        ) from error
 
 
 def _ready(contents: archive.Contents, dtype: torch.dtype, place: Path, fallback: Evaluator) -> Compiled | None:

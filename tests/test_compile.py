@@ -201,6 +201,16 @@ def test_a_program_that_misses_the_test_vectors_is_refused(potential_file, made)
         compiled.verify(wrong, contents, torch.float32)
 
 
+@needs_compiler
+def test_a_model_torch_cannot_compile_stays_torchscript(potential_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "private_cache", lambda name: tmp_path)
+    monkeypatch.setattr("eqff.compile.trace", lambda model: torch.zeros(2).view(3))
+    with pytest.raises(ResourceError, match=r"EQ6122: .*tiny\.eqff\.pt: torch cannot compile this model \(shape"):
+        compile_potential(potential_file, exact=True)
+    assert not list(tmp_path.glob("*/"))  # nothing half-made
+    assert artifact.load(potential_file, accelerate="ready").program == "TorchScript"
+
+
 def test_wrong_options(potential_file):
     with pytest.raises(ConfigError, match="EQ1103: accelerate='fast': expected off or ready"):
         artifact.load(potential_file, accelerate="fast")

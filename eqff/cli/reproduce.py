@@ -28,12 +28,12 @@ def command(
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("eqff").setLevel(logging.INFO)
-    folder = output or Path("runs") / name
+    folder = output or Path("runs") / Path(name).name.removesuffix(".eqff.pt")
     with FramesBar("test") as bar:
         found = reproduce(name, data, folder, resume, band, tuple(assignments or ()), bar.advance)
     for key, expected in found.expected.items():
         typer.echo(f"{key:20} published {expected:8.3f}   this run {found.found[key]:8.3f}")
-    typer.echo(f"wrote {folder / f'{name}.eqff.pt'}, card.md, metrics.json")
+    typer.echo(f"wrote {folder / f'{found.name}.eqff.pt'}, card.md, metrics.json")
     if not found.reproduced:
         limit = found.expected["forces_mae_meV_A"] * (1.0 + band)
         raise RunError("EQ5210", f"{name}: force error above {limit:.2f} meV/Å; see {folder / 'card.md'}")

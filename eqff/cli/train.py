@@ -40,7 +40,10 @@ def command(
         int, typer.Option(min=1, help="Train so many, with seeds of their own, in RUN/member-0, RUN/member-1, ...")
     ] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do a few steps, print size, memory and expected time, and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Do a few steps on the CPU, print size, memory and expected time, and write nothing."
+        ),
     ] = False,
     time_limit: Annotated[
         Optional[str], typer.Option(help="Stop after this time with a checkpoint, e.g. 90s, 30m, 8h; then --resume.")
@@ -89,10 +92,10 @@ def command(
         logger.removeHandler(handler)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
         return  # one of several processes; the first speaks
-    for each in folders:
+    for each in (folder for folder in folders if (folder / "config.toml").is_file()):
         rows = read_metrics(each / "metrics.csv")
         if rows:
-            best = min(rows, key=lambda row: row["forces_mae_meV_A"])
+            best = min(rows, key=lambda row: (math.isnan(row["forces_mae_meV_A"]), row["forces_mae_meV_A"]))
             typer.echo(
                 f"best on validation frames: forces {best['forces_mae_meV_A']:.2f} meV/Å, "
                 f"energy {best['energy_mae_meV']:.2f} meV (epoch {best['epoch']:.0f})"
@@ -100,4 +103,9 @@ def command(
         ready = each / "best.eqff.pt"
         if ready.is_file() and rows and read_toml(each / "config.toml")["training"]["report"]:
             typer.echo(f"report     {training_report(each)}")
-        typer.echo(f"potential  {ready}" if ready.is_file() else f"run folder {each}; next: eqff export {each} -o FILE")
+        if ready.is_file():
+            typer.echo(f"potential  {ready}")
+        elif rows:
+            typer.echo(f"run folder {each}; next: eqff export {each} -o FILE")
+        else:
+            typer.echo(f"run folder {each}; no epoch was validated yet, so there is nothing to export")

@@ -352,6 +352,8 @@ def make_loader(
     if len(dataset) == 0:
         raise DataError("EQ3025", "loader: the data set has no frames")
     sampler = FrameSampler(len(dataset), shuffle, seed)
+    own = torch.Generator().manual_seed(seed)  # for worker seeds: the process's random numbers stay as they are
+    common: dict[str, Any] = {"num_workers": n_workers, "collate_fn": collate, "generator": own}
     if size < n_ranks and max_edges is None:
         raise ConfigError("EQ1401", f"batch_size={size}: {n_ranks} processes need at least one frame each")
     if max_edges is not None or n_ranks > 1:
@@ -360,8 +362,8 @@ def make_loader(
             batches = EdgeBatchSampler(dataset, max_edges, sampler)
         if n_ranks > 1:
             batches = SharedBatchSampler(batches, rank, n_ranks)
-        return DataLoader(dataset, batch_sampler=batches, num_workers=n_workers, collate_fn=collate)
-    return DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=n_workers, collate_fn=collate)
+        return DataLoader(dataset, batch_sampler=batches, **common)
+    return DataLoader(dataset, batch_size=size, sampler=sampler, **common)
 
 
 def n_batches(loader: DataLoader) -> int:

@@ -4,22 +4,26 @@
 
 template <class S>
 struct Functions {
-  // Receivers begin ... end-1 of out = conv(x, sh, radial).  radial: weights [n_edges, n_weights], or knots
-  // [n_edges, 2] (index and fraction) into table [n_knots, 3, n_weights] of values, slopes and curvatures.
+  // Receivers begin ... end-1 of out = conv(x, sh, radial).  radial: weights [n_rows, n_weights], of which edge e takes
+  // row rows[e], or row e if rows is null; or knots [n_edges, 2] (index and fraction) into table [n_knots, 3, n_weights]
+  // of values, slopes and curvatures.
   void (*forward)(int64_t begin, int64_t end, int64_t n_atoms, const int64_t *row_pointers, const int64_t *senders,
-                  const S *x, const S *sh, const S *radial, const S *table, S *out);
-  // Gradients; grad_x is added to (edges of several receivers share a sender), grad_sh and grad_radial are set.
+                  const int64_t *rows, const S *x, const S *sh, const S *radial, const S *table, S *out);
+  // Gradients; grad_x is added to (edges of several receivers share a sender), and so is grad_radial if there are rows;
+  // otherwise it is set, as is grad_sh unless it is null.
   void (*backward)(int64_t begin, int64_t end, int64_t n_atoms, const int64_t *row_pointers, const int64_t *senders,
-                   const S *grad_out, const S *x, const S *sh, const S *radial, const S *table, S *grad_x, S *grad_sh,
+                   const int64_t *rows, const S *grad_out, const S *x, const S *sh, const S *radial, const S *table, S *grad_x, S *grad_sh,
                    S *grad_radial);
 };
 
 template <class S>
 struct Precision {
   Functions<S> weights, spline;
-  // Gradients of <cot_x, grad_x> + <cot_sh, grad_sh> + <cot_weight, grad_weight>; grad_x is added to.
+  // Gradients of <cot_x, grad_x> + <cot_sh, grad_sh> + <cot_weight, grad_weight>; added to and set as in
+  // backward.
   void (*double_backward)(int64_t begin, int64_t end, int64_t n_atoms, const int64_t *row_pointers,
-                          const int64_t *senders, const S *grad_out, const S *x, const S *sh, const S *weight,
+                          const int64_t *senders, const int64_t *rows, const S *grad_out, const S *x, const S *sh,
+                          const S *weight,
                           const S *cot_x, const S *cot_sh, const S *cot_weight, S *grad_grad_out, S *grad_x,
                           S *grad_sh, S *grad_weight);
 };

@@ -74,7 +74,7 @@ def source(layout: Layout) -> str:
         n_weights=layout.n_weights,
         couplings=numbers,
         sums="\n".join(f"    V Y{m2}{{}};" for m2 in range(layout.n_sh)),
-        store_sums="\n".join(f"    gradient_sh[{m2}] = total(Y{m2});" for m2 in range(layout.n_sh)),
+        store_sums="\n".join(f"    if (HARMONICS) gradient_sh[{m2}] = total(Y{m2});" for m2 in range(layout.n_sh)),
         forward=_forward(layout),
         backward=_backward(layout),
         double_backward=_double_backward(layout),
@@ -129,6 +129,21 @@ class _Code:
                 self.add(f"     const V {variable}{m} = load<n>({array} + at + {m * block.n_channels});")
             self.add(f"     V g{m} = load<n>(grad_x + at + {m * block.n_channels});")
 
+    def sums(self, rows: list[Row], *names: str) -> list[int]:
+        """Begin sums over the rows of a path, one for each m1 that has a term; these m1."""
+        inputs = sorted({term.m1 for row in rows for term in row.terms})
+        for name in names:
+            self.add("      V " + ", ".join(f"{name}{m}{{}}" for m in inputs) + ";")
+        return inputs
+
+    def harmonics(self, row: Row, factor: str, vector: str) -> None:
+        """Add couplings times factor * vector to the gradients of the harmonics, where they are wanted."""
+        self.add(f"       if (HARMONICS) {{ const V s = {factor};")
+        for term in row.terms:
+            added = " ".join(f"Y{m2} += S({value!r}) * z;" for m2, value in term.couplings)
+            self.add(f"        {{ const V z = s * {vector}{term.m1}; {added} }}")
+        self.add("       }")
+
     def close_edge(self, b: int, block: InputBlock) -> None:
         """Put g back, and run over the channels."""
         for m in range(block.dim):
@@ -166,14 +181,14 @@ def _forward(layout: Layout) -> str:
         n_rows = len(block.rows)
         code.add("     V " + ", ".join(f"sum{r}{{}}" for r in range(n_rows)) + ";")
         code.add("     for (int64_t k = 0; k < degree; k++) {")
-        code.add("      const int64_t e = edge[k];")
+        code.add("      const int64_t e = edge[k], row = !SPLINE && rows ? rows[e] : e;")
         code.add("      const S *T = coupling + k * N_ENTRIES, *basis = bases + k * 12;")
         code.add(f"      const S *sender = x + senders[e] * WIDTH_IN + {block.offset} + c;")
         for m in range(block.dim):
             code.add(f"      const V x{m} = load<n>(sender + {m * block.n_channels});")
         r = 0
         for weight, rows in _paths(block):
-            code.add(f"      {{ const V w = radial_value<SPLINE, n>(radial, table, basis, e, {weight} + c);")
+            code.add(f"      {{ const V w = radial_value<SPLINE, n>(radial, table, basis, row, {weight} + c);")
             for row in rows:
                 code.add(f"       sum{r} += w * ({_product(code.numbered(row))});")
                 r += 1
@@ -192,18 +207,20 @@ def _backward(layout: Layout) -> str:
             continue
         code.open_edge(b, block, {"x": "x"})
         for weight, rows in _paths(block):
-            code.add(f"     {{ const V w = radial_value<SPLINE, n>(radial, table, basis, e, {weight} + c); V v{{}};")
+            code.add(f"     {{ const V w = radial_value<SPLINE, n>(radial, table, basis, row, {weight} + c);")
+            inputs = code.sums(rows, "h")  # h = sum of T o, so that the gradient of x is w h, that of w is x . h
             for row in rows:
-                terms = code.numbered(row)
-                code.add(f"      {{ const V o = load<n>(grad_out + {code.address(row)}), s = w * o;")
-                code.add(f"       v += o * ({_product(terms)});")
-                for t, term in terms:
-                    code.add(f"       g{term.m1} += T[{t}] * s;")
-                    code.add("       " + _to_harmonics(term.couplings, f"s * x{term.m1}"))
+                code.add(f"      {{ const V o = load<n>(grad_out + {code.address(row)});")
+                for t, term in code.numbered(row):
+                    code.add(f"       h{term.m1} += T[{t}] * o;")
+                code.harmonics(row, "w * o", "x")
                 code.add("      }")
+            for m in inputs:
+                code.add(f"      g{m} += w * h{m};")
+            code.add("      const V v = " + " + ".join(f"x{m} * h{m}" for m in inputs) + ";")
             code.add("      if constexpr (SPLINE)")
-            code.add(f"       slope += v * radial_value<true, n>(radial, table, basis + 6, e, {weight} + c);")
-            code.add(f"      else store<n>(grad_radial + e * N_WEIGHTS + {weight} + c, v);")
+            code.add(f"       slope += v * radial_value<true, n>(radial, table, basis + 6, row, {weight} + c);")
+            code.add(f"      else set_or_add<n>(rows, grad_radial + row * N_WEIGHTS + {weight} + c, v);")
             code.add("     }")
         code.close_edge(b, block)
     return "\n".join(code.lines)
@@ -216,28 +233,24 @@ def _double_backward(layout: Layout) -> str:
             continue
         code.open_edge(b, block, {"x": "x", "a": "cot_x"})
         for weight, rows in _paths(block):
-            column = f"e * N_WEIGHTS + {weight} + c"
-            code.add(f"     {{ const V w = load<n>(weights + {column}), b = load<n>(cot_weight + {column}); V v{{}};")
+            column = f"row * N_WEIGHTS + {weight} + c"
+            code.add(f"     {{ const V w = load<n>(weights + {column}), b = load<n>(cot_weight + {column});")
+            inputs = code.sums(rows, "h", "k")  # sums of T o and D o
+            for m in inputs:
+                code.add(f"      const V p{m} = w * a{m} + b * x{m}, q{m} = w * x{m};")
             for row in rows:
+                code.add(f"      {{ const int64_t r = {code.address(row)}; const V o = load<n>(grad_out + r);")
                 terms = code.numbered(row)
-                code.add(f"      {{ const int64_t r = {code.address(row)};")
-                code.add("       const V o = load<n>(grad_out + r), s = w * o, d = b * o;")
-                code.add(f"       const V p = {_product(terms, 'T', 'a')} + {_product(terms, 'D', 'x')};")
-                code.add("       v += o * p;")
-                code.add(
-                    f"       store<n>(grad_grad_out + r, load<n>(grad_grad_out + r) + w * p + b * ({_product(terms)}));"
-                )
+                sums = f"{_product(terms, 'T', 'p')} + {_product(terms, 'D', 'q')}"
+                code.add(f"       store<n>(grad_grad_out + r, load<n>(grad_grad_out + r) + {sums});")
                 for t, term in terms:
-                    code.add(f"       g{term.m1} += D[{t}] * s + T[{t}] * d;")
-                    code.add("       " + _to_harmonics(term.couplings, f"d * x{term.m1} + s * a{term.m1}"))
+                    code.add(f"       h{term.m1} += T[{t}] * o; k{term.m1} += D[{t}] * o;")
+                code.harmonics(row, "o", "p")
                 code.add("      }")
-            code.add(f"      store<n>(grad_weight + {column}, v);")
+            for m in inputs:
+                code.add(f"      g{m} += w * k{m} + b * h{m};")
+            products = " + ".join(f"a{m} * h{m} + x{m} * k{m}" for m in inputs)
+            code.add(f"      set_or_add<n>(rows, grad_weight + {column}, {products});")
             code.add("     }")
         code.close_edge(b, block)
     return "\n".join(code.lines)
-
-
-def _to_harmonics(couplings: tuple[tuple[int, float], ...], factor: str) -> str:
-    """Add value * factor to the gradient of every harmonic in a term."""
-    sums = " ".join(f"Y{m2} += S({value!r}) * z;" for m2, value in couplings)
-    return f"{{ const V z = {factor}; {sums} }}"

@@ -150,8 +150,8 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """x + attention(norm(x)) -> x + feed-forward(norm(x)).
 
-    Only what is reached exists: with both parities, 1e and 2o begin in the first block. The last block ends in n_features
-    scalars and computes nothing else.
+    Only what is reached exists: with both parities, 1e and 2o begin in the first block. The last block ends in
+    n_features scalars and computes nothing else.
     """
 
     def __init__(self, config: Config, irreps: Irreps, last: bool, generator: torch.Generator) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eqff import artifact
-from eqff.artifact.lookup import find
+from eqff.artifact.lookup import SUFFIX, find
 from eqff.config import read_toml
 from eqff.data.options import ReadOptions
 from eqff.data.read import file_sha256, read_source
 from eqff.errors import ConfigError, DataError
 from eqff.tasks.evaluate import evaluate
 from eqff.training.checkpoint import export_run
-from eqff.training.folder import LAST
 from eqff.training.run import train
 
 COMPARED = ("forces_mae_meV_A", "energy_mae_meV")
@@ -51,23 +50,25 @@ def reproduce(
             overrides: of the recipe, e.g. a shorter schedule; progress: called with (test frames done, all)
     Raises: ConfigError for a potential that cannot be reproduced; DataError if a file is not the pinned one; as `train`
     """
-    place, output = find(name).parent, Path(output)
+    file, output = find(name), Path(output)
+    place = file.parent
     recipe, record = place / "recipe.toml", place / "metrics.json"
     if not recipe.is_file() or not record.is_file():
-        raise ConfigError("EQ1410", f"{name}: no recipe.toml and metrics.json beside {find(name)}; name a shipped one")
+        raise ConfigError("EQ1410", f"{name}: no recipe.toml and metrics.json beside {file}; name a shipped one")
     header = artifact.inspect(name)
     published = json.loads(record.read_text(encoding="utf-8"))["test"]
     described = read_toml(recipe)["data"]
     source = pinned(Path(data) / described["train"], header["training_data"]["source_sha256"])
     test = pinned(Path(data) / published["data"], published["data_sha256"])
-    if not (resume and (output / LAST).is_file()):
-        resume = False
+    resume = resume and (output / "config.toml").is_file()
     train(recipe, output, resume, (f"data.train={json.dumps(str(source.resolve()))}", *overrides))
     potential = artifact.load(output / "best.eqff.pt")
     frames = read_source(test, ReadOptions(energy_unit=described.get("energy_unit"))).frames
     metrics = evaluate(potential, frames, str(test), progress=progress).metrics
     found = {key: value for key, value in metrics.items() if key.startswith(("energy_m", "forces_m", "forces_rmse"))}
-    result = Reproduction(name, {key: published[key] for key in COMPARED}, found, band, output)
+    result = Reproduction(
+        file.name.removesuffix(SUFFIX), {key: published[key] for key in COMPARED}, found, band, output
+    )
     _write(
         result, header, recipe, {"data": test.name, "data_sha256": published["data_sha256"], "n_frames": len(frames)}
     )
@@ -77,7 +78,8 @@ def reproduce(
 def pinned(path: Path, sha256: str) -> Path:
     """The file, if it is the one that was used.  Raises: DataError saying which is missing or differs."""
     if not path.is_file():
-        raise DataError("EQ3501", f"{path}: no such file; put it there (`eqff data get` lists sources), or give --data")
+        reason = "no such file; the recipe says where these frames come from, --data names the folder"
+        raise DataError("EQ3501", f"{path}: {reason}")
     found = file_sha256(path)
     if found != sha256:
         raise DataError(

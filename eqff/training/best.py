@@ -42,6 +42,7 @@ class BestPotential(lightning.Callback):
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
+                start_new_session=True,  # Ctrl-C is meant for the run, which waits for this
             )
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:

@@ -43,16 +43,20 @@ def load_run(folder: str | Path) -> Run:
     record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     family = registry.load("models", record["family"])
     model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/model.json"))
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise PotentialError("EQ4312", f"{path}: cannot be read as a checkpoint ({error})") from error
     weights = {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise PotentialError("EQ4310", f"{path}: does not fit model.json: {error}") from error
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    average, parameters = state["average"], dict(model.named_parameters())
+    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
     with torch.no_grad():
-        for parameter, value in zip(trained, state["average"]["average"], strict=True):
-            parameter.copy_(value)
+        for name, value in zip(average.get("names", trained), average["average"], strict=True):
+            parameters[name].copy_(value)
     step = int(state["global_step"])
     rows = [row for row in read_metrics(folder / "metrics.csv") if int(row["step"]) <= step]
     return Run(model.eval(), record["family"], record["config"], record["data"], rows[-1] if rows else {})

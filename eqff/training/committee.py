@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eqff.errors import ConfigError
-from eqff.training.folder import LAST
 from eqff.training.preparation import read_config
 from eqff.training.run import train
 
@@ -32,7 +31,7 @@ def train_members(
     config, deadline = read_config(Path(path), overrides), time.monotonic() + time_limit
     folders = [Path(output) / f"member-{k}" for k in range(n_members)]
     for k, folder in enumerate(folders):
-        again = resume and (folder / LAST).is_file()
+        again = resume and (folder / "config.toml").is_file()
         own = (*overrides, f"training.seed={config.training.seed + k}")
         train(path, folder, again, own, deadline - time.monotonic())
     return folders

@@ -11,6 +11,7 @@ class WeightAverage:
     """theta_avg <- d theta_avg + (1 - d) theta after every step, d = min(decay, (1 + t) / (10 + t)) at first."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
+        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.decay = decay
         self.n_updates = 0
@@ -40,7 +41,7 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, object]:
         """For checkpoints."""
-        return {"n_updates": self.n_updates, "average": self.average}
+        return {"n_updates": self.n_updates, "names": self.names, "average": self.average}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Continue an average."""

@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
                 f"first step   {self.first_step_s:.1f} s",
                 f"step         {1e3 * self.step_s:.1f} ms (median)",
                 f"epoch        {_duration(self.epoch_s)}",
-                f"whole run    {_duration(self.total_s)}, if the machine stays as busy as now",
+                f"whole run    {_duration(self.total_s)}, in one process on the CPU, if it stays as busy as now",
                 f"peak memory  {self.peak_memory_MB:.0f} MB",
             ]
         )
@@ -90,7 +90,8 @@ def _measure(config: RunConfig, prepared: Prepared) -> Estimate:
     step_s = statistics.median(times[2:] or times)
     start = time.perf_counter()
     first = next(iter(make_loader(prepared.dataset[prepared.split.validation], batch_size=training.batch_size)))
-    errors(prepared.model, to_structure(first), first.energy, first.forces, create_graph=False)
+    stress = first.stress if training.loss.stress > 0.0 else None
+    errors(prepared.model, to_structure(first), first.energy, first.forces, create_graph=False, stress=stress)
     validation_s = (time.perf_counter() - start) / first.num_graphs * len(prepared.split.validation)
     epoch_s = n_batches(loader) * step_s
     return Estimate(

@@ -14,7 +14,7 @@ from torch import nn
 
 from eqff.data.loader import FrameDataset, make_loader, n_batches, start_at
 from eqff.data.splits import Split
-from eqff.errors import ResourceError
+from eqff.errors import ConfigError, ResourceError
 from eqff.training.best import BestPotential
 from eqff.training.callbacks import MetricsFile
 from eqff.training.config import TrainingConfig
@@ -32,6 +32,11 @@ class ResumedModule(TrainingModule):
         """Continue, within an epoch too."""
         super().on_load_checkpoint(checkpoint)
         start_at(self.loader, self.epochs_done, self.steps_of_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        """The last epoch is validated, whatever the interval."""
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.check_val_every_n_epoch = 1
 
 
 def fit(
@@ -89,6 +94,12 @@ def fit(
         rank, n_ranks = trainer.global_rank, trainer.world_size
         size = {"max_edges": config.max_edges} if config.max_edges else {"batch_size": config.batch_size}
         shares: dict[str, Any] = {"rank": rank, "n_ranks": n_ranks, **size}
+        if len(split.validation) < n_ranks or len(split.train) < n_ranks:
+            raise ConfigError(
+                "EQ1405",
+                f"{len(split.train)} frames to train and {len(split.validation)} to validate for {n_ranks} processes: "
+                "each needs one of both; raise data.n_validation, or lower training.devices",
+            )
         train_loader = make_loader(dataset[split.train], shuffle=True, seed=config.seed, **shares)
         own = split.validation[rank::n_ranks]
         validation_loader = make_loader(dataset[own], batch_size=min(50, 4 * config.batch_size))

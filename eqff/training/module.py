@@ -134,7 +134,11 @@ class TrainingModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Report mean absolute errors and put the trained weights back; the loss keeps the first w_E."""
         self.applied.__exit__(None, None, None)
-        sums = self.sums if self.trainer.world_size == 1 else self.trainer.strategy.reduce(self.sums, reduce_op="sum")
+        sums = (
+            self.sums
+            if self.trainer.world_size == 1
+            else self.trainer.strategy.reduce(self.sums.to(self.device), reduce_op="sum")
+        )
         force_sum, n_components, energy_sum, n_frames, loss_sum, stress_sum, n_stress = sums.tolist()
         bar = {"forces_mae_meV_A": 1000.0 * force_sum / n_components, "energy_mae_meV": 1000.0 * energy_sum / n_frames}
         if n_stress > 0.0:
@@ -144,7 +148,7 @@ class TrainingModule(lightning.LightningModule):
         if not self.trainer.sanity_checking:
             done = self.train_loss
             if self.trainer.world_size > 1:
-                done = self.trainer.strategy.reduce(done.clone(), reduce_op="sum")
+                done = self.trainer.strategy.reduce(done.to(self.device, copy=True), reduce_op="sum")
             self.log("train_loss", float(done[0] / done[1].clamp(min=1.0)), batch_size=1)
             self.train_loss.zero_()
 
@@ -167,4 +171,5 @@ class TrainingModule(lightning.LightningModule):
         """Continue where the run stopped; the loader's position is set by whoever made the loader."""
         self.average.load_state_dict(checkpoint["average"])
         self.epochs_done, self.steps_of_epoch, self.skipped = checkpoint["progress"]
-        self.train_loss.copy_(checkpoint["train_loss"])
+        if self._trainer is None or self.trainer.global_rank == 0:  # which has saved its own
+            self.train_loss.copy_(checkpoint["train_loss"])

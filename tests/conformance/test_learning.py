@@ -23,5 +23,8 @@ def test_energy_is_conserved(exam: Exam) -> None:
 @pytest.mark.parametrize("what", BREAKERS)
 def test_energy_is_not_conserved_by_a_broken_model(what: str) -> None:
     (fault,) = [fault for fault in FAULTS if fault.what == what]
-    with planted(fault, prepared("equiformer")) as broken, pytest.raises(AssertionError, match=r"instead of 4|drifts"):
+    with (
+        planted(fault, prepared("se3_transformer")) as broken,
+        pytest.raises(AssertionError, match=r"instead of 4|drifts"),
+    ):
         learning.conservation(broken)

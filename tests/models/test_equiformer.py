@@ -11,6 +11,7 @@ from eqff.kernels import build
 from eqff.models.equiformer import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.fused import fuse
+from eqff.nn.spline import has_radial_functions
 from eqff.o3.irreps import to_text
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
@@ -197,6 +198,15 @@ def test_kernels_compute_the_same_with_two_derivatives():
         close(found[1][1], found[0][1], 1e-12)
         for one, other in zip(found[1][2], found[0][2], strict=True):
             close(one, other, 1e-10)
+
+
+def test_radial_functions_do_not_vanish_at_the_cutoff():
+    """The envelope comes with attention; so splines, which end at zero, cannot stand for them."""
+    model = make()
+    beyond = model.basis(torch.tensor([[R_MAX]], dtype=torch.float64))
+    assert float(beyond.abs().max()) == 0.0
+    assert float(model.blocks[0].attention.radial(beyond).detach().abs().max()) > 1e-3
+    assert not has_radial_functions(model)
 
 
 WRONG = [

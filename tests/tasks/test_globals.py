@@ -3,10 +3,13 @@
 A task without a case here fails the first test.  Cases are run twice, so that what is made on first use is there.
 """
 
+import json
 import os
 import random
+import shutil
 import signal
 import warnings
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -22,7 +25,25 @@ from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
 from eqff.potential import GradientEvaluator, Potential
 
-NO_TASKS = {"frames", "metrics", "resumable", "verdict", "random_structures"}  # what tasks share
+NO_TASKS = {"calculators", "frames", "metrics", "resumable", "verdict", "random_structures"}  # what tasks share
+TESTS = Path(__file__).parents[1]
+SAMPLE = TESTS / "data" / "files" / "ethanol_gfn2_20frames.npz"
+GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"
+RECIPE = f"""
+[data]
+train = "{SAMPLE}"
+energy_unit = "kcal/mol"
+n_train = 16
+n_validation = 4
+[model]
+family = "nequip"
+l_max = 1
+n_layers = 1
+n_channels = 4
+[training]
+epochs = 1
+threads = 1
+"""
 
 
 class Morse(nn.Module):
@@ -110,7 +131,61 @@ def wrap(folder, symbols="OH2"):
     run_wrap(WrapConfig(**options, trust=True, force=True))
 
 
-CASES = {case.__name__: case for case in (md, relax, predict, evaluate, vibrations, neb, wrap)}
+def sample(folder, symbols="OH2"):
+    from eqff.tasks.calculators import Maker
+    from eqff.tasks.sample import SampleConfig, run_sample
+
+    maker = Maker("morse", "Morse", lambda: EqffCalculator(potential()))
+    config = SampleConfig(
+        output=folder / "s.h5", temperature=3000.0, n_frames=2, n_seeds=1, interval=2, equilibration=2, force=True
+    )
+    run_sample(config, water(symbols), maker)
+
+
+def import_model(folder, symbols="OH2"):
+    from eqff.tasks.import_model import ImportConfig
+    from eqff.tasks.import_model import import_model as run_import
+
+    if not GOLDEN.is_file():
+        pytest.skip(f"needs {GOLDEN}")
+    species = () if symbols == "OH2" else ("H", "Qq")
+    run_import(ImportConfig(code="nequip", source=GOLDEN, output=folder / "i.eqff.pt", species=species, force=True))
+
+
+def trained(folder):
+    """A run folder that ends in .../small/run, its potential and its errors beside it, made once."""
+    from eqff.data.read import file_sha256
+    from eqff.training.run import train
+
+    place = folder / "small"
+    if not place.exists():
+        place.mkdir()
+        (place / "recipe.toml").write_text(RECIPE)
+        train(place / "recipe.toml", place / "run")
+        shutil.copyfile(place / "run" / "best.eqff.pt", place / "small.eqff.pt")
+        test = {"data": SAMPLE.name, "data_sha256": file_sha256(SAMPLE), "forces_mae_meV_A": 1.0, "energy_mae_meV": 1.0}
+        (place / "metrics.json").write_text(json.dumps({"test": test}))
+    return place
+
+
+def training_report(folder, symbols="OH2"):
+    from eqff.tasks.training_report import training_report as write_report
+
+    write_report(trained(folder) / ("run" if symbols == "OH2" else "nothing"))
+
+
+def reproduce(folder, symbols="OH2"):
+    from eqff.tasks.reproduce import reproduce as run_reproduce
+
+    place = trained(folder)
+    shutil.rmtree(place / "again", ignore_errors=True)
+    data = SAMPLE.parent if symbols == "OH2" else folder
+    run_reproduce(str(place / "small.eqff.pt"), data, place / "again")
+
+
+ALL = (md, relax, predict, evaluate, vibrations, neb, wrap, sample, import_model, training_report, reproduce)
+CASES = {case.__name__: case for case in ALL}
+IMPORTS = ("import_model", "training_report", "reproduce")  # e3nn and Lightning change the process when imported
 
 
 def global_state():
@@ -162,6 +237,8 @@ def test_the_state_shows_a_change():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_task_leaves_the_process_as_it_was(tmp_path, name):
+    if name in IMPORTS:
+        CASES[name](tmp_path)
     before = global_state()
     for _ in range(2):
         CASES[name](tmp_path)
@@ -171,6 +248,8 @@ def test_a_task_leaves_the_process_as_it_was(tmp_path, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_so_does_a_task_that_fails(tmp_path, name):
+    if name in IMPORTS:
+        CASES[name](tmp_path)
     before = global_state()
     with pytest.raises(EqffError):
         CASES[name](tmp_path, symbols="OHC")  # an element that nobody knows

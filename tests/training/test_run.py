@@ -19,6 +19,7 @@ from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
 from eqff.training.folder import LAST
 from eqff.training.module import TrainingModule
+from eqff.training.preparation import prepare, read_config
 from eqff.training.run import train
 from eqff.training.stopped import Stopped
 
@@ -295,3 +296,16 @@ def test_a_store_trains_as_the_file_it_was_made_from(recipe: Path, tmp_path: Pat
     lines = RECIPE.format(sample=tmp_path / "frames.h5").splitlines()
     recipe.write_text("\n".join(line for line in lines if not line.startswith("energy_unit")))
     same_run(whole, train(recipe, tmp_path / "store"))
+
+
+def test_frozen_weights_stay_and_the_run_exports(recipe: Path, tmp_path: Path) -> None:
+    frozen = ["training.freeze=['embedding', 'layers.0']", "training.epochs=2"]
+    folder = train(recipe, tmp_path / "run", overrides=frozen)
+    prepared = prepare(read_config(recipe))
+    run = load_run(folder)
+    for name, parameter in run.model.named_parameters():
+        if parameter.requires_grad and parameter.numel() > 0:
+            kept = torch.equal(parameter, prepared.model.get_parameter(name))
+            assert kept == name.startswith(("embedding", "layers.0")), name
+    with pytest.raises(ConfigError, match=r"EQ1402.*embedding"):
+        train(recipe, tmp_path / "other", overrides=["training.freeze=['nothing']"])
