@@ -114,6 +114,6 @@ class CompiledStep:
 
             found = errors(model, structure, energy, forces, create_graph=True, stress=stress)
             value = loss(found, weights, self.config)
-            return [value.detach(), *torch.autograd.grad([value], parameters)]
+            return [value.detach(), *torch.autograd.grad([value], parameters, allow_unused=True, materialize_grads=True)]
 
         return torch.compile(make_fx(step, tracing_mode="fake")(*tensors), dynamic=False)
