@@ -114,6 +114,8 @@ class CompiledStep:
 
             found = errors(model, structure, energy, forces, create_graph=True, stress=stress)
             value = loss(found, weights, self.config)
-            return [value.detach(), *torch.autograd.grad([value], parameters, allow_unused=True, materialize_grads=True)]
+            # weights that lead nowhere get 0, e.g. paths of another parity in the last layer
+            gradients = torch.autograd.grad([value], parameters, allow_unused=True, materialize_grads=True)
+            return [value.detach(), *gradients]
 
         return torch.compile(make_fx(step, tracing_mode="fake")(*tensors), dynamic=False)
