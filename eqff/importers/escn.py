@@ -81,10 +81,10 @@ def published(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Sp
     arrays = {our_name(name): array for name, array in state.items() if not any(mark in name for mark in DERIVED)}
     for key, known in (("distance_function", "gaussian"), ("use_grid", True)):
         if foreign.get(key, known) != known:
-            raise ConfigError("EQ1083", f"{key}={foreign[key]!r}: only {known!r} is known for eSCN")
+            raise ConfigError("EQ1420", f"{key}={foreign[key]!r}: only {known!r} is known for eSCN")
     degrees, orders = list(foreign.get("lmax_list", [6])), list(foreign.get("mmax_list", [2]))
     if len(degrees) != 1 or len(orders) != 1:
-        raise ConfigError("EQ1084", f"lmax_list={degrees}, mmax_list={orders}: expected one resolution")
+        raise ConfigError("EQ1421", f"lmax_list={degrees}, mmax_list={orders}: expected one resolution")
     for name in ("embedding.weight", "readout.points", "layers.0.message.edge.distance.weight"):
         if name not in arrays:
             raise PotentialError("EQ4347", f"weights: nothing becomes {name}; not an eSCN model, or not all of it")

@@ -78,8 +78,8 @@ def without(mapping, *names):
 
 
 REFUSED = {
-    "EQ1083": lambda config, state: (config | {"distance_function": "sigmoid"}, state),
-    "EQ1084": lambda config, state: (config | {"lmax_list": [2, 4]}, state),
+    "EQ1420": lambda config, state: (config | {"distance_function": "sigmoid"}, state),
+    "EQ1421": lambda config, state: (config | {"lmax_list": [2, 4]}, state),
     "EQ4347": lambda config, state: (config, without(state, "sphere_embedding.weight")),
     "EQ4348": lambda config, state: (config, without(state, "force_block.fc1.bias")),
     "EQ4349": lambda config, state: (config, state | {"energy_block.fc1.bias": np.zeros(3)}),
