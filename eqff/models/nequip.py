@@ -12,20 +12,19 @@ from typing import List, Literal
 import torch
 from torch import Tensor, nn
 
-from eqff.elements import atomic_number
 from eqff.errors import ConfigError
 from eqff.nn.constant import Constant
 from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.features import join_blocks, split_blocks
 from eqff.nn.gate import EVEN_SCALAR, Gate
 from eqff.nn.harmonics import SphericalHarmonics
+from eqff.nn.hyperparameters import check_species, feature_irreps, per_species
 from eqff.nn.linear import BlockLinear, SpeciesLinear
 from eqff.nn.mlp import ScalarMLP
 from eqff.nn.radial import BesselBasis
 from eqff.nn.readout import SpeciesScaleShift
 from eqff.o3.irreps import (
     Block,
-    Irrep,
     Irreps,
     parse,
     spherical_harmonics_irreps,
@@ -60,35 +59,16 @@ class Config:
     seed: int = 0  # of the initial weights
 
 
-def per_species(value: float | tuple[float, ...], n_species: int, name: str) -> tuple[float, ...]:
-    """One number for each species.  Raises: ConfigError if there are fewer or more than species."""
-    values = (float(value),) * n_species if isinstance(value, (int, float)) else tuple(value) or (0.0,) * n_species
-    if len(values) != n_species:
-        raise ConfigError("EQ1043", f"{name}={value} has {len(values)} numbers for {n_species} species")
-    return values
-
-
 def hidden_irreps(config: Config) -> Irreps:
     """Irreps of the features between layers: degree outer, even before odd, as configured."""
     if config.hidden_irreps:
         return parse(config.hidden_irreps)
-    channels = config.n_channels
-    if isinstance(channels, int):
-        channels = (channels,) * (config.l_max + 1)
-    if len(channels) != config.l_max + 1:
-        raise ConfigError(
-            "EQ1044", f"n_channels={channels}: expected one number, or {config.l_max + 1} for l_max={config.l_max}"
-        )
-    parities = {"natural": lambda l: [(-1) ** l], "both": lambda l: [1, -1], "none": lambda l: [1]}[config.parity]
-    return tuple(Block(Irrep(l, p), channels[l]) for l in range(config.l_max + 1) for p in parities(l))
+    return feature_irreps(config.l_max, config.n_channels, config.parity)
 
 
 def check(config: Config) -> None:
     """Raises: ConfigError for hyper-parameters no model can be made of."""
-    for symbol in config.species:
-        atomic_number(symbol)
-    if not config.species or len(set(config.species)) < len(config.species):
-        raise ConfigError("EQ1045", f"species={list(config.species)}: expected each chemical symbol once")
+    check_species(config.species)
     if config.l_max < 0:
         raise ConfigError("EQ1046", f"l_max={config.l_max}: expected at least 0")
     counts = {

@@ -53,6 +53,17 @@ def test_compiled_step_and_compiled_kernels_change_nothing(step_type: type) -> N
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
+def test_weights_that_lead_nowhere_do_not_stop_the_compiled_step() -> None:
+    model = Model(replace(CONFIG, parity="both", n_layers=3)).to(torch.float64)
+    expected, gradients = value_and_gradients(EagerStep, copy.deepcopy(model))
+    assert any(gradient is None for gradient in gradients)
+    value, computed = value_and_gradients(CompiledStep, model)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0.0)
+    for one, other in zip(computed, gradients, strict=True):
+        torch.testing.assert_close(one, torch.zeros_like(one) if other is None else other, rtol=1e-9, atol=1e-13)
+
+
 def test_gradient_of_the_loss_is_its_finite_difference() -> None:
     config, inputs = LossConfig(energy_per_atom=3.0), batch()
     weights = loss_weights(config, 0.0)
