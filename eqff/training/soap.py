@@ -1,0 +1,117 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner (N. Vyas et al., arXiv 2409.11321).
+
+Force fields have many small matrices; they are stacked by shape, so that a step is a few batched products. Measured
+against Adam in examples/benchmarks/recipes.md.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SMALLEST = 4  # rows and columns: below, there is no basis worth finding
+LARGEST = 128  # a longer side keeps its own basis
+
+
+class Soap(torch.optim.Optimizer):
+    """SOAP for matrices (a stack of them for each species counts as several), Adam for vectors and thin ones.
+
+    The first step only looks at the gradient.  The state of a stack is kept with its first parameter.
+
+    Args: parameters; lr: learning rate; betas: of the mean and of all squares; eps: Adam's; interval: steps between two
+          looks at the eigenbasis
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.95, 0.95),
+        eps: float = 1e-8,
+        interval: int = 10,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "interval": interval})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step; a weight without a gradient counts as one whose gradient is 0, all without one: nothing is done."""
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        for group in self.param_groups:
+            if all(parameter.grad is None for parameter in group["params"]):
+                continue
+            for offset, stack in enumerate(_stacks(group["params"])):
+                gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in stack]
+                if _is_matrix(stack[0]):
+                    change = self._change(stack[0], torch.cat([_wide(g) for g in gradients]), group, offset)
+                    sizes = [p.numel() // (change.shape[1] * change.shape[2]) for p in stack]
+                    for parameter, part in zip(stack, change.split(sizes), strict=True):
+                        step = part.mT if parameter.shape[-2] > parameter.shape[-1] else part
+                        parameter.sub_(step.reshape(parameter.shape), alpha=group["lr"])
+                else:
+                    change = self._change(stack[0], torch.cat([g.flatten() for g in gradients]), group, offset)
+                    for parameter, part in zip(stack, change.split([p.numel() for p in stack]), strict=True):
+                        parameter.sub_(part.reshape(parameter.shape), alpha=group["lr"])
+        return value
+
+    def _change(self, first: Tensor, gradient: Tensor, group: dict[str, Any], offset: int) -> Tensor:
+        """What to subtract, divided by the learning rate; of the gradient's shape.
+
+        Args: first: parameter that keeps the state; gradient [n, rows, columns] with rows <= columns, or [n];
+              offset: of the steps at which this stack looks at its basis
+        """
+        beta1, beta2 = group["betas"]
+        state = self.state[first]
+        sides = [] if gradient.dim() == 1 else ["rows", "columns"][: 1 + (gradient.shape[-1] <= LARGEST)]
+        products = {side: gradient @ gradient.mT if side == "rows" else gradient.mT @ gradient for side in sides}
+        if not state:
+            state["n_steps"] = 0
+            state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+            for side, product in products.items():
+                state[f"covariance_{side}"] = product
+                state[f"basis_{side}"] = torch.linalg.eigh(product).eigenvectors
+            return torch.zeros_like(gradient)
+        state["n_steps"] += 1
+        n_steps = state["n_steps"]
+        for side, product in products.items():
+            state[f"covariance_{side}"].lerp_(product, 1.0 - beta2)
+        state["mean"].lerp_(gradient, 1.0 - beta1)
+        rotated = torch.stack([gradient, state["mean"]])
+        if "rows" in sides:
+            rotated = state["basis_rows"].mT @ rotated
+        if "columns" in sides:
+            rotated = rotated @ state["basis_columns"]
+        state["square"].mul_(beta2).addcmul_(rotated[0], rotated[0], value=1.0 - beta2)
+        size = (state["square"] / (1.0 - beta2**n_steps)).sqrt_().add_(group["eps"])
+        change = rotated[1] / (1.0 - beta1**n_steps) / size
+        if "rows" in sides:
+            change = state["basis_rows"] @ change
+        if "columns" in sides:
+            change = change @ state["basis_columns"].mT
+        if (n_steps + offset) % group["interval"] == 0:
+            for side in sides:  # one power iteration
+                state[f"basis_{side}"] = torch.linalg.qr(state[f"covariance_{side}"] @ state[f"basis_{side}"]).Q
+        return change
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return parameter.dim() >= 2 and min(parameter.shape[-2:]) >= SMALLEST and min(parameter.shape[-2:]) <= LARGEST
+
+
+def _wide(matrices: Tensor) -> Tensor:
+    """[..., rows, columns] -> [n, smaller, larger]."""
+    if matrices.shape[-2] > matrices.shape[-1]:
+        matrices = matrices.mT
+    return matrices.reshape(-1, *matrices.shape[-2:])
+
+
+def _stacks(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """Parameters that share a step: matrices of one shape, transposed or not, and all the rest."""
+    found: dict[tuple[Any, ...], list[Tensor]] = {}
+    for parameter in parameters:
+        shape = tuple(sorted(parameter.shape[-2:])) if _is_matrix(parameter) else ()
+        found.setdefault((shape, parameter.dtype, parameter.device), []).append(parameter)
+    return list(found.values())
