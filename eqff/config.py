@@ -3,9 +3,11 @@
 Whole numbers stand for floats; nothing else is converted: no strings for numbers, no booleans for integers.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import numbers
+import re
 import tomllib
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,15 +28,14 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config"
     Raises:  ConfigError naming the key path, its value, what was expected and the nearest known key
     """
     if not isinstance(mapping, Mapping):
-        raise ConfigError("EQ1010", f"{where}={_shown(mapping)}: expected a table of {cls.__name__} keys")
+        raise ConfigError("EQ1010", f"{where}={_shown(mapping)}: expected {_type_name(cls)}")
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     hints = get_type_hints(cls, include_extras=True)
     for key in mapping:
         if key not in fields:
             raise ConfigError("EQ1011", f"{where}.{key}: unknown key; {_nearest_key(str(key), list(fields), hints)}")
     for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in mapping:
+        if name not in mapping and _required(field):
             raise ConfigError("EQ1012", f"{where}.{name}: missing; expected {_type_name(hints[name])}")
     values = {name: _value(hints[name], value, f"{where}.{name}") for name, value in mapping.items()}
     try:
@@ -71,17 +72,34 @@ def overridden(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[s
         path, equals, text = assignment.partition("=")
         steps = [step.strip() for step in path.split(".")]
         if not equals or not all(steps):
-            raise ConfigError("EQ1017", f"override={assignment!r}: expected key=value, e.g. optimizer.rate=0.01")
+            raise ConfigError("EQ1017", f"--set {assignment}: expected KEY=VALUE, e.g. training.epochs=100")
         table = result
         for step in steps[:-1]:
             table = table.setdefault(step, {})
             if not isinstance(table, dict):
-                raise ConfigError("EQ1019", f"override={assignment!r}: {step} is a value, not a table")
+                raise ConfigError("EQ1019", f"--set {assignment}: {step} is a value, not a table")
         try:
             table[steps[-1]] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:  # bare words need no quotes on a command line
             table[steps[-1]] = text.strip()
     return result
+
+
+@contextlib.contextmanager
+def blaming(assignments: Iterable[str], where: str) -> Iterator[None]:
+    """Inside, an error at a key that one of the `key.path=value` strings has set names that string and not `where`.
+
+    Raises: ConfigError, as from_mapping does with this `where`
+    """
+    try:
+        yield
+    except ConfigError as error:
+        message = error.message.removeprefix(f"{where}.")
+        for assignment in assignments:
+            path = ".".join(step.strip() for step in assignment.partition("=")[0].split("."))
+            if message != error.message and re.match(rf"{re.escape(path)}\b", message):
+                raise ConfigError(error.id, f"--set {assignment}: {message}") from error
+        raise
 
 
 def to_mapping(obj: Any) -> dict[str, Any]:
@@ -192,7 +210,17 @@ def _nearest_key(key: str, known: list[str], hints: Mapping[str, Any]) -> str:
     return f"known keys: {', '.join(known) or 'none'}"
 
 
+def _required(field: Any) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def _type_name(hint: Any) -> str:
+    """What to write in TOML, for a table; else the type."""
+    if dataclasses.is_dataclass(hint):
+        needed = [field.name for field in dataclasses.fields(hint) if field.init and _required(field)]
+        return "a table" + (f" with {', '.join(needed)}" if needed else "")
+    if get_origin(hint) is dict:
+        return "a table"
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import eqff
 from eqff import registry
 from eqff.artifact import archive, vectors
-from eqff.artifact.header import FORMAT, PROVENANCE, UNITS
+from eqff.artifact.header import FORMAT, FORMAT_DIFFERENCE, PROVENANCE, UNITS
 from eqff.artifact.lookup import SUFFIX
 from eqff.errors import PotentialError
 from eqff.graph import Structure
@@ -39,6 +39,7 @@ def export(
     path: str | Path,
     *,
     metadata: Mapping[str, Any] | None = None,
+    baseline: Mapping[str, Any] | None = None,
     card: str = "",
     structures: Sequence[Structure] = (),
     force: bool = False,
@@ -48,6 +49,7 @@ def export(
     Args:    model: weights in float32 or float64, that dtype is stored; it is not changed;
              family: its file name in models; config: plain values, as eqff.config.to_mapping gives them;
              path: <name>.eqff.pt; metadata: any of training_data, metrics, level_of_theory, licence, citation;
+             baseline: who gives the energies that these are differences from, see eqff.training.baseline;
              card: Markdown for people; structures: test vectors beside the three made here; force: overwrite
     Returns: the header
     Raises:  PotentialError if the model cannot be stored, or the stored program does not reproduce it
@@ -69,7 +71,7 @@ def export(
     expected = [vectors.expect(evaluator, s) for s in (*example_structures(len(species), r_max), *structures)]
     program = torch.jit.script(model)
     header = {
-        "format": FORMAT,
+        "format": FORMAT if baseline is None else FORMAT_DIFFERENCE,
         "name": path.name.removesuffix(SUFFIX),
         "family": family,
         "config": dict(config),
@@ -82,6 +84,7 @@ def export(
         "reference_energies": list(config.get("reference_energies") or [0.0] * len(species)),
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         **{field: metadata.get(field, "not stated") for field in PROVENANCE},
+        **({} if baseline is None else {"baseline": dict(baseline)}),
         "versions": package_versions(),
         "operators": check_operators(program),
     }

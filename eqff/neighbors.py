@@ -86,7 +86,7 @@ class VerletList:
         self._reference: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # positions, cell, pbc of the search
         self._edges = _no_edges()  # up to r_max + skin
         self._offset: np.ndarray | None = None  # of self._edges, in self._cell
-        self._cell, self._pbc = np.full((3, 3), np.nan), np.zeros(3, dtype=bool)
+        self._cell, self._pbc = np.zeros((0, 3)), np.zeros(0, dtype=bool)  # none is the same as these
         self._last: Structure | None = None  # made of self._cell and the next three
         self._keep, self._species, self._device = np.zeros(0, dtype=bool), np.zeros(0), torch.device("cpu")
 
@@ -120,12 +120,17 @@ class VerletList:
             _check_distances(_rows(self._edges, kept), length[kept])
         device = torch.device(device)
         edge_vector = torch.from_numpy(vector.take(kept, 0)).to(device)
-        if self._last and device == self._device and _same(keep, self._keep) and _same(species, self._species):
-            return self._last._replace(positions=torch.from_numpy(points.copy()).to(device)), edge_vector
-        with torch.inference_mode(False):  # it is kept for calls outside of that
-            last = _structure(points, species, self._cell, self._pbc, _rows(self._edges, kept), device)
-        self._last, self._keep, self._species, self._device = last, keep, np.array(species), device
-        return last, edge_vector
+        last = self._last
+        if last is None or device != self._device or not _same(species, self._species):
+            with torch.inference_mode(False):  # it is kept for calls outside of that
+                last = _structure(points, species, self._cell, self._pbc, _rows(self._edges, kept), device)
+            self._species, self._device = np.array(species), device
+        elif not _same(keep, self._keep):
+            with torch.inference_mode(False):
+                senders, receivers, edge_shift = _tensors(_rows(self._edges, kept), device)
+            last = last._replace(senders=senders, receivers=receivers, edge_shift=edge_shift)
+        self._last, self._keep = last, keep
+        return last._replace(positions=torch.from_numpy(points.copy()).to(device)), edge_vector
 
     def _covers(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> bool:
         """Whether every edge of this geometry is in the list (the inequality above)."""
@@ -260,7 +265,7 @@ def _rows(edges: Edges, rows: np.ndarray) -> Edges:
 
 def _same(value: Any, known: np.ndarray) -> bool:
     array = np.asarray(value)
-    return array.shape == known.shape and bool((array == known).all())
+    return array.shape == known.shape and (array.tobytes() == known.tobytes() or bool((array == known).all()))
 
 
 def _check_distances(edges: Edges, length: np.ndarray, where: str = "") -> None:
@@ -298,8 +303,8 @@ def _structure(
     edges: Edges,
     device: str | torch.device,
 ) -> Structure:
-    senders, receivers, edge_shift = edges
     n_atoms = len(points)
+    senders, receivers, edge_shift = _tensors(edges, device)
     species = np.array(species, dtype=np.int64)
     if species.shape != (n_atoms,):
         raise GraphError("EQ2110", f"species: shape {list(species.shape)}, expected [{n_atoms}], one index per atom")
@@ -310,7 +315,12 @@ def _structure(
         pbc=torch.tensor(periodic[None], device=device),
         batch=torch.zeros(n_atoms, dtype=torch.int64, device=device),
         n_graphs=1,
-        senders=torch.from_numpy(senders).to(device),
-        receivers=torch.from_numpy(receivers).to(device),
-        edge_shift=torch.from_numpy(edge_shift).to(device),
+        senders=senders,
+        receivers=receivers,
+        edge_shift=edge_shift,
     )
+
+
+def _tensors(edges: Edges, device: str | torch.device) -> tuple[Tensor, ...]:
+    """Senders, receivers, edge_shift."""
+    return tuple(torch.from_numpy(array).to(device) for array in edges)

@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
     """Results for one structure: plain float64 numbers with their own memory."""
 
     energy: float  # eV
-    energies: np.ndarray  # [n_atoms] eV, sums to energy
+    energies: np.ndarray | None  # [n_atoms] eV, sums to energy; None where a baseline gives no energies of atoms
     forces: np.ndarray  # [n_atoms, 3] eV/Å
     stress: np.ndarray | None  # [6] eV/Å^3 in Voigt order xx yy zz yz xz xy; None unless periodic in three directions
 
@@ -185,7 +185,10 @@ class Potential:
     program: str = "TorchScript"  # what the evaluator runs
 
     def __call__(self, structure: Structure, edge_vector: Tensor | None = None) -> EnergyForces:
-        """Energies, forces and strain gradient of a batch; tensors must live on this potential's device."""
+        """Energies, forces and strain gradient of a batch; tensors must live on this potential's device.
+
+        Of a potential with a `baseline` these are the differences from it.
+        """
         return energy_forces_stress(self.evaluator, structure, edge_vector)
 
     def predict(self, structures: Iterable[Any], max_edges: int | None = None) -> list[Prediction]:
@@ -197,8 +200,9 @@ class Potential:
                  such as ase.Atoms, in any mixture; max_edges: of one batch, None for a good number on this device
         Returns: one Prediction a structure, in the order given
         Raises:  GraphError naming the structure that cannot be taken; RunError EQ5301 for results that are not finite;
-                 ConfigError EQ1220 for max_edges
+                 ConfigError EQ1220 for max_edges; PotentialError EQ4361 if these would be differences alone
         """
+        self.check_whole("Potential.predict")
         names: list[str] = []
 
         def built() -> Iterator[Structure]:
@@ -266,6 +270,21 @@ class Potential:
         return wanted
 
     @property
+    def baseline(self) -> str | None:
+        """The calculator whose results must be added to those of this potential; None for whole energies."""
+        told = self.header.get("baseline")
+        return str(told["name"]) if isinstance(told, Mapping) else None
+
+    def check_whole(self, where: str) -> None:
+        """Raises: PotentialError EQ4361 if this potential gives only differences, where that is not looked after."""
+        if self.baseline is not None:
+            raise PotentialError(
+                "EQ4361",
+                f"{where}: this potential gives differences from {self.baseline} alone; EqffCalculator and the verbs "
+                "predict, evaluate, relax and md add what is missing",
+            )
+
+    @property
     def compositions(self) -> tuple[str, ...]:
         """Formulas this potential was trained on, as far as its header says."""
         data = self.header.get("training_data")
@@ -304,14 +323,15 @@ def n_edges(structure: Structure) -> int:
 
 def check_finite(prediction: Prediction, where: str) -> None:
     """Raises: RunError EQ5301 naming the atom for energies or forces that are not finite"""
-    good = np.isfinite(prediction.forces).all(axis=1) & np.isfinite(prediction.energies)
+    energies = np.zeros(len(prediction.forces)) if prediction.energies is None else prediction.energies
+    good = np.isfinite(prediction.forces).all(axis=1) & np.isfinite(energies)
     if good.all() and (prediction.stress is None or np.isfinite(prediction.stress).all()):
         return
     atom = int(np.argmin(good))
     force = ", ".join(f"{x:g}" for x in prediction.forces[atom])
     raise RunError(
         "EQ5301",
-        f"{where}: atom {atom} has energy {prediction.energies[atom]:g} eV and force ({force}) eV/Å, expected finite "
+        f"{where}: atom {atom} has energy {energies[atom]:g} eV and force ({force}) eV/Å, expected finite "
         "numbers; the structure is far from what the potential was trained on: remove it",
     )
 

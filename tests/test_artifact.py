@@ -220,10 +220,33 @@ def test_zip64_and_encrypted_members_are_refused(content):
     refused(archive.seal(bytes(flagged)), "EQ4117")
 
 
+ATOM = {"atomic_numbers": [1], "positions": [[0.0] * 3], "cell": [[0.0] * 3] * 3, "pbc": [False] * 3}
+BASELINE = {
+    "name": "emt",
+    "level_of_theory": "EMT",
+    "sha256": None,
+    "check": ATOM | {"energy": 0.5, "forces": [[0.0] * 3]},
+}
+
+
+def test_a_header_with_a_baseline_is_read(content, tmp_path):
+    path = tmp_path / "difference.eqff.pt"
+    path.write_bytes(with_header(content, format=3, baseline=BASELINE))
+    assert archive.read(path).header["baseline"] == BASELINE
+
+
 @pytest.mark.parametrize(
     ("change", "id"),
     [
-        ({"format": 3}, "EQ4105"),
+        ({"format": 4}, "EQ4105"),
+        ({"format": [1]}, "EQ4105"),
+        ({"format": 3}, "EQ4106"),
+        ({"format": 3, "baseline": None}, "EQ4106"),
+        ({"format": 3, "baseline": BASELINE | {"sha256": "12"}}, "EQ4106"),
+        ({"format": 3, "baseline": BASELINE | {"check": {}}}, "EQ4106"),
+        ({"format": 3, "baseline": BASELINE | {"check": BASELINE["check"] | {"forces": [[0.0, 0.0]]}}}, "EQ4106"),
+        ({"format": 3, "baseline": BASELINE | {"check": BASELINE["check"] | {"pbc": [0, 0, 0]}}}, "EQ4106"),
+        ({"baseline": {}}, "EQ4106"),
         ({"format": True}, "EQ4105"),
         ({"format": 2}, "EQ4106"),
         ({"format": 2, "family": "wrapped"}, "EQ4106"),
@@ -319,6 +342,15 @@ def test_unknown_names_list_what_there_is(potential_file, monkeypatch, name, id)
     assert "small" in caught.value.message
     if name == "smal":
         assert "did you mean 'small'?" in caught.value.message
+
+
+def test_the_beginning_of_a_name_suggests_all_that_begin_so(potential_file, tmp_path, monkeypatch):
+    for name in ("small-escn", "small-nequip", "large"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.eqff.pt").write_bytes(b"")
+    monkeypatch.setenv("EQFF_POTENTIALS", str(tmp_path))
+    with pytest.raises(PotentialError, match=r"did you mean 'small-escn' or 'small-nequip'\?"):
+        artifact.find("small")
 
 
 def test_default_structure_belongs_to_a_named_potential(potential_file, tmp_path, monkeypatch, content):

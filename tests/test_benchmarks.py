@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +31,26 @@ def test_benchmarks_start() -> None:
     child = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     assert child.stdout.count("--output") >= len(scripts) >= 3
+
+
+@pytest.mark.parametrize(
+    ("program", "radial"),
+    [
+        ("TorchScript", "exact"),
+        ("compiled for AVX2, exact radial functions", "exact"),  # asked for splines, as a family without them
+        ("compiled for AVX2, radial splines of 256 knots", "splines"),
+    ],
+)
+def test_drift_is_of_the_program_that_ran(monkeypatch: pytest.MonkeyPatch, program: str, radial: str) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import nve_drift
+
+    found = SimpleNamespace(drift=0.0, drift_resolution=0.0, fluctuation=0.0, mean_temperature=300.0)
+    monkeypatch.setattr(nve_drift.torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(nve_drift.eqff, "EqffCalculator", lambda *a, **k: SimpleNamespace(program=program))
+    monkeypatch.setattr(nve_drift, "run_md", lambda *a: found)
+    monkeypatch.setattr(nve_drift, "read", lambda path: None)
+    assert nve_drift.measure("x", "float64", 0.5, "splines", True, 0.001, "x.xyz")["radial"] == radial
 
 
 def test_structures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqff.config import from_mapping, from_toml, overridden, read_toml, to_mapping, to_toml
+from eqff.config import blaming, from_mapping, from_toml, overridden, read_toml, to_mapping, to_toml
 from eqff.errors import ConfigError
 
 
@@ -26,6 +26,12 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Nested:
+    run: "Run"
+    table: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     name: str
     species: tuple[str, ...] = ("H", "C")
@@ -37,6 +43,7 @@ class Run:
     extra: Optional[Optimizer] = None
     stages: tuple[Optimizer, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
+    nested: Optional[Nested] = None
 
     def __post_init__(self) -> None:
         if self.name == "forbidden":
@@ -78,7 +85,9 @@ def test_nested_values_become_dataclasses_and_tuples():
         ({"name": "a", "specie": ["H"]}, ["config.specie", "unknown key", "'species'"]),
         ({"name": "a", "optimizer": {"lr": 1}}, ["config.optimizer.lr", "unknown key", "rate, steps"]),
         ({"name": "a", "rate": 1}, ["config.rate", "'optimizer.rate'"]),
-        ({}, ["config.name", "missing", "str"]),
+        ({}, ["config.name: missing; expected str"]),
+        ({"name": "a", "nested": {}}, ["config.nested.run: missing; expected a table with name"]),
+        ({"name": "a", "nested": {"run": {"name": "b"}}}, ["config.nested.table: missing; expected a table"]),
         ({"name": 3}, ["config.name=3", "string"]),
         ({"name": "a", "optimizer": {"rate": "1e-3"}}, ["config.optimizer.rate='1e-3'", "number"]),
         ({"name": "a", "optimizer": {"rate": True}}, ["config.optimizer.rate=True", "number"]),
@@ -89,7 +98,7 @@ def test_nested_values_become_dataclasses_and_tuples():
             {"name": "a", "optimizer": {"kind": "adamm"}},
             ["config.optimizer.kind='adamm'", "'adam' or 'adamw'", "did you"],
         ),
-        ({"name": "a", "optimizer": 3}, ["config.optimizer=3", "table of Optimizer"]),
+        ({"name": "a", "optimizer": 3}, ["config.optimizer=3: expected a table"]),
         ({"name": "a", "shuffle": 1}, ["config.shuffle=1", "boolean"]),
         ({"name": "a", "shuffle": "no"}, ["config.shuffle='no'", "boolean"]),
         ({"name": "a", "species": "HC"}, ["config.species='HC'", "array"]),
@@ -100,7 +109,7 @@ def test_nested_values_become_dataclasses_and_tuples():
         ({"name": "a", "weights": {"energy": "x"}}, ["config.weights.energy='x'", "number"]),
         ({"name": "a", "path": object()}, ["config.path=", "Path"]),
         ({"name": "forbidden"}, ["config: name is forbidden"]),
-        ([], ["config=[]", "table of Run"]),
+        ([], ["config=[]: expected a table with name"]),
     ],
 )
 def test_errors_name_key_value_and_expectation(mapping, fragments):
@@ -181,5 +190,24 @@ def test_overrides_read_toml_values_and_bare_words():
     }
     assert mapping == {"name": "a", "optimizer": {"rate": 1.0}}
     for wrong in ("optimizer.rate", "=1", "name.x=1", "a..b=1"):
-        with pytest.raises(ConfigError, match="override="):
+        with pytest.raises(ConfigError, match=r"--set .*(expected KEY=VALUE|is a value)"):
             overridden(mapping, [wrong])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["optimizer.steps=many"], "--set optimizer.steps=many: optimizer.steps='many': expected a valid integer"),
+        (["colour=red", " optimizer . step=3"], "--set  optimizer . step=3: optimizer.step: unknown key; did you mean"),
+        (["optimizer=3"], "--set optimizer=3: optimizer=3: expected a table"),
+        (["optimizer={steps='x'}"], "--set optimizer={steps='x'}: optimizer.steps='x': expected"),
+        (["optimizer.ste=1", "optimizer.step=3"], "--set optimizer.ste=1: optimizer.ste: unknown key"),
+        (["optimizer.rate=1"], "run.toml.speces: unknown key"),  # not its fault
+        (["spec=1"], "run.toml.speces: unknown key"),  # not the same key
+    ],
+)
+def test_errors_of_overrides_name_the_override(assignments, message):
+    own = {"name": "a"} if "run.toml" not in message else {"name": "a", "speces": ["H"]}
+    with pytest.raises(ConfigError) as caught, blaming(assignments, "run.toml"):
+        from_mapping(Run, overridden(own, assignments), where="run.toml")
+    assert caught.value.message.startswith(message)

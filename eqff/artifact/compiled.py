@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,12 +54,13 @@ class CompiledEvaluator:
             )
         if senders.shape != receivers.shape or node_weight.shape != species.shape:
             raise GraphError("EQ2130", "inputs: expected one sender and receiver per edge, one weight per atom")
-        with torch.no_grad():
+        with torch._C._AutoDispatchBelowAutograd():  # operators do not prepare for gradients nobody can ask for
             node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
         return node_energy, edge_gradient
 
     def _too_short(self, edge_vector: Tensor) -> bool:
-        return self.shortest > 0.0 and bool(edge_vector.detach().square().sum(1).min() < self.shortest)
+        vector = edge_vector.detach().numpy()
+        return self.shortest > 0.0 and bool(np.einsum("ij,ij->i", vector, vector).min() < self.shortest)
 
 
 def folder(digest: str, dtype: torch.dtype, exact: bool) -> Path | None:

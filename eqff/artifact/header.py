@@ -10,6 +10,7 @@ from eqff.errors import ConfigError, PotentialError
 
 FORMAT = 1
 FORMAT_WRAPPED = 2  # a foreign program: no weights member, and the fields of WRAPPED_FIELDS
+FORMAT_DIFFERENCE = 3  # energies are differences from those of header.baseline, which whoever reads it has to add
 WRAPPED = "wrapped"  # its family; there is no such model to rebuild
 DTYPES = ("float32", "float64")
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
@@ -41,13 +42,13 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
         raise PotentialError("EQ4104", f"{where}: header.json is not JSON ({error}); export the model again") from error
     if not isinstance(header, dict):
         raise PotentialError("EQ4104", f"{where}: header.json is not a table; export the model again")
-    if header.get("format") not in (FORMAT, FORMAT_WRAPPED) or isinstance(header["format"], bool):
+    if header.get("format") not in tuple(MORE_FIELDS) or isinstance(header["format"], bool):
+        known = ", ".join(map(str, MORE_FIELDS))
         raise PotentialError(
-            "EQ4105",
-            f"{where}: format={header.get('format')!r}, this eqff reads {FORMAT} and {FORMAT_WRAPPED}; "
-            "install a matching eqff",
+            "EQ4105", f"{where}: format={header.get('format')!r}, this eqff reads {known}; install a matching eqff"
         )
-    for name, (expected, is_valid) in (FIELDS if header["format"] == FORMAT else FIELDS | WRAPPED_FIELDS).items():
+    fields = FIELDS | MORE_FIELDS[header["format"]] | (DIFFERENCE_FIELDS if "baseline" in header else {})
+    for name, (expected, is_valid) in fields.items():
         if name not in header or not is_valid(header[name]):
             shown = repr(header.get(name, "missing"))[:80]
             raise PotentialError("EQ4106", f"{where}: header {name}={shown}, expected {expected}; export it again")
@@ -73,6 +74,35 @@ def failed_checks(header: Mapping[str, Any]) -> list[str]:
 def dtypes(header: Mapping[str, Any]) -> tuple[str, ...]:
     """dtypes the weights of this file may be loaded in."""
     return tuple(header["dtypes"]) if is_wrapped(header) else DTYPES
+
+
+def _is_baseline(value: Any) -> bool:
+    """Who it is, and one structure with the results it must give: lists of x, y, z for each atom, and of lattice
+    vectors."""
+    if not isinstance(value, dict) or not isinstance(value.get("check"), dict):
+        return False
+    sha256, check = value.get("sha256"), value["check"]
+    numbers = check.get("atomic_numbers")
+    return (
+        all(isinstance(value.get(name), str) and value[name] for name in ("name", "level_of_theory"))
+        and (sha256 is None or (isinstance(sha256, str) and len(sha256) == 64))
+        and isinstance(numbers, list)
+        and numbers != []
+        and all(_is_count(number) for number in numbers)
+        and _is_finite(check.get("energy"))
+        and all(_is_vectors(check.get(name), len(numbers)) for name in ("positions", "forces"))
+        and _is_vectors(check.get("cell"), 3)
+        and isinstance(check.get("pbc"), list)
+        and [type(one) for one in check["pbc"]] == [bool] * 3
+    )
+
+
+def _is_vectors(value: Any, n: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == n
+        and all(isinstance(row, list) and len(row) == 3 and all(map(_is_finite, row)) for row in value)
+    )
 
 
 def _is_verdict(value: Any) -> bool:
@@ -136,4 +166,14 @@ WRAPPED_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "verdict": ("a list of checks", _is_verdict),
     "source": ("a table", lambda value: isinstance(value, dict)),
+}
+
+DIFFERENCE_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "baseline": ("name, level_of_theory, sha256 and check of another calculator", _is_baseline)
+}
+
+MORE_FIELDS: dict[int, dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    FORMAT: {},
+    FORMAT_WRAPPED: WRAPPED_FIELDS,
+    FORMAT_DIFFERENCE: DIFFERENCE_FIELDS,
 }

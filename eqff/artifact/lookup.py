@@ -65,5 +65,6 @@ def _known(name: str) -> str:
     names = available()
     if not names:
         return "a directory with potentials in $EQFF_POTENTIALS (no named potential was found)"
-    guess = difflib.get_close_matches(name, names, n=1)
-    return f"one of: {', '.join(names)}" + (f" (did you mean {guess[0]!r}?)" if guess else "")
+    longer = [known for known in names if name and known.startswith(name)]
+    meant = " or ".join(repr(known) for known in longer or difflib.get_close_matches(name, names, n=1))
+    return f"one of: {', '.join(names)}" + (f" (did you mean {meant}?)" if meant else "")

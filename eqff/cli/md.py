@@ -67,7 +67,7 @@ def command(
         Thermostat, typer.Option(help="Of nvt; npt always has Nosé-Hoover chains.", case_sensitive=False)
     ] = Thermostat.langevin,
     temperature: Annotated[float, typer.Option(help="K, of the start and of the thermostat.")] = 300.0,
-    timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
+    timestep: Annotated[float, typer.Option(help="fs; 0.5 with hydrogen, 1 to 2 without.")] = 0.5,
     steps: Annotated[int, typer.Option(help="Number of time steps; more than before continues a finished run.")] = 1000,
     output: Annotated[
         Path,
@@ -76,8 +76,8 @@ def command(
         ),
     ] = Path("traj.extxyz"),
     pressure: Annotated[float, typer.Option(help="GPa, for npt; 0.0001 GPa = 1 bar.")] = 1e-4,
-    thermostat_time: Annotated[float, typer.Option(help="fs")] = 100.0,
-    barostat_time: Annotated[float, typer.Option(help="fs")] = 1000.0,
+    thermostat_time: Annotated[float, typer.Option(help="fs, in which the temperature is brought back.")] = 100.0,
+    barostat_time: Annotated[float, typer.Option(help="fs, in which the pressure is brought back.")] = 1000.0,
     seed: Annotated[int, typer.Option(help="Of initial velocities and noise.")] = 0,
     keep_momenta: Annotated[
         bool, typer.Option("--keep-momenta", help="Start with the momenta in the structure file.")
@@ -90,17 +90,19 @@ def command(
     replicas: Annotated[int, typer.Option(min=1, help="Runs with seeds SEED, SEED + 1, ...; files are numbered.")] = 1,
     processes: Annotated[int, typer.Option(min=1, help="Replicas at the same time, one thread each.")] = 1,
     guard: Annotated[
-        bool, typer.Option("--guard/--no-guard", help="Stop, naming the atoms, when a limit below is passed.")
+        bool,
+        typer.Option("--guard/--no-guard", help="Stop, naming the atoms, when one of the next four limits is passed."),
     ] = True,
     min_distance: Annotated[
         Optional[float],
         typer.Option(
-            help="Å", show_default="half the sum of covalent radii, or 0.8 x the shortest in training if larger"
+            help="Å, of two atoms.",
+            show_default="half the sum of covalent radii, or 0.8 x the shortest in training if larger",
         ),
     ] = None,
-    max_force: Annotated[float, typer.Option(help="eV/Å")] = 100.0,
+    max_force: Annotated[float, typer.Option(help="eV/Å, on an atom.")] = 100.0,
     max_temperature: Annotated[
-        Optional[float], typer.Option(help="K", show_default="10 x the temperature, more for a few atoms")
+        Optional[float], typer.Option(help="K, at any step.", show_default="10 x the temperature, more for a few atoms")
     ] = None,
     max_jump: Annotated[float, typer.Option(help="eV/atom, of the total energy in one step.")] = 0.5,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
@@ -148,6 +150,8 @@ def command(
         guard=limits if guard else None,
     )
     configs = replica_configs(config, replicas)
+    for one in configs:  # before anything is loaded
+        one.refuse_existing()
     pictures = [one.trajectory.with_suffix(".png") if plot else None for one in configs]
     for picture in pictures:
         if picture is not None and picture.exists() and not (force or resume):

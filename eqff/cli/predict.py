@@ -2,21 +2,15 @@
 
 import json
 import math
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from eqff.cli import Accelerate, Program
+
 if TYPE_CHECKING:
     from eqff.tasks.predict import PredictReport
-
-
-class Accelerate(StrEnum):
-    """Which program runs: the file's own, or what `eqff compile` made of it."""
-
-    off = "off"
-    ready = "ready"
 
 
 def command(
@@ -45,12 +39,7 @@ def command(
         Optional[int],
         typer.Option(min=1, help="Edges of one batch.", show_default="2000 on a CPU, 50000 on a GPU"),
     ] = None,
-    accelerate: Annotated[
-        Accelerate,
-        typer.Option(
-            help="off: the file's program; ready: the compiled one if `eqff compile` was run.", case_sensitive=False
-        ),
-    ] = Accelerate.ready,
+    accelerate: Accelerate = Program.ready,
     threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,

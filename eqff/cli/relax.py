@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from eqff.cli import Accelerate, Program
 from eqff.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -20,13 +21,6 @@ class Optimizer(StrEnum):
     bfgs = "bfgs"
     lbfgs = "lbfgs"
     fire = "fire"
-
-
-class Accelerate(StrEnum):
-    """Which program runs: the file's own, or what `eqff compile` made of it."""
-
-    off = "off"
-    ready = "ready"
 
 
 FEW_ATOMS = 50
@@ -43,7 +37,7 @@ def command(
     potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
     structures: Annotated[
         Optional[Path],
-        typer.Argument(metavar="[IN]", help="Any file ASE reads.", show_default="the potential's own structure"),
+        typer.Argument(metavar="IN", help="Any file ASE reads.", show_default="the potential's own structure"),
     ] = None,
     output: Annotated[
         Path,
@@ -60,12 +54,7 @@ def command(
     cell: Annotated[bool, typer.Option("--cell", help="Relax the cell, too (periodic in three directions).")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
-    accelerate: Annotated[
-        Accelerate,
-        typer.Option(
-            help="off: the file's program; ready: the compiled one if `eqff compile` was run.", case_sensitive=False
-        ),
-    ] = Accelerate.ready,
+    accelerate: Accelerate = Program.ready,
     threads: Annotated[
         Optional[int],
         typer.Option(min=1, help="CPU threads.", show_default="1 for up to 50 atoms, else torch's choice"),

@@ -1,4 +1,4 @@
-"""eqff train: from a TOML file to a trained model in a run folder."""
+"""eqff train: from a TOML file, or labelled frames alone, to a trained model in a run folder."""
 
 import json
 import math
@@ -27,9 +27,23 @@ def seconds(text: str | None) -> float:
 
 
 def command(
-    config: Annotated[Path, typer.Argument(help="TOML file that says what to train on what.")],
+    config: Annotated[
+        Path, typer.Argument(help="TOML file that says what to train on what, or labelled frames (.npz, .extxyz, .h5).")
+    ],
     output: Annotated[
         Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/<name of CONFIG>")
+    ] = None,
+    preset: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="fast|accurate",
+            help="Settings for all keys that CONFIG leaves out: half an hour, or several hours, for a small molecule "
+            "on one core.",
+            show_default="fast for a file of frames",
+        ),
+    ] = None,
+    energy_unit: Annotated[
+        Optional[str], typer.Option(help="Of the frames, where their file does not state it, e.g. kcal/mol.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
     init_from: Annotated[
@@ -52,7 +66,10 @@ def command(
         Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.l_max=2.")
     ] = None,
 ) -> None:
-    """Train a model.  Example: eqff train examples/data/ethanol_gfn2.toml -o run"""
+    """Train a model.
+
+    Examples: eqff train examples/data/ethanol_gfn2.toml -o run;  eqff train frames.extxyz --preset accurate
+    """
     import logging
 
     from eqff.config import read_toml
@@ -63,16 +80,12 @@ def command(
     from eqff.training.stopped import Stopped
 
     folder, limit = output or Path("runs") / config.stem, seconds(time_limit)
-    overrides = tuple(assignments or ())
+    told = {"preset": preset, "data.energy_unit": energy_unit}
+    overrides = tuple(f"{key}={json.dumps(value)}" for key, value in told.items() if value is not None)
+    overrides += tuple(assignments or ())
     if init_from is not None:
         place = str(Path(init_from).resolve()) if Path(init_from).exists() else init_from
         overrides += (f"init_from={json.dumps(place)}",)
-    if dry_run:
-        from eqff.training.estimate import estimate
-        from eqff.training.preparation import read_config
-
-        typer.echo(estimate(read_config(config, overrides)).report())
-        return
     logger = logging.getLogger("eqff")
     handler = logging.StreamHandler()  # stderr
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -80,6 +93,12 @@ def command(
     logger.setLevel(logging.INFO)
     folders = [folder]
     try:
+        if dry_run:
+            from eqff.training.estimate import estimate
+            from eqff.training.preparation import read_config
+
+            typer.echo(estimate(read_config(config, overrides)).report())
+            return
         if members > 1:
             folders = train_members(config, folder, members, resume, overrides, limit)
         else:

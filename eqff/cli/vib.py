@@ -19,7 +19,7 @@ def command(
     potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
     structure: Annotated[
         Optional[Path],
-        typer.Argument(metavar="[IN]", help="Any file ASE reads.", show_default="the potential's own structure"),
+        typer.Argument(metavar="IN", help="Any file ASE reads.", show_default="the potential's own structure"),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for frequencies, Hessian, structure and modes.")

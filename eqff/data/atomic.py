@@ -1,6 +1,7 @@
 """A new file, or folder, that appears whole or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -8,6 +9,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eqff.errors import DataError
+
+FULL = ("No space left on device", "disk is full")  # as HDF5 and SQLite say it
+
+
+@contextlib.contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """What the system refuses while a file is written carries the name of the file, whichever library says it.
+
+    Raises: OSError
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror is not None:
+            error.filename = str(path)
+        elif error.errno is None and any(text in str(error) for text in FULL):  # HDF5's
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+    except Exception as error:
+        if any(text in str(error) for text in FULL):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -26,9 +49,10 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         raise DataError("EQ3071", f"{path}: there is no folder {path.parent}; make it first")
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
+        with named(path):
+            yield temporary
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
@@ -50,10 +74,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     temporary.mkdir()
     try:
-        yield temporary
-        for written in (p for p in temporary.rglob("*") if p.is_file()):
-            with open(written, "rb+") as file:
-                os.fsync(file.fileno())
+        with named(path):
+            yield temporary
+            for written in (p for p in temporary.rglob("*") if p.is_file()):
+                with open(written, "rb+") as file:
+                    os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:

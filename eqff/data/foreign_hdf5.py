@@ -66,6 +66,22 @@ def first_group(parent: h5py.Group) -> h5py.Group | None:
     return next((group for name, group in groups(parent) if not name.startswith("_")), None)
 
 
+def names_in_groups(path: str | Path) -> list[set[str]]:
+    """Names in the first group of a file, and in the first group of that; [] if it is not HDF5, or damaged."""
+    found: list[set[str]] = []
+    if not is_hdf5(path):
+        return found
+    try:
+        with opened(path) as file:
+            group = first_group(file)
+            while group is not None and len(found) < 2:  # a group may contain itself
+                found.append(set(group))
+                group = first_group(group)
+    except DataError:
+        return []
+    return found
+
+
 def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | None:
     """A data set that may be read, of numbers (or other kinds of dtype); None where there is none of that name.
 

@@ -63,7 +63,8 @@ class FrameDataset(Dataset):
     Args:   source: frames, or a Store that is read as needed and may be larger than memory;
             species: symbols, their order gives the index;
             r_max Å; r_edges Å: cut-off of the lists if larger than r_max (edges beyond r_max add exactly 0 to any
-            energy; they make edge counts of one molecule equal); require: labels that every frame must have;
+            energy; they make edge counts of one molecule equal); n_edges: of these so many of each frame, the
+            shortest ones; require: labels that every frame must have;
             cache_bytes: of frames that are kept, all processes of a loader together
     Raises: ConfigError EQ1032 for a cut-off that cannot be; DataError EQ3060 for a frame without a required label,
             EQ3310 for elements of a store that are not in species; GraphError for those of a frame
@@ -75,6 +76,7 @@ class FrameDataset(Dataset):
         species: Sequence[str],
         r_max: float,
         r_edges: float | None = None,
+        n_edges: int | None = None,
         require: Sequence[str] = ("energy", "forces"),
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
@@ -87,7 +89,7 @@ class FrameDataset(Dataset):
             raise ConfigError("EQ1033", f"require={unknown}: labels are {', '.join(LABELS)}")
         self.source = source
         self.species = tuple(species)
-        self.r_edges = float(r_edges)
+        self.r_edges, self.n_shortest = float(r_edges), n_edges
         self.require = tuple(require)
         self.kept = KeptFrames(cache_bytes)
         self.edge_count = np.full(len(source), -1, dtype=np.int32)  # of frames that were seen
@@ -124,7 +126,7 @@ class FrameDataset(Dataset):
         missing = [row for row, data in found.items() if data is None]
         read = self.source.frames_at(missing) if isinstance(self.source, Store) else [self.source[k] for k in missing]
         for row, frame in zip(missing, read, strict=True):
-            data = found[row] = frame_data(frame, self.species, self.r_edges, row)
+            data = found[row] = frame_data(frame, self.species, self.r_edges, row, self.n_shortest)
             self.edge_count[row] = data.num_edges
             self.kept.add(row, data)
         return [data for data in map(found.get, rows) if data is not None]
@@ -178,15 +180,21 @@ class KeptFrames:
             self.used += size
 
 
-def frame_data(frame: Frame, species: Sequence[str], r_edges: float, index: int = 0) -> FrameData:
+def frame_data(
+    frame: Frame, species: Sequence[str], r_edges: float, index: int = 0, n_edges: int | None = None
+) -> FrameData:
     """One frame as tensors, with its edges.
 
-    Args: frame: eV, Å; species: symbols; r_edges Å; index: kept as frame_index
+    Args: frame: eV, Å; species: symbols; r_edges Å; index: kept as frame_index; n_edges: at most so many, the shortest
     """
     n_atoms = len(frame.atomic_numbers)
     senders, receivers, edge_shift = neighbor_list(
         frame.positions, frame.cell, frame.pbc, r_edges, where=f"frame {index}"
     )
+    if n_edges is not None:
+        vectors = frame.positions[senders] - frame.positions[receivers] + edge_shift @ frame.cell
+        shortest = np.sort(np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")[:n_edges])
+        senders, receivers, edge_shift = senders[shortest], receivers[shortest], edge_shift[shortest]
     forces = np.zeros((n_atoms, 3)) if frame.forces is None else frame.forces
     stress = np.zeros(6) if frame.stress is None else frame.stress
     return FrameData(

@@ -206,7 +206,7 @@ def file_sha256(path: str | Path) -> str:
 
 @cache
 def _modules() -> dict[str, ModuleType]:
-    """All formats by name; looking for entry points takes half a second."""
+    """All formats by name."""
     return {name: registry.load("data.formats", name) for name in registry.names("data.formats")}
 
 

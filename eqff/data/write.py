@@ -24,8 +24,8 @@ def write_frames(
     Args:   path: .h5, .extxyz, .xyz, .npz (MD17 layout, one molecule), .db (ASE) or .traj; format: a name in
             data/formats, for a suffix that says nothing, and for a folder ("deepmd"); provenance: kept where the format
             has room (the store); force: replace an existing file
-    Raises: DataError EQ3070 if the file exists, EQ3040 no such format, EQ3042 one only read, and what the
-            format refuses
+    Raises: DataError EQ3070 if the file exists, EQ3040 no such format, EQ3042 one only read, EQ3077 a
+            folder where a file is meant, and what the format refuses
     """
     name = format or _writable(path)
     if name == "hdf5":
@@ -46,9 +46,10 @@ def _checked(frames: Iterable[Frame], where: str) -> Iterator[Frame]:
 
 
 def _writable(path: str | Path) -> str:
+    if Path(path).is_dir():
+        raise DataError("EQ3077", f"{path}: is a folder; name a file in it, e.g. {Path(path) / 'frames.h5'}")
     for name, module in candidates(path).items():
         if getattr(module, "WRITES", True) and not getattr(module, "FOLDER", False):
             return name
-    raise DataError(
-        "EQ3042", f"{path}: formats with this suffix can only be read; use .h5 or .extxyz, or name one (--to deepmd)"
-    )
+    what = "formats with this suffix can only be read" if Path(path).suffix else "the suffix says the format"
+    raise DataError("EQ3042", f"{path}: {what}; use .h5 or .extxyz, or name one (--to deepmd)")

@@ -86,7 +86,8 @@ def operators_library(find_only: bool = False) -> Path | None:
 
 
 def _path(name: str, source: str, flags: list[str]) -> Path:
-    key = [source, (FOLDER / "kernel.h").read_text(), " ".join(flags), torch.__version__, platform.machine()]
+    options = " ".join(flag for flag in flags if "/" not in flag)  # the same wherever eqff and torch are installed
+    key = [source, (FOLDER / "kernel.h").read_text(), options, torch.__version__, platform.machine()]
     return _folder() / f"{name}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:24]}.so"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from eqff.data.frame import Frame, hill_formula
 from eqff.elements import SYMBOLS
+from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import DataError
 from eqff.potential import Potential, Prediction, check_finite, grouped, n_edges
 from eqff.tasks.metrics import QUANTITIES, error_metrics, pairs
@@ -45,7 +46,8 @@ def evaluate(
     Args:    potential; frames with labels; where: what to call them in messages; n_worst: frames to name;
              max_edges: of one batch; progress: called with (frames done, all frames)
     Returns: Evaluation
-    Raises:  DataError EQ3110 without labels; GraphError or RunError naming a frame the potential cannot take
+    Raises:  DataError EQ3110 without labels; GraphError or RunError naming a frame the potential cannot take;
+             PotentialError for a baseline that cannot be made, or fails for a frame
     """
     if not any(f.energy is not None or f.forces is not None or f.stress is not None for f in frames):
         raise DataError(
@@ -59,9 +61,15 @@ def evaluate(
         for f, name in zip(frames, names, strict=True)
     )
     predictions: list[Prediction] = []
+    baseline = baseline_of(potential)
     for batch in grouped(structures, n_edges, potential.max_edges(max_edges)):
         for prediction in potential.predict_batch(batch):
-            check_finite(prediction, names[len(predictions)])
+            number = len(predictions)
+            check_finite(prediction, names[number])
+            if baseline is not None:
+                frame = frames[number]
+                plain = (frame.positions, frame.atomic_numbers, frame.cell, frame.pbc)
+                prediction = baseline.added(prediction, *plain, names[number])
             predictions.append(prediction)
         if progress is not None:
             progress(len(predictions), len(frames))

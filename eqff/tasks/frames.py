@@ -115,7 +115,8 @@ def attach(atoms: Atoms, prediction: Prediction, as_calculator: bool) -> None:
         if prediction.stress is not None:
             atoms.info["eqff_stress"] = prediction.stress
         atoms.arrays["eqff_forces"] = prediction.forces
-        atoms.arrays["eqff_energies"] = prediction.energies
+        if prediction.energies is not None:
+            atoms.arrays["eqff_energies"] = prediction.energies
         return
     others = atoms.calc.results if atoms.calc is not None else {}
     found = {name: value for name, value in prediction._asdict().items() if value is not None}

@@ -17,6 +17,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.mep import NEB
 
 from eqff import artifact
+from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError
 from eqff.potential import Potential, check_finite, grouped, n_edges
 
@@ -62,7 +63,7 @@ class _Band:
     """Images that are evaluated together."""
 
     def __init__(self, images: list[Atoms], potential: Potential) -> None:
-        self.images, self.potential = images, potential
+        self.images, self.potential, self.baseline = images, potential, baseline_of(potential)
 
     def evaluate(self, asked: "_ImageCalculator", atoms: Atoms) -> None:
         """Fill the calculators of `asked`, for these atoms, and of every other image that has moved."""
@@ -86,6 +87,9 @@ class _Band:
             predictions = self.potential.predict_batch([job[3] for job in group])
             for (where, calculator, image, _), prediction in zip(group, predictions, strict=True):
                 check_finite(prediction, where)
+                if self.baseline is not None:
+                    plain = (image.positions, image.numbers, image.cell.array, image.pbc)
+                    prediction = self.baseline.added(prediction, *plain, where)
                 calculator.fill(image, prediction)
 
     def _place(self, calculator: "_ImageCalculator") -> str:
@@ -117,6 +121,7 @@ class _ImageCalculator(Calculator):
         self.results = {
             "energy": prediction.energy,
             "free_energy": prediction.energy,
-            "energies": prediction.energies,
             "forces": prediction.forces,
         }
+        if prediction.energies is not None:
+            self.results["energies"] = prediction.energies

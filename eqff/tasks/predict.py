@@ -1,7 +1,7 @@
 """Predictions for every frame of a file: streamed, packed into batches by edges, resumable, split into shards.
 
     info     eqff_energy eV; eqff_stress eV/Å^3, Voigt xx yy zz yz xz xy, for frames periodic in three directions
-    arrays   eqff_forces eV/Å; eqff_energies eV, of each atom
+    arrays   eqff_forces eV/Å; eqff_energies eV, of each atom (unless a baseline has none)
 
 Shard i of n is the i-th of n consecutive parts: the shards' files one after the other (`cat`) are the whole.
 """
@@ -19,7 +19,8 @@ from eqff.data.formats import extxyz
 from eqff.data.frame import Frame
 from eqff.data.options import ReadOptions
 from eqff.engines.ase import charge_and_spin
-from eqff.errors import ConfigError, DataError, EqffError, GraphError, RunError
+from eqff.engines.ase.baseline import baseline_of
+from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
 from eqff.graph import Structure
 from eqff.potential import Potential, Prediction, check_finite, grouped, n_edges
 from eqff.tasks import frames
@@ -126,7 +127,7 @@ def run_predict(
         errors=work.errors.metrics(),
         unknown_compositions=work.unknown,
         notes=work.notes,
-        program=potential.program,
+        program=potential.program + ("" if potential.baseline is None else f" + {potential.baseline}"),
         wall_seconds=elapsed,
         frames_per_second=(work.n_frames - n_resumed) / elapsed if elapsed > 0 else math.nan,
         already_there=output.finished,
@@ -158,6 +159,7 @@ class _Work:
     def __init__(self, config: PredictConfig, potential: Potential, memory: dict[str, Any]) -> None:
         self.config = config
         self.potential = potential
+        self.baseline = baseline_of(potential)
         self.n_frames: int = memory["n_frames"]
         self.n_atoms: int = memory["n_atoms"]
         self.n_bad: int = memory["n_bad"]
@@ -201,7 +203,10 @@ class _Work:
             if prediction is not None:
                 try:
                     check_finite(prediction, where)
-                except RunError as error:
+                    if self.baseline is not None:
+                        plain = (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
+                        prediction = self.baseline.added(prediction, *plain, where)
+                except (RunError, PotentialError) as error:
                     prediction, reason = None, self._skipped(error)
             try:
                 frames.clear_results(atoms, self.config.as_calculator)

@@ -6,8 +6,9 @@ filter are, too: (virial / n_atoms) with respect to the logarithm of the deforma
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -125,7 +126,7 @@ def run_relax(
         _check(config, atoms, f"structure {index}")
     walks: list[_Walk] = []
     first_error: EqffError | None = None
-    with ExitStack() as files:
+    with _rounding_unmentioned(), ExitStack() as files:
         final = files.enter_context(_FrameFile(config.output))
         every = None if config.trajectory is None else files.enter_context(_FrameFile(config.trajectory))
         for index, atoms in enumerate(structures):
@@ -159,10 +160,19 @@ def relax(
     """
     _check(config, atoms, "structure")
     walk = _Walk(config, atoms, calculator, index=0)
-    for _ in walk.run():
-        if progress is not None:
-            progress(walk.course[-1])
+    with _rounding_unmentioned():
+        for _ in walk.run():
+            if progress is not None:
+                progress(walk.course[-1])
     return walk.last, walk.result()
+
+
+@contextmanager
+def _rounding_unmentioned() -> Iterator[None]:
+    """The cell filter's matrix logarithm is good to 1e-12 at times, and SciPy says so at every step."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
+        yield
 
 
 class _Walk:

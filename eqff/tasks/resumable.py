@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from eqff.data.atomic import named
 from eqff.errors import ConfigError, EqffError, RunError
 
 
@@ -78,8 +79,9 @@ class ResumableFile:
         """Write a piece; after this, a run that is killed continues behind it with this memory."""
         assert self._file is not None
         content = text.encode()
-        self._file.write(content)
-        self._file.flush()
+        with named(self.partial):
+            self._file.write(content)
+            self._file.flush()
         self.n_bytes += len(content)
         self.memory = memory
         self._remember(finished=False)

@@ -20,9 +20,9 @@ from ase import Atoms, units
 from eqff.data.frame import Frame, check_frame, hill_formula
 from eqff.data.store import write_store
 from eqff.data.write import write_frames
+from eqff.engines.ase.names import Maker
 from eqff.errors import ConfigError, RunError
 from eqff.graph import check_atoms
-from eqff.tasks.calculators import Maker
 from eqff.tasks.md.config import MDConfig
 from eqff.tasks.md.integrators import make_integrator
 from eqff.tasks.md.velocities import set_momenta

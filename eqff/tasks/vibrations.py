@@ -19,7 +19,6 @@ from ase.vibrations import VibrationsData
 
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, RunError
-from eqff.potential import hessian
 from eqff.tasks.frames import frame_text
 from eqff.tasks.relax import Progress, RelaxConfig, Relaxed, relax
 
@@ -115,9 +114,7 @@ def run_vibrations(
         atoms.calc = calculator
     max_force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
     free = _free_atoms(atoms)
-    potential = calculator.potential
-    structure = potential.structure(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
-    rows = hessian(potential, structure, free.tolist(), progress_rows).cpu().numpy()
+    rows = calculator.get_hessian(atoms, free.tolist(), progress_rows)
     block = rows.reshape(len(free), 3, len(atoms), 3)[:, :, free, :]
     block = 0.5 * (block + block.transpose(2, 3, 0, 1))  # equal up to the rounding of the weights' dtype
     data = VibrationsData(atoms, block, indices=free)

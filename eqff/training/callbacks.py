@@ -9,6 +9,7 @@ import lightning
 
 from eqff.report.plots import plot_learning_curve
 from eqff.training.metrics_file import COLUMNS, read_metrics, write_metrics
+from eqff.training.run_file import run_file
 
 logger = logging.getLogger("eqff.training")
 
@@ -50,5 +51,6 @@ class MetricsFile(lightning.Callback):
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         """Draw the learning curve."""
-        if self.rows:
-            plot_learning_curve(self.picture, self.rows)
+        if self.rows and trainer.global_rank == 0:
+            with run_file(self.picture) as temporary:
+                plot_learning_curve(temporary, self.rows)

@@ -28,6 +28,7 @@ class Run(NamedTuple):
     config: dict[str, Any]  # of the family, plain values
     data: dict[str, Any]  # provenance of the training data, split hash
     validation: dict[str, float]  # metrics of the chosen checkpoint
+    baseline: dict[str, Any] | None = None  # what the model's energies are differences from
 
 
 def load_run(folder: str | Path) -> Run:
@@ -43,10 +44,7 @@ def load_run(folder: str | Path) -> Run:
     record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     family = registry.load("models", record["family"])
     model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/model.json"))
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise PotentialError("EQ4312", f"{path}: cannot be read as a checkpoint ({error})") from error
+    state = read_checkpoint(path)
     weights = {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
     try:
         model.load_state_dict(weights)
@@ -57,9 +55,25 @@ def load_run(folder: str | Path) -> Run:
     with torch.no_grad():
         for name, value in zip(average.get("names", trained), average["average"], strict=True):
             parameters[name].copy_(value)
+    row = measured(state, folder)
+    return Run(model.eval(), record["family"], record["config"], record["data"], row, record.get("baseline"))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What Lightning wrote, on the CPU.  Raises: PotentialError EQ4312 for a damaged file"""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds
+        raise PotentialError("EQ4312", f"{path}: cannot be read as a checkpoint ({error})") from error
+    return state
+
+
+def measured(state: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Row of metrics.csv that belongs to a checkpoint; it lies in the checkpoint itself, but not in old ones."""
+    row: dict[str, float] = state.get("callbacks", {}).get("BestCheckpoint", {}).get("row", {})
     step = int(state["global_step"])
-    rows = [row for row in read_metrics(folder / "metrics.csv") if int(row["step"]) <= step]
-    return Run(model.eval(), record["family"], record["config"], record["data"], rows[-1] if rows else {})
+    rows = [] if row else [row for row in read_metrics(folder / "metrics.csv") if int(row["step"]) <= step]
+    return rows[-1] if rows else row
 
 
 def export_run(
@@ -81,7 +95,7 @@ def export_run(
     Raises: as load_run and eqff.export.export
     """
     run = load_run(folder)
-    measured: dict[str, Any] = {
+    found: dict[str, Any] = {
         "validation": {
             "forces_mae_meV_A": run.validation.get("forces_mae_meV_A"),
             "energy_mae_meV": run.validation.get("energy_mae_meV"),
@@ -90,10 +104,10 @@ def export_run(
         }
     }
     if metrics is not None:
-        measured |= _read_json(metrics)
+        found |= _read_json(metrics)
     metadata = {
         "training_data": run.data,
-        "metrics": measured,
+        "metrics": found,
         "level_of_theory": run.data.get("level_of_theory") or "not stated",
         "licence": licence,
         "citation": citation,
@@ -101,7 +115,15 @@ def export_run(
     text = _read_text(card) if card is not None else ""
     structures = [] if structure is None else _structures(structure, run.config)
     return export(
-        run.model, run.family, run.config, output, metadata=metadata, card=text, structures=structures, force=force
+        run.model,
+        run.family,
+        run.config,
+        output,
+        metadata=metadata,
+        baseline=run.baseline,
+        card=text,
+        structures=structures,
+        force=force,
     )
 
 

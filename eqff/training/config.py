@@ -17,8 +17,10 @@ class DataConfig:
     energy_key: str | None = None  # of extended XYZ
     forces_key: str | None = None
     stress_key: str | None = None
-    n_train: int = 950
-    n_validation: int = 50
+    # labels minus those of a calculator: tblite:GFN2-xTB, emt, a potential, my_module:make (see eqff.engines.ase.names)
+    baseline: str | None = None
+    n_train: int | None = None  # None: all others, in whole batches
+    n_validation: int | None = None  # None: 5 % of the frames, at least 1, at most 1000, and what batches leave over
     split_seed: int = 0
     split: str | None = None  # a saved split instead of a random one
     level_of_theory: str = ""  # goes into the potential's header, e.g. "PBE/def2-SVP"
@@ -48,16 +50,18 @@ class TrainingConfig:
     """Optimiser, schedule and bookkeeping."""
 
     epochs: int = 100
+    steps: int = 0  # of the optimiser: instead of epochs, as many as come nearest to it; 0 leaves it to epochs
     batch_size: int = 5  # frames
     max_edges: int = 0  # of a batch, instead of batch_size; 0 is none
-    learning_rate: float = 0.01  # Adam with amsgrad
+    optimizer: Literal["adam", "soap"] = "adam"  # adam: with amsgrad; soap: several times faster to an accuracy
+    learning_rate: float = 0.01  # of either
     final_learning_rate: float = 1e-5  # cosine from one to the other
     warmup_steps: int = 100
     ema_decay: float = 0.999  # of the weights that are validated and exported
     gradient_clip: float = 0.0  # norm; 0 is none
     seed: int = 0  # of weights and shuffles
-    validate_every: int = 1  # epochs
-    checkpoint_every: int = 10  # epochs
+    validate_every: int = 1  # epochs; 0: about a hundred times in a run
+    checkpoint_every: int = 10  # epochs; 0: about a hundred times in a run
     checkpoint_minutes: float = 10.0  # and at the latest after so many minutes, within an epoch too
     max_skipped_steps: int = 5  # in a row whose loss is not finite; one more stops the run
     export_best: bool = True  # best.eqff.pt in the run folder, renewed while the run goes on
@@ -70,7 +74,8 @@ class TrainingConfig:
     threads: int = 0  # of torch; 0 leaves it alone
     kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU where a C++ compiler is found
     freeze: tuple[str, ...] = ()  # names of weights to leave as they are, e.g. "embedding", "layers.0.*"
-    compile: bool = False  # torch.compile of the whole step; needs frames of one composition
+    # torch.compile of the whole step; needs frames of one composition. auto: where that is so and a compiler is found
+    compile: bool | Literal["auto"] = False
     loss: LossConfig = field(default_factory=LossConfig)
 
 
@@ -80,6 +85,7 @@ class RunConfig:
 
     data: DataConfig
     model: dict[str, Any]
+    preset: str | None = None  # fast or accurate: of a family, for every key that is not given
     init_from: str | None = None  # potential, run folder, checkpoint or start file whose weights to begin with
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -91,8 +97,6 @@ def check(config: RunConfig) -> None:
         "training.epochs": training.epochs,
         "training.batch_size": training.batch_size,
         "training.learning_rate": training.learning_rate,
-        "training.validate_every": training.validate_every,
-        "training.checkpoint_every": training.checkpoint_every,
         "training.loss.huber_delta": training.loss.huber_delta,
         "training.checkpoint_minutes": training.checkpoint_minutes,
         "training.devices": training.devices,
@@ -101,9 +105,12 @@ def check(config: RunConfig) -> None:
         "data.n_validation": config.data.n_validation,
     }
     for name, value in positive.items():
-        if not value > 0:
+        if value is not None and not value > 0:
             raise ConfigError("EQ1060", f"{name}={value}: expected > 0")
     not_negative = {
+        "training.steps": training.steps,
+        "training.validate_every": training.validate_every,
+        "training.checkpoint_every": training.checkpoint_every,
         "training.final_learning_rate": training.final_learning_rate,
         "training.warmup_steps": training.warmup_steps,
         "training.gradient_clip": training.gradient_clip,
@@ -116,16 +123,8 @@ def check(config: RunConfig) -> None:
     for name, value in not_negative.items():
         if not value >= 0:
             raise ConfigError("EQ1075", f"{name}={value}: expected >= 0")
-    if training.compile and training.max_edges:
-        raise ConfigError(
-            "EQ1076", "training.max_edges: training.compile=true needs batches of equal size; set one of the two"
-        )
-    if training.compile and config.data.n_train % training.batch_size:
-        raise ConfigError(
-            "EQ1074",
-            f"training.compile=true needs full batches: n_train={config.data.n_train} is not a multiple of "
-            f"batch_size={training.batch_size}",
-        )
+    if training.compile is True:
+        check_compile(config)
     if not 0.0 <= training.ema_decay < 1.0:
         raise ConfigError("EQ1061", f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1")
     if training.loss.forces < 0 or training.loss.energy_per_atom < 0:
@@ -138,5 +137,30 @@ def check(config: RunConfig) -> None:
         raise ConfigError("EQ1063", 'model.family is missing; write e.g. family = "nequip"')
     for name in ("train", "split"):
         path = getattr(config.data, name)
-        if path is not None and not Path(path).is_file():
+        if path is not None and not Path(path).exists():
             raise ConfigError("EQ1064", f"data.{name}={path!r}: no such file (relative paths start at the config file)")
+
+
+def check_compile(config: RunConfig) -> None:
+    """That batches of a compiled step are equal.  Raises: ConfigError saying why they are not"""
+    training, n_train, n_processes = (
+        config.training,
+        config.data.n_train,
+        config.training.devices * config.training.nodes,
+    )
+    if training.max_edges:
+        raise ConfigError(
+            "EQ1076", "training.max_edges: training.compile=true needs batches of equal size; set one of the two"
+        )
+    if n_train is not None and n_train % training.batch_size:
+        raise ConfigError(
+            "EQ1074",
+            f"training.compile=true needs full batches: n_train={n_train} is not a multiple of "
+            f"batch_size={training.batch_size}",
+        )
+    if training.batch_size % n_processes:
+        raise ConfigError(
+            "EQ1431",
+            f"training.compile=true needs equal shares of a batch: batch_size={training.batch_size} is not a multiple "
+            f"of {n_processes} processes",
+        )

@@ -1,6 +1,8 @@
 """What a training will take, found by doing its first steps."""
 
 import copy
+import dataclasses
+import math
 import resource
 import statistics
 import sys
@@ -12,6 +14,7 @@ import torch
 from eqff.data.loader import make_loader, n_batches, to_structure
 from eqff.training.config import RunConfig
 from eqff.training.losses import errors, loss_weights
+from eqff.training.optimizers import make_optimizer
 from eqff.training.preparation import Prepared, prepare
 from eqff.training.step import CompiledStep, EagerStep
 
@@ -22,13 +25,16 @@ SECONDS = 30.0  # after which no further step is timed
 class Estimate(NamedTuple):
     """Of one process."""
 
-    n_parameters: int  # that are trained
+    n_parameters: int  # as in the header of the potential: frozen and fixed ones, too
     n_train: int
     n_validation: int
     n_batches: int  # of an epoch
+    n_epochs: int
+    compiled: bool  # the step as a whole
     largest_batch: tuple[int, int]  # atoms, edges, among the batches tried
     first_step_s: float  # compiling, where there is something to compile
     step_s: float  # median
+    step_cpu_s: float  # median of the process's CPU time, all threads
     epoch_s: float
     total_s: float  # with validations
     peak_memory_MB: float  # noqa: N815 - of the process until now
@@ -41,8 +47,9 @@ class Estimate(NamedTuple):
                 f"frames       {self.n_train} to train in {self.n_batches} batches, {self.n_validation} to validate",
                 f"batch        up to {self.largest_batch[0]} atoms and {self.largest_batch[1]} edges",
                 f"first step   {self.first_step_s:.1f} s",
-                f"step         {1e3 * self.step_s:.1f} ms (median)",
-                f"epoch        {_duration(self.epoch_s)}",
+                f"step         {1e3 * self.step_s:.1f} ms (median), {1e3 * self.step_cpu_s:.1f} ms of CPU time"
+                f"{', compiled as a whole' if self.compiled else ''}",
+                f"epoch        {_duration(self.epoch_s)}, {self.n_epochs} of them",
                 f"whole run    {_duration(self.total_s)}, in one process on the CPU, if it stays as busy as now",
                 f"peak memory  {self.peak_memory_MB:.0f} MB",
             ]
@@ -59,35 +66,38 @@ def estimate(config: RunConfig) -> Estimate:
     if config.training.threads > 0:
         torch.set_num_threads(config.training.threads)
     try:
-        return _measure(config, prepared)
+        return _measure(prepared)
     finally:
         torch.set_num_threads(threads)
 
 
-def _measure(config: RunConfig, prepared: Prepared) -> Estimate:
-    training = config.training
+def _measure(prepared: Prepared) -> Estimate:
+    training = prepared.config.training
     size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
     loader = make_loader(prepared.dataset[prepared.split.train], shuffle=True, seed=training.seed, **size)
     parameters = [p for p in prepared.model.parameters() if p.requires_grad]
     initial = copy.deepcopy(prepared.model.state_dict())
-    optimizer = torch.optim.Adam(parameters, lr=0.0, amsgrad=True, fused=True)
+    optimizer = make_optimizer(parameters, dataclasses.replace(training, learning_rate=0.0))
     step = (CompiledStep if training.compile else EagerStep)(prepared.model, training.loss)
     weights = loss_weights(training.loss, 0.0)
     times: list[float] = []
-    largest, began = (0, 0), time.perf_counter()
+    cpu_times: list[float] = []
+    largest, first_done = (0, 0), math.inf  # compiling, if anything, is part of the first step
     for batch in loader:
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         structure = to_structure(batch)
         optimizer.zero_grad()
         stress = batch.stress if training.loss.stress > 0.0 else None
         step(structure, batch.energy, batch.forces, weights, stress).backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
+        cpu_times.append(time.process_time() - cpu_start)
+        first_done = min(first_done, time.perf_counter())
         largest = max(largest, (len(structure.positions), len(structure.senders)), key=lambda found: found[1])
-        if len(times) >= N_STEPS + 2 or time.perf_counter() - began > SECONDS:
+        if len(times) >= N_STEPS + 2 or time.perf_counter() - first_done > SECONDS:
             break
     prepared.model.load_state_dict(initial)
-    step_s = statistics.median(times[2:] or times)
+    step_s = statistics.median(times[2:] or times[-1:])
     start = time.perf_counter()
     first = next(iter(make_loader(prepared.dataset[prepared.split.validation], batch_size=training.batch_size)))
     stress = first.stress if training.loss.stress > 0.0 else None
@@ -95,13 +105,16 @@ def _measure(config: RunConfig, prepared: Prepared) -> Estimate:
     validation_s = (time.perf_counter() - start) / first.num_graphs * len(prepared.split.validation)
     epoch_s = n_batches(loader) * step_s
     return Estimate(
-        n_parameters=sum(p.numel() for p in parameters),
+        n_parameters=sum(p.numel() for p in prepared.model.parameters()),
         n_train=len(prepared.split.train),
         n_validation=len(prepared.split.validation),
         n_batches=n_batches(loader),
+        n_epochs=training.epochs,
+        compiled=bool(training.compile),
         largest_batch=largest,
         first_step_s=times[0],
         step_s=step_s,
+        step_cpu_s=statistics.median(cpu_times[2:] or cpu_times[-1:]),
         epoch_s=epoch_s,
         total_s=training.epochs * (epoch_s + validation_s / training.validate_every) + times[0],
         peak_memory_MB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),

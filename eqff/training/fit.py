@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from eqff.data.loader import FrameDataset, make_loader, n_batches, start_at
 from eqff.data.splits import Split
 from eqff.errors import ConfigError, ResourceError
-from eqff.training.best import BestPotential
+from eqff.training.best import BestCheckpoint, BestPotential
 from eqff.training.callbacks import MetricsFile
+from eqff.training.checkpoint_file import CheckpointFile
 from eqff.training.config import TrainingConfig
 from eqff.training.interruption import LastCheckpoint
 from eqff.training.module import TrainingModule
@@ -51,19 +51,16 @@ def fit(
     """Train; best and last checkpoint, metrics.csv and the learning curve end up in the run folder.
 
     Args:   deadline: of time.monotonic(), at which the run stops
-    Raises: Stopped at the deadline and after a signal, with last.ckpt written
+    Raises: Stopped at the deadline and after a signal, with last.ckpt written; ResourceError EQ6133 if another of
+            several processes ended
     """
     checkpoints = folder / "checkpoints"
     last = LastCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, config.checkpoint_minutes, deadline)
-    callbacks: list[lightning.Callback] = [
-        MetricsFile(folder),
-        ModelCheckpoint(
-            dirpath=checkpoints, filename="best", monitor="forces_mae_meV_A", save_top_k=1, enable_version_counter=False
-        ),
-        last,
-    ]
+    metrics = MetricsFile(folder)
+    best = BestCheckpoint(folder, metrics)
+    callbacks: list[lightning.Callback] = [metrics, best, last]
     if config.export_best:
-        callbacks.append(BestPotential(folder))
+        callbacks.append(BestPotential(folder, best, config.checkpoint_minutes))
     if sys.stderr.isatty():
         callbacks.append(ProgressBar())
     with warnings.catch_warnings(), _quiet("lightning.pytorch"), _quiet("lightning.fabric"):
@@ -72,7 +69,7 @@ def fit(
         warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # by older versions
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours starts where it should
         trainer = lightning.Trainer(
             accelerator=config.accelerator,
@@ -89,6 +86,7 @@ def fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
             inference_mode=False,
+            plugins=[CheckpointFile()],
             default_root_dir=folder,
         )
         rank, n_ranks = trainer.global_rank, trainer.world_size
@@ -113,7 +111,14 @@ def fit(
             if end.code == 1:  # how Lightning ends after a second Ctrl-C
                 raise KeyboardInterrupt from None
             raise
-        trainer.save_checkpoint(checkpoints / "last.ckpt")
+        except RuntimeError as error:
+            if trainer.world_size > 1 and any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
+                raise ResourceError(
+                    "EQ6133",
+                    f"process {rank} of {n_ranks} lost another one, which was killed or has failed; go on from the "
+                    "last checkpoint with --resume",
+                ) from error
+            raise
 
 
 def _loggers(config: TrainingConfig, folder: Path) -> Any:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import logging
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,56 +15,128 @@ from eqff import config as config_io
 from eqff.data.frame import Frame, hill_formula
 from eqff.data.statistics import Statistics
 from eqff.elements import SYMBOLS
-from eqff.errors import ConfigError
+from eqff.errors import ConfigError, PotentialError, RunError
+from eqff.training.baseline import COPY
+from eqff.training.checkpoint import read_checkpoint
 from eqff.training.config import RunConfig
 from eqff.training.preparation import Prepared
+from eqff.training.run_file import run_file
 
+logger = logging.getLogger("eqff.training")
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
-HARMLESS = "threads checkpoint_every checkpoint_minutes export_best report loggers max_skipped_steps".split()
+CONFIG, MODEL = "config.toml", "model.json"
+# what may change between two parts of a run, and what that means
+FREE = (
+    *("preset", "data.train", "data.split", "data.level_of_theory", "data.licence"),  # frames and split: by content
+    *("training.validate_every", "training.checkpoint_every", "training.checkpoint_minutes", "training.export_best"),
+    *("training.report", "training.loggers", "training.max_skipped_steps"),
+)
+ROUNDING = ("training.threads", "training.accelerator", "training.kernels", "training.compile")
+PROCESSES = ("training.devices", "training.nodes")
+SCHEDULE = ("training.epochs", "training.steps")
+REMARKS = (
+    (ROUNDING + PROCESSES, "the last bits may differ"),
+    (SCHEDULE, "learning rate and weights of the loss follow the new schedule from here"),
+)
+
+Change = tuple[str, Any, Any]  # key, before, now
 
 
-def prepare_folder(folder: Path, config: RunConfig, resume: bool) -> None:
-    """Make sure that nothing is overwritten and that a resumed run is the run that was stopped.
-
-    Raises: ConfigError, with what is different
-    """
-    record = folder / "config.toml"
+def prepare_folder(folder: Path, resume: bool) -> None:
+    """Make sure that nothing is overwritten and that there is something to resume.  Raises: ConfigError if not"""
+    empty = not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir())
     if resume:
-        if not record.is_file():
+        if not (folder / CONFIG).is_file() and not (folder.exists() and empty):
             raise ConfigError("EQ1066", f"{folder}: nothing to resume there; start without --resume")
-        saved = config_io.to_mapping(config_io.from_toml(RunConfig, record))
-        changed = _difference(_without_harmless(saved), _without_harmless(config_io.to_mapping(config)))
-        if changed:
-            raise ConfigError("EQ1067", f"{folder}: the configuration changed since the run started: {changed}")
-        if not (folder / LAST).is_file():
-            raise ConfigError("EQ1073", f"{folder}: has no {LAST} yet; delete the folder and start again")
-    elif folder.exists() and any(folder.iterdir()):
+        if (folder / BEST).is_file() and not (folder / LAST).is_file():
+            raise ConfigError(
+                "EQ1073", f"{folder}: {LAST} is gone; restore it, or start another run with --init-from {folder}"
+            )
+    elif not empty:
         raise ConfigError("EQ1068", f"{folder}: is not empty; choose another run folder, or --resume")
 
 
-def _without_harmless(mapping: dict[str, Any]) -> dict[str, Any]:
-    training = {key: value for key, value in mapping["training"].items() if key not in HARMLESS}
-    return mapping | {"training": training}
+def check_same_run(folder: Path, prepared: Prepared) -> None:
+    """Make sure that a resumed run is the run that was stopped; changes that may be are logged.
+
+    Raises: ConfigError EQ1067, with what is different; RunError EQ5220 for a damaged last.ckpt, EQ5221 if the run has
+            more epochs behind it
+    """
+    if not (folder / CONFIG).is_file():
+        return
+    before = config_io.to_mapping(config_io.from_toml(RunConfig, folder / CONFIG))
+    changes = [*_changes(before, config_io.to_mapping(prepared.config)), *_changed_data(folder, prepared)]
+    allowed = {*FREE, *ROUNDING, *SCHEDULE, *(() if prepared.config.training.max_edges else PROCESSES)}
+    refused = [change for change in changes if change[0] not in allowed and not _same_start(change)]
+    if refused:
+        raise ConfigError(
+            "EQ1067",
+            f"{folder}: the run to go on with is another: {_shown(refused)}; resume as it began, with "
+            f"`eqff train {folder / CONFIG} -o {folder} --resume`, or start another run with --init-from {folder}",
+        )
+    if (folder / LAST).is_file():
+        _check_last(folder, prepared.config.training.epochs)
+    if changes:
+        logger.info("resumed with changes: %s", _shown(changes))
+    for keys, remark in REMARKS:
+        if any(change[0] in keys for change in changes):
+            logger.info("%s", remark)
 
 
-def _difference(saved: dict[str, Any], now: dict[str, Any], where: str = "") -> str:
-    found = []
-    for key in sorted(saved.keys() | now.keys()):
-        old, new = saved.get(key), now.get(key)
+def _check_last(folder: Path, epochs: int) -> None:
+    try:
+        n_done = read_checkpoint(folder / LAST)["progress"][0]
+    except PotentialError as error:
+        raise RunError(
+            "EQ5220", f"{error.message}; restore it, or start another run from the best weights: --init-from {folder}"
+        ) from error
+    if n_done > epochs:
+        raise RunError(
+            "EQ5221", f"training.epochs={epochs}: the run has {n_done} epochs behind it; give as many or more"
+        )
+
+
+def _changes(before: Any, now: Any, where: str = "") -> list[Change]:
+    found: list[Change] = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            inner = _difference(old, new, f"{where}{key}.")
-            found += [inner] if inner else []
+            found += _changes(old, new, f"{where}{key}.")
         elif old != new:
-            found.append(f"{where}{key}: {old!r} -> {new!r}")
-    return "; ".join(found)
+            found.append((f"{where}{key}", old, new))
+    return found
+
+
+def _changed_data(folder: Path, prepared: Prepared) -> list[Change]:
+    """Frames and split, by content: files may move."""
+    try:
+        before = json.loads((folder / MODEL).read_text(encoding="utf-8"))["data"]
+    except FileNotFoundError:  # stopped before it was written
+        return []
+    now = {"frames (sha256)": prepared.source.sha256, "split (sha256)": prepared.split.sha256}
+    old = {"frames (sha256)": before["source_sha256"], "split (sha256)": before["split_sha256"]}
+    return [(key, old[key][:12], now[key][:12]) for key in now if old[key] != now[key]]
+
+
+def _same_start(change: Change) -> bool:
+    """Weights to begin with may have moved, too."""
+    key, old, new = change
+    return key == "init_from" and None not in (old, new) and Path(old).name == Path(new).name
+
+
+def _shown(changes: list[Change]) -> str:
+    return "; ".join(f"{key}: {old!r} -> {new!r}" for key, old, new in changes)
 
 
 def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
-    """config.toml, split.json, model.json, statistics.json."""
+    """config.toml, split.json, model.json, statistics.json; from the first on, the run can be resumed.
+
+    Raises: ResourceError EQ6130 if the disk does not take them
+    """
     source, frames, split, numbers, model_config, *_ = prepared
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(config_io.to_toml(config), encoding="utf-8")
-    split.save(folder / "split.json")
+    _write(folder / CONFIG, config_io.to_toml(config))
+    with run_file(folder / "split.json") as temporary:
+        split.save(temporary)
     record = {
         "family": config.model["family"],
         "config": config_io.to_mapping(model_config),
@@ -79,8 +153,18 @@ def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
         }
         | ({} if config.init_from is None else {"init_from": Path(config.init_from).name}),
     }
-    (folder / "model.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / "statistics.json").write_text(json.dumps(_json(numbers), indent=2) + "\n", encoding="utf-8")
+    if prepared.baseline is not None:
+        record["baseline"] = prepared.baseline.record
+        if prepared.baseline.file is not None:
+            with run_file(folder / COPY) as temporary:
+                shutil.copyfile(prepared.baseline.file, temporary)
+    _write(folder / MODEL, json.dumps(record, indent=2) + "\n")
+    _write(folder / "statistics.json", json.dumps(_json(numbers), indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with run_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _compositions(frames: Iterable[Frame], rank: int, n_species: int) -> list[str]:

@@ -4,6 +4,8 @@ import csv
 import math
 from pathlib import Path
 
+from eqff.training.run_file import run_file
+
 COLUMNS = (
     "epoch",
     "step",
@@ -26,11 +28,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    """All rows, replaced as a whole; a column that holds nothing but NaN is left out."""
+    """All rows, replaced as a whole; a column that holds nothing but NaN is left out.
+
+    Raises: ResourceError EQ6130
+    """
     columns = [name for name in COLUMNS if any(not math.isnan(row.get(name, math.nan)) for row in rows)]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with run_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)

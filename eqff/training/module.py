@@ -14,6 +14,7 @@ from eqff.graph import Structure
 from eqff.training.config import TrainingConfig
 from eqff.training.ema import WeightAverage
 from eqff.training.losses import errors, loss, loss_weights
+from eqff.training.optimizers import make_optimizer
 from eqff.training.step import CompiledStep, EagerStep
 from eqff.units import GPA
 
@@ -153,9 +154,9 @@ class TrainingModule(lightning.LightningModule):
             self.train_loss.zero_()
 
     def configure_optimizers(self) -> Any:
-        """Adam with amsgrad, learning rate by step."""
+        """Adam with amsgrad, or SOAP; learning rate by step."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate, amsgrad=True, fused=True)
+        optimizer = make_optimizer(parameters, self.config)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.n_steps, self.config)
         )

@@ -3,12 +3,13 @@
 import dataclasses
 import fnmatch
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.spatial.distance import pdist
 from torch import nn
 
 from eqff import config as config_io
@@ -23,10 +24,14 @@ from eqff.data.store import Store
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, ResourceError
 from eqff.nn.fused import fuse, share_radial
-from eqff.training.config import RunConfig, TrainingConfig, check
+from eqff.training.baseline import UsedBaseline, differences
+from eqff.training.config import RunConfig, TrainingConfig, check, check_compile
+from eqff.training.decisions import uses_gpu, why_eager, with_counts, with_schedule, with_split
+from eqff.training.preset import NAME, with_preset
 from eqff.training.start import Start, initialise, read_start, starting_numbers
 
 logger = logging.getLogger("eqff.training")
+MEASURED = ("species", "avg_num_neighbors", "energy_scale", "reference_energies", "seed")  # not of the architecture
 
 
 class Prepared(NamedTuple):
@@ -39,11 +44,14 @@ class Prepared(NamedTuple):
     model_config: Any  # of the family
     model: nn.Module
     dataset: FrameDataset
+    config: RunConfig  # with what the data decide: numbers of frames, epochs, whether the step is compiled
+    baseline: UsedBaseline | None = None
 
 
-def prepare(config: RunConfig) -> Prepared:
+def prepare(config: RunConfig, folder: Path | None = None) -> Prepared:
     """Frames and model of a run.
 
+    Args:   folder: of the run, where the results of a baseline are remembered; None: nowhere
     Raises: ConfigError, DataError as they come
     """
     options = ReadOptions(
@@ -53,23 +61,33 @@ def prepare(config: RunConfig) -> Prepared:
         forces_key=config.data.forces_key,
         stress_key=config.data.stress_key,
     )
-    training = config.training
     source = Stream(config.data.train, options)
     frames: Sequence[Frame] | Store = Store(source.path) if source.format == "hdf5" else list(source)
-    split = _split(config, len(frames))
+    config, split = _split(config, len(frames))
+    baseline: UsedBaseline | None = None
+    if config.data.baseline is not None:
+        stress = config.training.loss.stress > 0.0
+        frames, baseline = differences(frames, split, config.data.baseline, stress, folder, config.data.train)
     start = None if config.init_from is None else read_start(config.init_from)
     model_config, numbers = _model_config(config, frames, split, start)
     model = registry.load("models", config.model["family"]).Model(model_config)
+    config = _decide_compile(config, frames, split, model_config, numbers)
+    training = config.training
     model.to(getattr(torch, training.dtype))
     if start is not None:
         taken = initialise(model, config.model["family"], model_config, start)
         logger.info("init_from %s: %s", start.path, taken.report())
     freeze(model, training.freeze)
     use_kernels(model, training)
-    r_edges = _complete_radius(frames, model_config.r_max) if training.compile else None
+    r_edges, n_edges = equal_edges(frames, model_config.r_max) if training.compile else (None, None)
     require = ("energy", "forces", "stress") if training.loss.stress > 0.0 else ("energy", "forces")
-    dataset = FrameDataset(frames, model_config.species, model_config.r_max, r_edges, require)
-    return Prepared(source, frames, split, numbers, model_config, model, dataset)
+    dataset = FrameDataset(frames, model_config.species, model_config.r_max, r_edges, n_edges, require)
+    config = with_schedule(config, dataset, split)
+    if config.preset is not None:
+        logger.info("preset %s-%s", config.model["family"], config.preset)
+    n_train, n_validation, epochs = len(split.train), len(split.validation), config.training.epochs
+    logger.info("%d frames train in %d epochs, %d validate", n_train, epochs, n_validation)
+    return Prepared(source, frames, split, numbers, model_config, model, dataset, config, baseline)
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -89,31 +107,60 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """A RunConfig from TOML; file names in it are relative to its folder.
+    """A RunConfig from TOML, or for a data file alone; file names in TOML are relative to its folder.
+
+    What `overrides` say goes before the file, that before its preset.  With `init_from`, what a preset says of the
+    model is that of the weights.
 
     Raises: ConfigError naming the key
     """
-    mapping = config_io.overridden(config_io.read_toml(path), overrides)
-    config = config_io.from_mapping(RunConfig, mapping, where=path.name)
+    recipe = config_io.read_toml(path) if path.suffix.lower() == ".toml" else _recipe_of_data(path)
+    mapping = config_io.overridden(recipe, overrides)
     folder = path.resolve().parent
+    mapping = with_preset(mapping, _model_of_start(mapping, folder))
+    with config_io.blaming(overrides, path.name):
+        config = config_io.from_mapping(RunConfig, mapping, where=path.name)
     data = dataclasses.replace(
         config.data,
         train=str(folder / config.data.train),
         split=None if config.data.split is None else str(folder / config.data.split),
     )
+    if config.data.baseline is not None and (folder / config.data.baseline).is_file():  # else a name
+        data = dataclasses.replace(data, baseline=str(folder / config.data.baseline))
     config = dataclasses.replace(config, data=data)
-    if config.init_from is not None and (folder / config.init_from).exists():  # else the name of a potential
-        config = dataclasses.replace(config, init_from=str(folder / config.init_from))
+    if config.init_from is not None:
+        config = dataclasses.replace(config, init_from=_place_of_start(config.init_from, folder))
     check(config)
     return config
+
+
+def _recipe_of_data(path: Path) -> dict[str, Any]:
+    """What trains on a data file alone.  Raises: ConfigError if it is not there"""
+    if not path.exists():
+        raise ConfigError("EQ1432", f"{path}: no such file; expected a recipe (.toml) or a file of labelled frames")
+    return {"preset": NAME, "data": {"train": path.name}}
+
+
+def _model_of_start(mapping: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+    """Family and hyper-parameters of the weights to start from, if there are and they say."""
+    if not isinstance(mapping.get("init_from"), str) or not isinstance(mapping.get("preset"), str):
+        return None
+    start = read_start(_place_of_start(mapping["init_from"], folder))
+    if not start.family or not start.config:
+        return None
+    return {"family": start.family} | {key: value for key, value in start.config.items() if key not in MEASURED}
+
+
+def _place_of_start(name: str, folder: Path) -> str:
+    """A path relative to the folder of the recipe, or the name of a potential."""
+    return str(folder / name) if (folder / name).exists() else name
 
 
 def use_kernels(model: nn.Module, training: TrainingConfig) -> None:
     """Put convolutions on kernels compiled for this CPU, where that is wanted and works."""
     if training.kernels == "reference":
         return
-    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if training.accelerator == "cuda" or (training.accelerator == "auto" and gpu):
+    if uses_gpu(training):
         return
     logger.info("compiling kernels, if this is the first time")
     try:
@@ -124,13 +171,29 @@ def use_kernels(model: nn.Module, training: TrainingConfig) -> None:
         logger.warning("convolutions run on ATen, about half as fast: %s", error)
 
 
-def _split(config: RunConfig, n_frames: int) -> Split:
+def _split(config: RunConfig, n_frames: int) -> tuple[RunConfig, Split]:
     if config.data.split is not None:
         split = load_split(config.data.split)
         if split.n_frames != n_frames:
             raise ConfigError("EQ1069", f"data.split is of {split.n_frames} frames, the file has {n_frames}")
-        return split
-    return random_split(n_frames, config.data.n_train, config.data.n_validation, seed=config.data.split_seed)
+        return with_split(config, split), split
+    config = with_counts(config, n_frames)
+    n_train, n_validation = config.data.n_train or 0, config.data.n_validation or 0
+    return config, random_split(n_frames, n_train, n_validation, seed=config.data.split_seed)
+
+
+def _decide_compile(
+    config: RunConfig, frames: Sequence[Frame] | Store, split: Split, model_config: Any, numbers: Statistics
+) -> RunConfig:
+    """training.compile as true or false.  Raises: ConfigError for true where batches differ"""
+    if config.training.compile == "auto":
+        degree = float(np.mean(numbers.avg_num_neighbors))
+        reason = why_eager(config, frames, split, model_config.species, model_config.r_max, degree)
+        logger.info("training step: %s", "compiled as a whole" if reason is None else f"not compiled, because {reason}")
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, compile=reason is None))
+    if config.training.compile:
+        check_compile(config)
+    return config
 
 
 def _model_config(
@@ -161,10 +224,15 @@ def _model_config(
     return config_io.from_mapping(family.Config, mapping, where="model"), numbers
 
 
-def _complete_radius(frames: Sequence[Frame] | Store, r_max: float) -> float:
-    """A cut-off that makes every molecule a complete graph, so that all frames of one molecule have equal shapes."""
+def equal_edges(frames: Sequence[Frame] | Store, r_max: float) -> tuple[float, int | None]:
+    """What gives all frames of one molecule equally many edges: as many as the frame that has most within r_max.
+
+    Returns: cut-off Å within which to look for them, their number (None for periodic frames: not made equal)
+    """
     if any(frame.pbc.any() for frame in frames):
-        return r_max
-    return max(
-        r_max, max(2.0 * float(np.linalg.norm(f.positions - f.positions.mean(0), axis=1).max()) for f in frames) + 0.1
-    )
+        return r_max, None
+    most, reach = 0, r_max
+    for frame in frames:
+        distances = pdist(frame.positions)
+        most, reach = max(most, 2 * int((distances < r_max).sum())), max(reach, float(distances.max(initial=0.0)))
+    return reach + 0.1, most

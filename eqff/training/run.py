@@ -4,6 +4,7 @@ run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.c
       checkpoints/{best,last}.ckpt  best.eqff.pt
 """
 
+import contextlib
 import logging
 import math
 import time
@@ -15,8 +16,9 @@ import torch
 from eqff.errors import ResourceError
 from eqff.training.checkpoint import export_run
 from eqff.training.config import TrainingConfig
-from eqff.training.folder import BEST, prepare_folder, write_records
-from eqff.training.preparation import prepare, read_config
+from eqff.training.folder import BEST, LAST, check_same_run, prepare_folder, write_records
+from eqff.training.preparation import Prepared, prepare, read_config
+from eqff.training.run_file import only_run, remove_unfinished
 from eqff.training.stopped import Stopped
 
 logger = logging.getLogger("eqff.training")
@@ -34,8 +36,9 @@ def train(
     Args:    path: TOML file of a RunConfig; output: run folder; resume: continue its last checkpoint;
              overrides: "training.epochs=10"; time_limit: seconds after which the run stops, to be resumed
     Returns: the run folder
-    Raises:  ConfigError, DataError as they come; ResourceError without Lightning; `Stopped` at the time
-             limit and after Ctrl-C or SIGTERM, with a checkpoint to go on from
+    Raises:  ConfigError, DataError as they come; ResourceError without Lightning, on a full disk (EQ6130), while
+             another process trains in the folder (EQ6131), and if one of several processes is lost (EQ6133);
+             `Stopped` at the time limit and after Ctrl-C or SIGTERM, with a checkpoint to go on from
     """
     deadline = time.monotonic() + time_limit
     config, folder = read_config(Path(path), overrides), Path(output)
@@ -44,15 +47,29 @@ def train(
     try:
         from lightning.pytorch.utilities import rank_zero_only
 
-        from eqff.training.fit import fit
+        import eqff.training.fit  # noqa: F401
     except ImportError as error:
         raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
     if rank_zero_only.rank == 0:  # of several processes the first looks after the folder
-        prepare_folder(folder, config, resume)
-    prepared, training = prepare(config), config.training
-    if rank_zero_only.rank == 0:  # nothing is written before all this worked
-        write_records(folder, config, prepared)
-        logger.info("%s", prepared.numbers.report)
+        prepare_folder(folder, resume)
+    prepared = prepare(config, folder)  # nothing is written before this worked
+    with only_run(folder) if rank_zero_only.rank == 0 else contextlib.nullcontext():
+        if rank_zero_only.rank == 0:
+            if resume:
+                check_same_run(folder, prepared)
+                remove_unfinished(folder)
+            write_records(folder, prepared.config, prepared)
+            logger.info("%s", prepared.numbers.report)
+        if resume and not (folder / LAST).is_file():
+            logger.info("stopped before its first checkpoint: starts again")
+        _fit(prepared, folder, resume and (folder / LAST).is_file(), deadline)
+    return folder
+
+
+def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> None:
+    from eqff.training.fit import fit
+
+    training = prepared.config.training
     threads = torch.get_num_threads()
     if training.threads > 0:
         torch.set_num_threads(training.threads)
@@ -65,7 +82,6 @@ def train(
     finally:
         torch.set_num_threads(threads)
     _finish(folder, training)
-    return folder
 
 
 def _finish(folder: Path, training: TrainingConfig) -> None:

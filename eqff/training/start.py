@@ -24,6 +24,8 @@ from eqff.training.checkpoint import load_run
 
 START_SUFFIX = ".start.safetensors"
 KEPT = ("avg_num_neighbors", "energy_scale")  # numbers the weights were made for
+FREE = ("species", "reference_energies", "seed", *KEPT)  # what may differ between models of one architecture
+LEAST_SHARE = 0.5  # of a model's weights that a start must have
 
 
 class Start(NamedTuple):
@@ -111,7 +113,8 @@ def initialise(model: nn.Module, family: str, config: Any, start: Start) -> Take
     """Copy weights into a model where names and shapes agree; rows of species go to the same element.
 
     Args:   config: the model's
-    Raises: ConfigError if the start is of another family, or nothing of it fits
+    Raises: ConfigError if the start is of another family, or if less than half of the weights (counted by number, of
+            any species) fit
     """
     if start.family and start.family != family:
         raise ConfigError(
@@ -141,10 +144,26 @@ def initialise(model: nn.Module, family: str, config: Any, start: Start) -> Take
             copied.append(name)
         else:
             new.append(name)
-    if not copied and not partly:
-        raise ConfigError("EQ1195", f"{start.path}: no weight has the name and shape of one of this model")
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    fitting, n_weights = sum(sizes[name] for name in (*copied, *partly)), sum(sizes.values())
+    if fitting < LEAST_SHARE * n_weights:
+        reason = f"{fitting} of {n_weights} weights have the name and shape of one of this model"
+        raise ConfigError("EQ1195", f"{start.path}: only {reason}; {_way_out(config, start)}")
     used = {*copied, *partly}
     return Taken(copied, partly, new, [name for name in start.weights if name not in used])
+
+
+def _way_out(config: Any, start: Start) -> str:
+    """Which fields of the model's Config differ from those of the start."""
+    own = to_mapping(config)
+    differing = [
+        f"model.{name}={own[name]!r} (there {value!r})"
+        for name, value in start.config.items()
+        if name in own and name not in FREE and own[name] != value
+    ]
+    if not differing:
+        return "start from weights of the same model, or leave init_from out"
+    return f"different are {', '.join(differing)}: write what is there, or leave init_from out"
 
 
 def species_axes(family: str, config: Any) -> dict[str, int]:

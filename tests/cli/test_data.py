@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
 from eqff.data.read import read_frames
 from eqff.data.store import Store
-from eqff.errors import DataError
+from eqff.errors import ConfigError, DataError
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "files"
 ETHANOL = FILES / "ethanol_gfn2_20frames.npz"
@@ -114,6 +115,35 @@ def test_a_folder_of_deepmd(tmp_path):
     run("convert", WATER, tmp_path / "water", "--to", "deepmd")
     assert "(deepmd)" in run("info", tmp_path / "water")
     assert failure("convert", WATER, tmp_path / "water", "--to", "deepmd", "--force").id == "EQ3070"
-    assert failure("convert", WATER, tmp_path / "no_suffix").id == "EQ3042"
+    assert "EQ3042: " + str(tmp_path / "no_suffix") + ": the suffix says" in str(
+        failure("convert", WATER, tmp_path / "no_suffix")
+    )
     run("convert", tmp_path / "water", tmp_path / "again.extxyz")
     assert len(read_frames(tmp_path / "again.extxyz")) == 5
+
+
+@pytest.mark.parametrize("verb", [["convert"], ["select", "-n", "3"]])
+def test_the_file_to_write_is_the_second_argument_or_an_option(tmp_path, verb):
+    run(*verb, ETHANOL, tmp_path / "a.h5")
+    run(*verb, ETHANOL, "-o", tmp_path / "b.h5")
+    with Store(tmp_path / "a.h5") as first, Store(tmp_path / "b.h5") as second:
+        assert first.digest == second.digest
+    for wrong, reason in (([], "none is given"), ([tmp_path / "c.h5", "-o", tmp_path / "d.h5"], "are two")):
+        error = CliRunner().invoke(app, [str(a) for a in (*verb, ETHANOL, *wrong)]).exception
+        assert isinstance(error, ConfigError)
+        assert error.id == "EQ1460"
+        assert reason in error.message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]
+
+
+def test_every_verb_that_writes_frames_or_splits_takes_the_same_option():
+    verbs = typer.main.get_command(app).commands
+    for name in ("convert", "get", "sample", "select", "split"):
+        assert ["--output", "-o"] in [option.opts for option in verbs[name].params], name
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    for force in ([], ["--force"]):
+        error = failure("convert", ETHANOL, tmp_path, *force)
+        assert error.id == "EQ3077"
+        assert f"is a folder; name a file in it, e.g. {tmp_path / 'frames.h5'}" in error.message

@@ -1,5 +1,6 @@
 """The entry point: verbs, exit codes, errors as one line, and no heavy import before a verb runs."""
 
+import inspect
 import signal
 import subprocess
 import sys
@@ -179,3 +180,10 @@ def test_warnings_are_one_line_without_a_python_file(monkeypatch, capsys):
     assert run_main(monkeypatch, action) == 0
     assert capsys.readouterr().err == "warning: trained on [C2H6O] only\n"
     assert warnings.showwarning is before
+
+
+def test_the_choice_of_a_program_is_defined_once():
+    """Of the verbs that evaluate; md has a third choice, to compile meanwhile."""
+    verbs = {name: registry.load("cli", name).command for name in ("evaluate", "predict", "relax")}
+    chosen = {inspect.signature(verb).parameters["accelerate"].annotation for verb in verbs.values()}
+    assert chosen == {cli.Accelerate}

@@ -79,6 +79,8 @@ def test_nothing_is_overwritten_without_force(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["traj.png"]
     assert run("toy", "--steps", 1, "--force").exit_code == 0
     assert (tmp_path / "traj.png").read_bytes()[1:4] == b"PNG"
+    again = run("no-such-potential", "--steps", 1).exception  # the trajectory is named first, before anything is loaded
+    assert again.message.startswith("traj.extxyz exists; choose another name, continue it with --resume, or")
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,29 @@ def test_init_from_is_a_place_here_or_the_name_of_a_potential(tmp_path, monkeypa
     assert CliRunner().invoke(cli.build(), ["train", "recipe.toml", "--init-from", given]).exit_code == 0
     expected = str(tmp_path / "first") if given == "first" else given
     assert overridden({}, seen) == {"init_from": expected}
+
+
+def test_preset_and_unit_go_before_what_set_says(tmp_path, monkeypatch):
+    seen = []
+    run = ModuleType("eqff.training.run")
+    run.train = lambda *positional, **named: seen.extend([positional, named["overrides"]]) or tmp_path
+    monkeypatch.setitem(sys.modules, "eqff.training.run", run)
+    arguments = ["train", "frames.extxyz", "--preset", "fast", "--energy-unit", "kcal/mol", "--set", "preset=accurate"]
+    assert CliRunner().invoke(cli.build(), arguments).exit_code == 0
+    assert seen[0] == (Path("frames.extxyz"), Path("runs/frames"))
+    assert overridden({}, seen[1]) == {"preset": "accurate", "data": {"energy_unit": "kcal/mol"}}
+
+
+def test_dry_run_of_a_data_file_alone():
+    sample = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+    small = [
+        "model.n_layers=1",
+        "model.n_channels=2",
+        "model.l_max=1",
+        "training.compile=false",
+        "training.kernels=reference",
+    ]
+    arguments = ["train", str(sample), "--preset", "fast", "--energy-unit", "kcal/mol", "--dry-run"]
+    result = CliRunner().invoke(cli.build(), [*arguments, *[part for key in small for part in ("--set", key)]])
+    assert result.exit_code == 0, result.output
+    assert "15 to train in 3 batches, 5 to validate" in result.output

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eqff.data import foreign_hdf5
-from eqff.data.foreign_hdf5 import array, first_group, groups, opened, row_blocks
+from eqff.data.foreign_hdf5 import array, first_group, groups, names_in_groups, opened, row_blocks
 from eqff.errors import DataError
 
 
@@ -96,3 +96,14 @@ def test_damage(secret, tmp_path):
         refused(tmp_path / "cut.h5", "EQ3220")
     with pytest.raises(DataError, match="EQ3024"), opened(tmp_path / "nowhere.h5"):
         pass
+
+
+def test_names_in_groups_end_where_a_group_contains_itself(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("molecule")
+        group["again"] = group
+        group["pos"] = np.zeros(3)
+    assert names_in_groups(tmp_path / "a.h5") == [{"again", "pos"}, {"again", "pos"}]
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:200])
+    (tmp_path / "c.h5").write_text("text")
+    assert names_in_groups(tmp_path / "b.h5") == names_in_groups(tmp_path / "c.h5") == []

@@ -171,6 +171,23 @@ def test_a_larger_cut_off_of_the_lists(frames):
     assert torch.equal(structure.receivers[inside], near[0].receivers)
 
 
+def test_so_many_shortest_edges_of_each_frame(frames):
+    near, far = FrameDataset(frames, SPECIES, 2.0), FrameDataset(frames, SPECIES, 2.0, r_edges=20.0)
+    ethanol = [0, 3, *range(5, 20)]
+    n_edges = max(near[i].num_edges for i in ethanol)
+    equal = FrameDataset(frames, SPECIES, 2.0, r_edges=20.0, n_edges=n_edges)
+    for i in ethanol:
+        structure = to_structure(equal[i])
+        length = edge_vectors(structure).norm(dim=1)
+        assert len(length) == n_edges
+        assert torch.equal(structure.receivers, structure.receivers.sort().values)
+        inside = length < 2.0
+        assert torch.equal(structure.senders[inside], near[i].senders)  # all of these, in their order
+        assert torch.equal(structure.receivers[inside], near[i].receivers)
+        others = edge_vectors(to_structure(far[i])).norm(dim=1).sort().values
+        torch.testing.assert_close(length.sort().values, others[:n_edges], rtol=0.0, atol=0.0)
+
+
 def test_lists_are_found_once_and_shared_by_parts(dataset):
     assert dataset[4] is dataset[4]
     part = dataset[np.array([4, 2])]

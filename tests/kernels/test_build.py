@@ -2,6 +2,7 @@
 
 import ctypes
 import multiprocessing
+import shutil
 import subprocess
 import sys
 
@@ -39,6 +40,16 @@ def test_other_source_or_flags_make_another_library(empty_cache, monkeypatch):
     monkeypatch.setattr(build, "capability", lambda: "DEFAULT")
     paths.add(build.kernel_library("answer", SOURCE))
     assert len(paths) == 3
+
+
+@needs_compiler
+def test_another_place_of_the_package_makes_no_other_library(empty_cache, monkeypatch, tmp_path):
+    path = build.kernel_library("answer", SOURCE)
+    shutil.copy(build.FOLDER / "kernel.h", tmp_path / "kernel.h")
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    assert build.kernel_library("answer", SOURCE) == path
+    (tmp_path / "kernel.h").write_text((tmp_path / "kernel.h").read_text() + "// changed\n")
+    assert build.kernel_library("answer", SOURCE) != path
 
 
 @needs_compiler

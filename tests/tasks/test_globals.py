@@ -25,7 +25,7 @@ from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
 from eqff.potential import GradientEvaluator, Potential
 
-NO_TASKS = {"calculators", "frames", "metrics", "resumable", "verdict", "random_structures"}  # what tasks share
+NO_TASKS = {"frames", "metrics", "resumable", "verdict", "random_structures"}  # what tasks share
 TESTS = Path(__file__).parents[1]
 SAMPLE = TESTS / "data" / "files" / "ethanol_gfn2_20frames.npz"
 GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"
@@ -132,7 +132,7 @@ def wrap(folder, symbols="OH2"):
 
 
 def sample(folder, symbols="OH2"):
-    from eqff.tasks.calculators import Maker
+    from eqff.engines.ase.names import Maker
     from eqff.tasks.sample import SampleConfig, run_sample
 
     maker = Maker("morse", "Morse", lambda: EqffCalculator(potential()))

@@ -1,5 +1,7 @@
 """Relaxation: ASE's own optimiser, a scan of the lattice constant, constraints, and what happens when it fails."""
 
+import warnings
+
 import ase.io
 import numpy as np
 import pytest
@@ -104,6 +106,18 @@ def test_cell_and_atoms_relax_to_the_lattice_constant_of_a_scan():
     assert relaxed.cell.lengths() == pytest.approx([best.x / np.sqrt(2)] * 3, abs=1e-4)
     assert np.abs(relaxed.get_stress()).max() < 1e-5
     assert result.max_stress_gpa == pytest.approx(np.abs(relaxed.get_stress()).max() * 160.2176634, rel=1e-6)
+
+
+def test_scipys_remark_about_the_logarithm_of_the_cell_does_not_reach_the_user(tmp_path, monkeypatch):
+    def remarking(atoms, *options, **more):
+        warnings.warn("logm result may be inaccurate, approximate err = 7e-13", RuntimeWarning, stacklevel=1)
+        return stress(atoms, *options, **more)
+
+    stress = Atoms.get_stress
+    monkeypatch.setattr(Atoms, "get_stress", remarking)  # where SciPy warns: warnings are errors in these tests
+    config = RelaxConfig(fmax=0.1, cell=True, output=tmp_path / "relaxed.extxyz")
+    assert relax(config, bulk("C", "fcc", a=1.9), calculator())[1].converged
+    assert run_relax(config, [bulk("C", "fcc", a=1.9)], calculator()).n_converged == 1
 
 
 def test_cell_with_several_atoms_ends_where_ases_bfgs_ends():

@@ -8,8 +8,8 @@ from ase.calculators.emt import EMT
 
 from eqff.data.read import read_frames
 from eqff.data.store import Store
+from eqff.engines.ase.names import Maker, calculator_maker
 from eqff.errors import ConfigError, RunError
-from eqff.tasks.calculators import Maker, calculator_maker
 from eqff.tasks.sample import SampleConfig, run_sample
 
 COPPER = bulk("Cu", cubic=True)

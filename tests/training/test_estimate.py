@@ -12,10 +12,12 @@ def test_what_can_be_counted(tmp_path: Path, smallest_recipe: str) -> None:
     config = read_config(recipe)
     found = estimate(config)
     prepared = prepare(config)
-    assert found.n_parameters == sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
+    assert found.n_parameters == 824 == sum(p.numel() for p in prepared.model.parameters())  # 8 of them are fixed
     assert (found.n_train, found.n_validation) == (len(prepared.split.train), len(prepared.split.validation))
     assert found.n_batches == -(-found.n_train // config.training.batch_size)
     assert found.largest_batch[0] == 9 * config.training.batch_size
+    assert found.step_cpu_s > 0.0
     assert 0.0 < found.step_s <= found.epoch_s < found.total_s
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
     assert "parameters" in found.report()
+    assert (found.n_epochs, found.compiled) == (1, False)

@@ -1,8 +1,10 @@
 """Two processes compute what one does; float64, where sums in another order show at 1e-15."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,8 +39,8 @@ report = false
 SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 
 
-def trained(folder: Path, recipe: Path, *assignments: str) -> dict[str, torch.Tensor]:
-    command = [sys.executable, "-m", "eqff", "train", str(recipe), "-o", str(folder)]
+def trained(folder: Path, recipe: Path, *assignments: str, resume: bool = False) -> dict[str, torch.Tensor]:
+    command = [sys.executable, "-m", "eqff", "train", str(recipe), "-o", str(folder), *(["--resume"] if resume else [])]
     for assignment in assignments:
         command += ["--set", assignment]
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
@@ -59,3 +61,30 @@ def test_two_processes_train_as_one(tmp_path: Path, size: str) -> None:
     two = trained(tmp_path / "two", tmp_path / "recipe.toml", size, n_train, "training.devices=2")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=0.0, atol=1e-10, msg=name)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_others_with_an_error_and_the_run_goes_on(tmp_path: Path) -> None:
+    recipe, folder = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(RECIPE.format(sample=SAMPLE))
+    long = ["training.devices=2", "training.epochs=100000", "training.checkpoint_minutes=0.001"]
+    command = [sys.executable, "-m", "eqff", "train", str(recipe), "-o", str(folder)]
+    command += [part for assignment in long for part in ("--set", assignment)]
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as first:
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+        if not children.is_file():
+            first.kill()
+            pytest.skip("needs Linux, where a process knows its children")
+        while first.poll() is None and not (folder / "metrics.csv").is_file():
+            time.sleep(0.1)
+        (other,) = children.read_text().split()
+        os.kill(int(other), signal.SIGKILL)
+        _, said = first.communicate(timeout=600)
+    assert first.returncode == 5
+    assert "ResourceError EQ6133" in said
+    step = torch.load(folder / LAST, weights_only=True)["global_step"]
+    assert step > 0
+    done = int(torch.load(folder / LAST, weights_only=True)["progress"][0])
+    trained(folder, recipe, "training.devices=2", f"training.epochs={done + 2}", resume=True)
+    assert torch.load(folder / LAST, weights_only=True)["global_step"] > step

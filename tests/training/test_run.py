@@ -1,6 +1,7 @@
 """eqff train, end to end on the shipped sample: files, learning, resume to the bit, errors that help."""
 
 import csv
+import errno
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from eqff.data.store import write_store
 from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
-from eqff.training.folder import LAST
+from eqff.training.folder import BEST, LAST
 from eqff.training.module import TrainingModule
 from eqff.training.preparation import prepare, read_config
 from eqff.training.run import train
@@ -161,6 +162,31 @@ def test_a_run_stopped_by_signals_goes_on_within_its_epoch_bit_for_bit(
     same_run(whole, tmp_path / "parts")
 
 
+@pytest.mark.parametrize("hook", ["on_validation_epoch_start", "on_load_checkpoint"])
+def test_a_signal_at_other_moments_ends_a_run_no_other_way(
+    hook: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning has an end of its own for SIGTERM, without a checkpoint and with exit code 0."""
+    overrides = ["training.checkpoint_every=100", "training.epochs=2"]
+    with pytest.raises(Stopped, match="time limit"):
+        train(recipe, tmp_path / "parts", overrides=overrides, time_limit=1e-3)  # behind its first step
+    original = getattr(TrainingModule, hook)
+
+    def kill(self: TrainingModule, *arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(self, *arguments)
+
+    monkeypatch.setattr(TrainingModule, hook, kill)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        train(recipe, tmp_path / "parts", resume=True, overrides=overrides)
+    step = torch.load(tmp_path / "parts" / LAST, weights_only=True)["global_step"]
+    assert step == (2 if hook == "on_load_checkpoint" else 4)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    monkeypatch.undo()
+    train(recipe, tmp_path / "parts", resume=True, overrides=overrides)
+    same_run(train(recipe, tmp_path / "whole", overrides=overrides), tmp_path / "parts")
+
+
 def test_a_time_limit_stops_with_a_checkpoint(recipe: Path, tmp_path: Path) -> None:
     for resume in (False, True):
         with pytest.raises(Stopped, match="time limit"):
@@ -176,7 +202,7 @@ def test_checkpoints_by_minutes_are_written_within_an_epoch(recipe: Path, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lightning.Trainer, "save_checkpoint", lambda trainer, *more: seen.append(trainer.global_step))
         train(recipe, tmp_path / "run", overrides=overrides)
-    assert [step for step in seen if step < 4] == [1, 2, 3]
+    assert [step for step in seen if step < 4] == [0, 1, 2, 3]
 
 
 def test_the_best_model_lies_ready_as_a_potential(recipe: Path, tmp_path: Path) -> None:
@@ -242,13 +268,70 @@ def test_a_finished_run_can_be_resumed_whatever_the_checkpoint_interval(recipe: 
 
 
 def test_no_run_is_overwritten_and_no_changed_config_resumed(recipe: Path, tmp_path: Path) -> None:
-    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=1", "training.checkpoint_every=1"])
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=2"])
     with pytest.raises(ConfigError, match="not empty"):
         train(recipe, folder)
-    with pytest.raises(ConfigError, match=r"training.epochs: 1 -> 6"):
-        train(recipe, folder, resume=True)
+    with pytest.raises(ConfigError, match=r"training.batch_size: 4 -> 8"):
+        train(recipe, folder, resume=True, overrides=["training.epochs=2", "training.batch_size=8"])
+    with pytest.raises(RunError, match=r"EQ5221.*epochs=1"):
+        train(recipe, folder, resume=True, overrides=["training.epochs=1"])
     with pytest.raises(ConfigError, match="nothing to resume"):
         train(recipe, tmp_path / "elsewhere", resume=True)
+
+
+def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_had_them_at_once(recipe: Path, tmp_path: Path) -> None:
+    """With a constant learning rate, where the schedule does not depend on the number of epochs."""
+    constant = ["training.warmup_steps=0", "training.final_learning_rate=0.01"]
+    whole = train(recipe, tmp_path / "whole", overrides=[*constant, "training.epochs=3"])
+    folder = train(recipe, tmp_path / "parts", overrides=[*constant, "training.epochs=2"])
+    (tmp_path / "elsewhere").mkdir()
+    folder = folder.rename(tmp_path / "elsewhere" / "parts")  # a run folder may move
+    train(recipe, folder, resume=True, overrides=[*constant, "training.epochs=3"])
+    same_run(whole, folder)
+    best = [torch.load(run / BEST, weights_only=True)["global_step"] for run in (whole, folder)]
+    assert best[0] == best[1]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(callbacks.MetricsFile, "on_train_start", killed)  # before the checkpoint of step 0
+    with pytest.raises(InterruptedError):
+        train(recipe, tmp_path / "parts", overrides=["training.epochs=1"])
+    monkeypatch.undo()
+    monkeypatch.setattr(TrainingModule, "optimizer_step", killed)  # behind it
+    with pytest.raises(InterruptedError):
+        train(recipe, tmp_path / "parts", resume=True, overrides=["training.epochs=1"])
+    monkeypatch.undo()
+    assert torch.load(tmp_path / "parts" / LAST, weights_only=True)["global_step"] == 0
+    train(recipe, tmp_path / "parts", resume=True, overrides=["training.epochs=1"])
+    same_run(train(recipe, tmp_path / "whole", overrides=["training.epochs=1"]), tmp_path / "parts")
+
+
+@pytest.mark.parametrize("full_at", ["last.ckpt", "metrics.csv"])
+def test_a_full_disk_stops_the_run_and_leaves_one_that_goes_on_bit_for_bit(
+    full_at: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["training.epochs=2", "training.checkpoint_every=1"]
+    replace, seen = os.replace, []
+
+    def refuse(source: Any, target: Any) -> None:
+        seen.append(Path(target).name)
+        if seen.count(full_at) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr("eqff.data.atomic.os.replace", refuse)
+    with pytest.raises(ResourceError, match=rf"EQ6130.*{full_at}.*No space left"):
+        train(recipe, tmp_path / "parts", overrides=overrides)
+    monkeypatch.undo()
+    torch.load(tmp_path / "parts" / LAST, weights_only=True)
+    assert not list((tmp_path / "parts").rglob(".*.part*"))
+    train(recipe, tmp_path / "parts", resume=True, overrides=overrides)
+    same_run(train(recipe, tmp_path / "whole", overrides=overrides), tmp_path / "parts")
 
 
 def test_losses_that_stay_not_finite_stop_the_run(recipe: Path, tmp_path: Path) -> None:

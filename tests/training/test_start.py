@@ -70,7 +70,7 @@ def test_rows_of_species_go_to_the_same_element(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     write(tmp_path / "a.start.safetensors")
-    config = dataclasses.replace(SMALL, readout_hidden=(8,), n_layers=3)
+    config = dataclasses.replace(SMALL, readout_hidden=(8,))
     fresh = nequip.Model(config)
     before = weights_of(fresh)
     taken = initialise(fresh, "nequip", config, read_start(tmp_path / "a.start.safetensors"))
@@ -79,6 +79,39 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     assert "layers.0.radial.weights.0" in taken.copied
     assert "not taken, as initialised: " in taken.report()
     assert "in the start and not used: " in taken.report()
+
+
+def test_a_start_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    """Fewer than half of the numbers fit; what differs is named, and where it does not matter it is not."""
+    write(tmp_path / "a.start.safetensors", dataclasses.replace(SMALL, energy_scale=2.0))
+    config = dataclasses.replace(SMALL, species=("O", "N"), n_channels=8, l_max=2, avg_num_neighbors=9.0)
+    fresh = nequip.Model(config)
+    with pytest.raises(ConfigError) as error:
+        initialise(fresh, "nequip", config, read_start(tmp_path / "a.start.safetensors"))
+    assert error.value.id == "EQ1195"
+    assert "different are model.l_max=2 (there 1), model.n_channels=8 (there 4): write what is there" in str(
+        error.value
+    )
+    assert "species" not in error.value.message
+
+
+def test_the_border_is_half_of_the_numbers(tmp_path: Path) -> None:
+    """Of a model of 3 layers; and rows of unknown species are no reason to refuse."""
+    config = dataclasses.replace(SMALL, n_layers=3)
+    model = nequip.Model(config)
+    everything = weights_of(model)
+    start = read_start_of(config_io.to_mapping(config))
+    n_weights, taken, given = sum(value.numel() for value in everything.values()), 0, {}
+    for name, value in sorted(everything.items(), key=lambda item: item[1].numel()):
+        given[name], taken = value, taken + value.numel()
+        if 2 * taken >= n_weights:
+            break
+    assert set(initialise(model, "nequip", config, start._replace(weights=given)).copied) == set(given)
+    given.pop(name)
+    with pytest.raises(ConfigError, match=rf"EQ1195.*only {taken - value.numel()} of {n_weights} weights"):
+        initialise(model, "nequip", config, start._replace(weights=given))
+    many = dataclasses.replace(config, species=("H", "He", "Li", "Be", "B", "N", "F", "Ne"))
+    assert initialise(nequip.Model(many), "nequip", many, start._replace(weights=everything)).new == []
 
 
 def test_numbers_the_weights_were_made_for() -> None:

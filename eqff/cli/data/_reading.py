@@ -1,9 +1,12 @@
 """What the verbs of `eqff data` share: options of reading, and what reading decided."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+
+from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
     from eqff.data.frame import Frame
@@ -18,6 +21,15 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out frames that
 Recover = Annotated[bool, typer.Option("--recover", help="Of a damaged file, keep the frames before the damage.")]
 Format = Annotated[Optional[str], typer.Option("--from", help="Format of the file, if its name misleads.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Output = Annotated[Optional[Path], typer.Option("--output", "-o", help="The file to write; or the second argument.")]
+
+
+def one_output(argument: Path | None, option: Path | None) -> Path:
+    """The file to write, said behind the file to read or with -o.  Raises: ConfigError if neither says it, or both."""
+    if (argument is None) == (option is None):
+        said = "none is given" if option is None else f"{argument} and -o {option} are two"
+        raise ConfigError("EQ1460", f"the file to write: {said}; write `INPUT OUTPUT` or `INPUT -o OUTPUT`")
+    return argument or option  # type: ignore[return-value]
 
 
 def print_source(read: "Source | Stream") -> None:

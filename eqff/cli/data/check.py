@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Units and signs tested by physics, duplicates, leakage, overlaps, noise, outliers; exit code 1 if anything fails.
 
-    eqff data check water.extxyz --against training.extxyz --html report.html
+    Example: eqff data check water.extxyz --against training.extxyz --html report.html
     """
     if page is not None and page.exists() and not force:
         raise ConfigError("EQ3410", f"{page} exists; choose another name or overwrite it with --force")

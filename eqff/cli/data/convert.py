@@ -14,6 +14,7 @@ from eqff.cli.data._reading import (
     ForcesKey,
     Format,
     LengthUnit,
+    Output,
     Recover,
     SkipBad,
     StressKey,
@@ -28,7 +29,8 @@ def command(
             "folder, or any file ASE reads."
         ),
     ],
-    target: Annotated[Path, typer.Argument(help="To write: .h5, .extxyz, .xyz, .npz, .db or .traj")],
+    target: Annotated[Optional[Path], typer.Argument(help="To write: .h5, .extxyz, .xyz, .npz, .db or .traj")] = None,
+    output: Output = None,
     energy_unit: EnergyUnit = None,
     length_unit: LengthUnit = None,
     energy_key: EnergyKey = None,
@@ -40,18 +42,21 @@ def command(
     target_format: Annotated[
         Optional[str], typer.Option("--to", help="Format to write, if the name misleads; deepmd makes a folder.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Convert a data file; energies, lengths and forces become eV and Å, and what was decided is printed.
 
     Frames pass one after the other, so the file may be larger than the memory.
+
+    Example: eqff data convert rmd17_ethanol.npz ethanol.h5 --energy-unit kcal/mol
     """
     from eqff.data.options import ReadOptions
     from eqff.data.read import Stream
     from eqff.data.store import Store
     from eqff.data.write import write_frames
 
+    target = _reading.one_output(target, output)
     options = ReadOptions(
         energy_unit=energy_unit,
         length_unit=length_unit,

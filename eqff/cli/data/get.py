@@ -17,7 +17,7 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder the files go to.")] = Path(),
     from_file: Annotated[
         Optional[list[Path]],
-        typer.Option(help="A file that was loaded elsewhere, instead of the network; once for each file of the set."),
+        typer.Option(help="A file downloaded elsewhere, instead of the network; once for each file of the set."),
     ] = None,
     unpack: Annotated[bool, typer.Option(help="Take the data files out of an archive.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Download a published data set, checked and with its licence and citation; an interrupted download goes on.
 
-    eqff data get rmd17-ethanol -o data
+    Example: eqff data get rmd17-ethanol -o data
     """
     from eqff.data.catalogue import DATA_SETS
     from eqff.data.download import fetch

@@ -13,8 +13,10 @@ from eqff.cli.data._reading import (
     ForcesKey,
     Format,
     LengthUnit,
+    Output,
     SkipBad,
     StressKey,
+    one_output,
     with_progress,
 )
 from eqff.errors import ConfigError
@@ -30,9 +32,10 @@ METHODS = ("farthest", "dedup")
 
 def command(
     file: Annotated[Path, typer.Argument(help="Data file")],
-    output: Annotated[
-        Path, typer.Argument(help="File for the chosen frames (.h5, .extxyz, ...), or .csv for their rows.")
-    ],
+    target: Annotated[
+        Optional[Path], typer.Argument(help="File for the chosen frames (.h5, .extxyz, ...), or .csv for their rows.")
+    ] = None,
+    output: Output = None,
     n: Annotated[Optional[int], typer.Option("--number", "-n", help="farthest: how many frames.")] = None,
     method: Annotated[str, typer.Option(help="farthest (most different ones) or dedup (drop near-duplicates).")] = (
         "farthest"
@@ -57,7 +60,7 @@ def command(
 ) -> None:
     """Choose frames by what surrounds their atoms: rotated, shifted and renumbered frames count as the same.
 
-    eqff data select md.h5 train.h5 -n 1000
+    Example: eqff data select md.h5 train.h5 -n 1000
     """
     import numpy as np
 
@@ -68,12 +71,13 @@ def command(
     from eqff.elements import SYMBOLS
     from eqff.report.terminal import FramesBar
 
+    target = one_output(target, output)
     if method not in METHODS:
         raise ConfigError("EQ3362", f"method={method!r}; choose from {', '.join(METHODS)}")
     if (method == "farthest") != (n is not None) or not tolerance >= 0.0:
         raise ConfigError("EQ3363", "farthest needs --number; dedup takes --tolerance >= 0 instead")
-    if output.exists() and not force:
-        raise ConfigError("EQ3333", f"{output}: exists; choose another name, or --force to replace it")
+    if target.exists() and not force:
+        raise ConfigError("EQ3333", f"{target}: exists; choose another name, or --force to replace it")
     options = ReadOptions(
         energy_unit=energy_unit,
         length_unit=length_unit,
@@ -105,14 +109,14 @@ def command(
         rows, _ = distinct(vectors, tolerance)
         text = f"{n_frames - len(rows)} frames are closer than {tolerance:g} to one before them"
     summary |= {"n_selected": len(rows), "indices": rows.tolist()}
-    _write(stream, rows, output, force, {"selected_by": method, "selected_from": str(n_frames)})
+    _write(stream, rows, target, force, {"selected_by": method, "selected_from": str(n_frames)})
     if as_json:
-        typer.echo(json.dumps(summary | {"written": str(output)}))
+        typer.echo(json.dumps(summary | {"written": str(target)}))
         return
     typer.echo(f"selected {len(rows)} of {n_frames} frames of {file.name} ({method}); {text}")
     if n is not None and len(rows) < n:
         typer.echo(f"warning  asked for {n}: all other frames repeat a chosen one", err=True)
-    typer.echo(f"wrote    {output}, {output.stat().st_size / 1e6:.2f} MB")
+    typer.echo(f"wrote    {target}, {target.stat().st_size / 1e6:.2f} MB")
 
 
 def _vectors(stream: "Stream", descriptor: "Descriptor", hidden: bool) -> "np.ndarray":

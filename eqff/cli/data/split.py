@@ -30,7 +30,10 @@ def command(
     output: Annotated[
         Optional[Path],
         typer.Option(
-            "--output", "-o", help=".json (what eqff train reads), .npz (as SchNetPack), or a folder for csv."
+            "--output",
+            "-o",
+            help=".json (what eqff train reads), .npz (as SchNetPack), or a folder for csv.",
+            show_default="<name of FILE>.split.json",
         ),
     ] = None,
     method: Annotated[
@@ -38,7 +41,7 @@ def command(
     ] = "random",
     train: Annotated[float, typer.Option(help="Frames to train on: a number, or a share such as 0.8.")] = 0.8,
     validation: Annotated[float, typer.Option(help="Frames to validate on: a number or a share.")] = 0.1,
-    test: Annotated[Optional[float], typer.Option(help="Frames to test on; all that are left if not given.")] = None,
+    test: Annotated[Optional[float], typer.Option(help="Frames to test on.", show_default="all that are left")] = None,
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
     gap: Annotated[int, typer.Option(help="blocked: frames left out between the parts.")] = 0,
     train_file: Annotated[
@@ -62,7 +65,7 @@ def command(
 ) -> None:
     """Divide a data file into parts that share no frame; the rows are saved with a hash that identifies the split.
 
-    eqff data split ethanol.h5 --train 950 --validation 50 -o split.json
+    Example: eqff data split ethanol.h5 --train 950 --validation 50 -o split.json
     """
     import numpy as np
 

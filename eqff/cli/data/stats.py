@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Neighbours, force RMS, and reference energies by regression, with what these frames leave undetermined.
 
-    eqff data stats ethanol.h5 --r-max 5 --split split.json
+    Example: eqff data stats ethanol.h5 --r-max 5 --split split.json
     """
     from eqff.data.options import ReadOptions
     from eqff.data.read import Stream

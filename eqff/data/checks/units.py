@@ -85,6 +85,7 @@ def _judged(subject: Subject, work: Work, what: str, noise: float, place: str) -
 
 
 def _temperature(subject: Subject) -> Iterator[Finding]:
+    """Too high an estimate where the labels are of another method than the one that made the frames (rMD17: 700 K)."""
     model, kelvin = subject.model, subject.temperature
     if model is None:
         return
@@ -94,13 +95,14 @@ def _temperature(subject: Subject) -> Iterator[Finding]:
         )
         yield _finding("warning", text, MIXED, FOREIGN, {"force_r2": model.force_r2})
         return
-    numbers = {"temperature": kelvin, "force_r2": model.force_r2}
-    text = f"forces and positions are those of about {kelvin:.0f} K"
+    numbers = {"temperature_estimate": kelvin, "force_r2": model.force_r2}
+    estimate = f"{float(f'{kelvin:.2g}'):.0f} K"
+    text = f"as if sampled at {estimate}, estimated from forces and positions to test units and signs"
     if subject.diagnosis.temperature != 1.0:
         fault = subject.diagnosis
         yield _finding("fail", f"{text}: {fault.message}", fault.remedy, fault.name, numbers)
     elif not 0.0 < kelvin < HOT:
-        text += ", which is unusual for data that simulations made: are forces in eV/Å?"
+        text += "; unusual for data that simulations made: are forces in eV/Å?"
         yield _finding("warning", text, "make sure of the unit of the forces", "force unit", numbers)
     else:
         yield _finding("pass", text, numbers=numbers)

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from eqff.data.foreign_hdf5 import array, expect, first_group, groups, is_hdf5, opened, row_blocks
+from eqff.data.foreign_hdf5 import array, expect, groups, names_in_groups, opened, row_blocks
 from eqff.data.frame import Frame
 from eqff.data.options import ReadOptions
 from eqff.data.units import Units, decide_units
@@ -33,16 +33,7 @@ ENERGIES, FORCES, NUMBERS = (
 
 def accepts(path: str | Path) -> bool:
     """Whether the first group, or the first in it, has coordinates and species."""
-    if not is_hdf5(path):
-        return False
-    try:
-        with opened(path) as file:
-            group = first_group(file)
-            if group is not None and "coordinates" not in group:
-                group = first_group(group)
-            return group is not None and "coordinates" in group and any(name in group for name in NUMBERS)
-    except DataError:
-        return False
+    return any("coordinates" in names and names & set(NUMBERS) for names in names_in_groups(path))
 
 
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from eqff.data.foreign_hdf5 import array, expect, first_group, groups, is_hdf5, opened, row_blocks
+from eqff.data.foreign_hdf5 import array, expect, first_group, groups, names_in_groups, opened, row_blocks
 from eqff.data.frame import Frame
 from eqff.data.options import ReadOptions
 from eqff.data.units import Units, decide_units
@@ -24,14 +24,7 @@ ENERGY, GRADIENT = "dft_total_energy", "dft_total_gradient"
 
 def accepts(path: str | Path) -> bool:
     """Whether the first group has conformations."""
-    if not is_hdf5(path):
-        return False
-    try:
-        with opened(path) as file:
-            group = first_group(file)
-            return group is not None and {"atomic_numbers", "conformations"} <= set(group)
-    except DataError:
-        return False
+    return any({"atomic_numbers", "conformations"} <= names for names in names_in_groups(path)[:1])
 
 
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:

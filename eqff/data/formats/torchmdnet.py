@@ -12,7 +12,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from eqff.data.foreign_hdf5 import array, expect, first_group, groups, is_hdf5, opened, row_blocks
+from eqff.data.foreign_hdf5 import array, expect, groups, names_in_groups, opened, row_blocks
 from eqff.data.frame import Frame
 from eqff.data.options import ReadOptions
 from eqff.data.units import Units, decide_units
@@ -35,14 +35,7 @@ class Group(NamedTuple):
 
 def accepts(path: str | Path) -> bool:
     """Whether the first group has positions and types of atoms under the names of this layout."""
-    if not is_hdf5(path):
-        return False
-    try:
-        with opened(path) as file:
-            group = first_group(file)
-            return group is not None and "pos" in group and any(name in group for name in NUMBERS)
-    except DataError:
-        return False
+    return any("pos" in names and names & set(NUMBERS) for names in names_in_groups(path)[:1])
 
 
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:

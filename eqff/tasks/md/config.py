@@ -93,6 +93,14 @@ class MDConfig:
         """Where the guard puts the frame that stopped the run."""
         return self.trajectory.with_name(f"{self.trajectory.stem}_offending.extxyz")
 
+    def refuse_existing(self) -> None:
+        """Raises: ConfigError EQ1204 for a file of an earlier run that would be lost."""
+        mine = (self.trajectory, self.log, self.checkpoint, self.last_good, self.offending)
+        for path in () if self.force or self.resume else mine:
+            if path.exists() or path.is_symlink():
+                remedy = ", continue it with --resume," if self.checkpoint.exists() else ""
+                raise ConfigError("EQ1204", f"{path} exists; choose another name{remedy} or overwrite it with --force")
+
 
 def _require(name: str, value: float, above: float | None = None, at_least: float | None = None) -> None:
     if above is not None and not (value > above and math.isfinite(value)):

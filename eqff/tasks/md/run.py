@@ -296,11 +296,7 @@ def _temperature(kinetic: float, n_free: int) -> float:
 
 def _check(config: MDConfig, atoms: Atoms) -> None:
     """Refuse what would fail later, or silently give nonsense."""
-    mine = (config.trajectory, config.log, config.checkpoint, config.last_good, config.offending)
-    for path in () if config.force or config.resume else mine:
-        if path.exists() or path.is_symlink():
-            remedy = ", continue it with --resume," if config.checkpoint.exists() else ""
-            raise ConfigError("EQ1204", f"{path} exists; choose another name{remedy} or overwrite it with --force")
+    config.refuse_existing()
     check_atoms(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, "structure")
     massless = np.flatnonzero(~(atoms.get_masses() > 0))
     if massless.size:

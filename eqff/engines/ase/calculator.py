@@ -1,16 +1,10 @@
-"""ASE: a potential as an ASE calculator.
-
-    from eqff.engines.ase import EqffCalculator
-    atoms.calc = EqffCalculator("ethanol-nequip")
-
-Energy eV, forces eV/Å, stress eV/Å^3 in Voigt order xx yy zz yz xz xy, tension positive (ASE's conventions).
-"""
+"""A potential as an ASE calculator, with its baseline if it has one."""
 
 import copy
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,10 +16,11 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from eqff import artifact
 from eqff.artifact.background import Acceleration
 from eqff.elements import species_index
+from eqff.engines.ase.baseline import Baseline, baseline_of
 from eqff.errors import ConfigError, GraphError, PotentialError
 from eqff.graph import check_atoms
 from eqff.neighbors import VerletList
-from eqff.potential import Potential, hessian, voigt_stress
+from eqff.potential import Potential, Prediction, hessian, voigt_stress
 
 DTYPES = ("auto", "float32", "float64")
 OPTIONS = ("potential", "device", "dtype", "skin", "strict", "accelerate", "exact")
@@ -42,6 +37,8 @@ class EqffCalculator(Calculator):
     The file is found at once and loaded at the first calculation.  Stress exists only for structures periodic in three
     directions; asking for it otherwise raises ASE's PropertyNotImplementedError.  Potentials know neither charge nor
     spin: of a structure that has one, by atoms.info, initial charges or magnetic moments, it is warned once.
+    Results of a potential trained on differences from a baseline are the sum of both, with energies of atoms and stress
+    only if the baseline has them.
     Pickles as path and options with the last results; deep copies share the loaded potential.
 
     Args:   potential: name, path of a potential file, or a Potential (which brings its own device and dtype);
@@ -53,8 +50,10 @@ class EqffCalculator(Calculator):
             compiles in the background once evaluations have taken 20 s, and changes over when the program is verified
             (results then change within its tolerance, at a moment that differs from run to run); "off" runs the
             file's own program; a given Potential stays on the program it has;
-            exact: of compiled programs, only those without radial splines
-    Raises: PotentialError when the potential is not found, is damaged, or gives a result that is not finite;
+            exact: of compiled programs, only those without radial splines;
+            baseline: ASE calculator to use for the baseline, None for the one that the potential names
+    Raises: PotentialError when the potential is not found, is damaged, or gives a result that is not finite, and for a
+            baseline that cannot be made, fails, or is another than the one trained on;
             GraphError for structures it cannot take; ConfigError for options
     """
 
@@ -72,6 +71,7 @@ class EqffCalculator(Calculator):
         strict: bool = False,
         accelerate: str = "ready",
         exact: bool = False,
+        baseline: Any = None,
     ) -> None:
         if device is None:
             device = str(potential.device) if isinstance(potential, Potential) else "cpu"
@@ -82,6 +82,8 @@ class EqffCalculator(Calculator):
         self._species = np.zeros(0, dtype=np.int64)
         self._warned: set[str] = set()
         self._acceleration: Acceleration | None = None
+        self._given_baseline = baseline
+        self._baseline: Baseline | None = None  # once it was made and checked
         if isinstance(potential, Potential):
             place = None if potential.path is None else str(Path(potential.path).resolve())
         else:
@@ -103,6 +105,13 @@ class EqffCalculator(Calculator):
                 _check_options(self._given, options)
                 self._loaded = self._given
         return self._loaded
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """What is added to the potential's results, made and checked when first asked for; None for nothing."""
+        if self._baseline is None:
+            self._baseline = baseline_of(self.potential, self._given_baseline)
+        return self._baseline
 
     def set(self, **options: Any) -> dict[str, Any]:
         """Change device, dtype, skin or strict; drops results and, where needed, the loaded potential.
@@ -145,7 +154,7 @@ class EqffCalculator(Calculator):
             "cell": (seen.cell.array, atoms.cell.array),
             "pbc": (seen.pbc, atoms.pbc),
         }
-        changes = [name for name, (a, b) in pairs.items() if a.shape != b.shape or not (a == b).all()]
+        changes = [name for name, (a, b) in pairs.items() if a.tobytes() != b.tobytes()]
         if not changes:
             self._check_charge_and_spin(atoms)
         return changes
@@ -166,7 +175,7 @@ class EqffCalculator(Calculator):
         if self.atoms is None:
             raise GraphError("EQ2113", "atoms=None: this calculator has seen no structure yet; pass atoms")
         self._check_charge_and_spin(self.atoms)
-        potential = self.potential
+        potential, baseline = self.potential, self.baseline
         if self._neighbors is None:
             self._neighbors = VerletList(potential.r_max, self.parameters["skin"])
         positions, cell, pbc = self.atoms.positions, self.atoms.cell.array, self.atoms.pbc
@@ -176,33 +185,41 @@ class EqffCalculator(Calculator):
         result = potential(structure, edge_vector)
         if self.parameters["accelerate"] == "auto":
             self._accelerate(potential, time.monotonic() - started)
-        energy = float(result.energy[0])
-        results: dict[str, Any] = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": _own(result.energies),
-            "forces": _own(result.forces),
-        }
-        if pbc.all():
-            results["stress"] = _own(voigt_stress(result.strain_gradient[0], structure.cell[0]))
-        _check_finite(results)
-        self.results = results
-        if "stress" in properties and "stress" not in results:
+        stress = _own(voigt_stress(result.strain_gradient[0], structure.cell[0])) if pbc.all() else None
+        found = Prediction(float(result.energy[0]), _own(result.energies), _own(result.forces), stress)
+        _check_finite(found)
+        if baseline is not None:
+            found = baseline.added(found, positions, self.atoms.numbers, cell, pbc)
+        results: dict[str, Any] = {"free_energy": found.energy, **found._asdict()}
+        self.results = {name: value for name, value in results.items() if value is not None}
+        if "stress" in properties and "stress" not in self.results:
+            if baseline is not None and pbc.all():
+                raise PropertyNotImplementedError(f"stress: baseline {baseline.name} has none")
             raise PropertyNotImplementedError(
                 f"stress needs a structure periodic in three directions, this one has pbc={pbc.tolist()}; "
                 "set atoms.pbc and a cell, or do not ask for stress"
             )
 
-    def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
-        """Second derivatives of the energy, analytic: [3 n_atoms, 3 n_atoms] eV/Å^2, symmetric up to rounding.
+    def get_hessian(
+        self,
+        atoms: Atoms | None = None,
+        chosen: Sequence[int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Second derivatives of the energy, analytic but for a baseline, which is differentiated by finite differences.
 
-        Raises: as `calculate`
+        Args:    chosen: atoms whose rows are wanted, None for all; progress: called with the number of rows done
+        Returns: [3 n_rows, 3 n_atoms] eV/Å^2; all rows together are symmetric up to rounding
+        Raises:  as `calculate`
         """
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
             raise GraphError("EQ2113", "atoms=None: this calculator has seen no structure yet; pass atoms")
-        structure = self.potential.structure(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
-        return _own(hessian(self.potential, structure))
+        arrays = (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
+        rows = _own(hessian(self.potential, self.potential.structure(*arrays), chosen, progress))
+        if self.baseline is not None:
+            rows += self.baseline.hessian(*arrays, range(len(atoms)) if chosen is None else chosen)
+        return rows
 
     def _accelerate(self, potential: Potential, seconds: float) -> None:
         """Count an evaluation, and change over once the potential is compiled."""
@@ -267,7 +284,10 @@ class EqffCalculator(Calculator):
     @property
     def program(self) -> str:
         """What computes: the file's own TorchScript program or a compiled one."""
-        return "nothing yet" if self._loaded is None else self._loaded.program
+        if self._loaded is None:
+            return "nothing yet"
+        baseline = self._loaded.baseline
+        return self._loaded.program + ("" if baseline is None else f" + {baseline}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = dict(self.parameters)
@@ -277,14 +297,16 @@ class EqffCalculator(Calculator):
             )
         if self._given is not None:
             options["device"], options["dtype"] = str(self._given.device), str(self._given.dtype).removeprefix("torch.")
-        arguments = tuple(options[name] for name in OPTIONS)
-        return type(self), arguments, {"atoms": self.atoms, "results": self.results}
+        arguments = [options[name] for name in OPTIONS]
+        return type(self), (*arguments, self._given_baseline), {"atoms": self.atoms, "results": self.results}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "EqffCalculator":
         options = self.parameters
         source = options["potential"] if self._given is None else self._given
         twin = type(self)(source, *(options[name] for name in OPTIONS[1:]))
+        twin._given_baseline = self._given_baseline
         twin._loaded = self._loaded  # a loaded potential never changes
+        twin._baseline = self._baseline  # nor does a baseline remember anything
         twin.atoms, twin.results = copy.deepcopy(self.atoms, memo), copy.deepcopy(self.results, memo)
         return twin
 
@@ -322,10 +344,11 @@ def charge_and_spin(atoms: Atoms) -> str:
     return ""
 
 
-def _check_finite(results: dict[str, Any]) -> None:
+def _check_finite(found: Prediction) -> None:
     """A model that diverges must stop the simulation here."""
-    energies, forces = results["energies"], results["forces"]
-    if all(np.isfinite(array).all() for array in (energies, forces, results.get("stress", 0.0))):
+    energies, forces = np.asarray(found.energies), found.forces
+    stress = 0.0 if found.stress is None else found.stress
+    if all(np.isfinite(array).all() for array in (energies, forces, stress)):
         return
     good = np.isfinite(forces).all(axis=1) & np.isfinite(energies)
     atom = int(np.argmin(good))

@@ -6,10 +6,12 @@ emt                            ASE's effective-medium theory (Cu, Ag, Au, Ni, Pd
 my_module:make                 make() returns a calculator
 """
 
+import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from eqff.errors import ConfigError, ResourceError
@@ -25,6 +27,8 @@ class Maker:
     name: str
     level_of_theory: str
     make: Callable[[], Any]
+    file: Path | None = None  # of a potential
+    sha256: str | None = None  # of that file, or of the file with the function
 
     def __call__(self) -> Any:
         return self.make()
@@ -49,7 +53,15 @@ def calculator_maker(name: str) -> Maker:
 
     loaded = EqffCalculator(name)  # once for all: it remembers nothing that changes results
     level = loaded.potential.header.get("level_of_theory") or "not stated"
-    return Maker(name, f"potential {name} (trained on {level})", lambda: loaded)
+    file = Path(loaded.parameters["potential"])
+    shown = Path(name).name  # the level of theory goes into files that others read
+    return Maker(name, f"potential {shown} (trained on {level})", lambda: loaded, file, file_sha256(file))
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, as `sha256sum` gives it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tblite(name: str, method: str) -> Maker:
@@ -76,4 +88,5 @@ def _function(name: str, module: str, attribute: str) -> Maker:
         ) from error
     if not callable(make):
         raise ConfigError("EQ3425", f"calculator={name!r}: {attribute} cannot be called; expected a function")
-    return Maker(name, name, make)
+    source = getattr(found, "__file__", None)
+    return Maker(name, name, make, sha256=None if source is None else file_sha256(source))

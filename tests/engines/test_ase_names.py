@@ -5,8 +5,8 @@ import pytest
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
+from eqff.engines.ase.names import calculator_maker
 from eqff.errors import ConfigError, PotentialError, ResourceError
-from eqff.tasks.calculators import calculator_maker
 
 
 def test_emt():
