@@ -10,6 +10,7 @@ from eqff.data.frame import Frame
 from eqff.data.loader import FrameDataset, make_loader, n_batches
 from eqff.data.splits import Split
 from eqff.data.store import Store
+from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.training.config import RunConfig, TrainingConfig
 
@@ -26,6 +27,8 @@ def with_counts(config: RunConfig, n_frames: int) -> RunConfig:
     """n_train and n_validation where they are not given: 5 % validate, the others train in whole batches.
 
     What whole batches leave over validates, too, if n_validation is open.
+
+    Raises: ConfigError EQ1480 if none is left to train or to validate
     """
     data, size = config.data, 1 if config.training.max_edges else config.training.batch_size
     n_train, n_validation = data.n_train, data.n_validation
@@ -35,7 +38,16 @@ def with_counts(config: RunConfig, n_frames: int) -> RunConfig:
         rest = n_frames - (n_least if n_validation is None else n_validation)
         n_train = rest - rest % size if rest >= size else rest
         n_validation = n_frames - n_train if n_validation is None else n_validation
-    return _with_data(config, n_train, n_least if n_validation is None else n_validation)
+    elif n_validation is None:
+        n_validation = min(n_least, n_frames - n_train)
+    if n_train < 1 or n_validation < 1:
+        given = {"data.n_train": data.n_train, "data.n_validation": data.n_validation}
+        told = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None) or "data.train"
+        raise ConfigError(
+            "EQ1480",
+            f"{told}: of {n_frames} frames at least one must train and one validate; give more frames, or lower numbers",
+        )
+    return _with_data(config, n_train, n_validation)
 
 
 def with_schedule(config: RunConfig, dataset: FrameDataset, split: Split) -> RunConfig:

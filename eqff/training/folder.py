@@ -33,7 +33,9 @@ FREE = (
 )
 ROUNDING = ("training.threads", "training.accelerator", "training.kernels", "training.compile")
 PROCESSES = ("training.devices", "training.nodes")
-SCHEDULE = ("training.epochs", "training.steps")
+SCHEDULE = ("training.epochs",)
+SPLIT = ("data.n_train", "data.n_validation")  # of a saved split: older versions wrote what nobody had asked for
+MOVED = ("init_from", "data.baseline")  # files that may move
 REMARKS = (
     (ROUNDING + PROCESSES, "the last bits may differ"),
     (SCHEDULE, "learning rate and weights of the loss follow the new schedule from here"),
@@ -67,7 +69,8 @@ def check_same_run(folder: Path, prepared: Prepared) -> None:
     before = config_io.to_mapping(config_io.from_toml(RunConfig, folder / CONFIG))
     changes = [*_changes(before, config_io.to_mapping(prepared.config)), *_changed_data(folder, prepared)]
     allowed = {*FREE, *ROUNDING, *SCHEDULE, *(() if prepared.config.training.max_edges else PROCESSES)}
-    refused = [change for change in changes if change[0] not in allowed and not _same_start(change)]
+    allowed |= set() if prepared.config.data.split is None else {*SPLIT}
+    refused = [change for change in changes if change[0] not in allowed and not _moved(change)]
     if refused:
         raise ConfigError(
             "EQ1067",
@@ -118,10 +121,10 @@ def _changed_data(folder: Path, prepared: Prepared) -> list[Change]:
     return [(key, old[key][:12], now[key][:12]) for key in now if old[key] != now[key]]
 
 
-def _same_start(change: Change) -> bool:
-    """Weights to begin with may have moved, too."""
+def _moved(change: Change) -> bool:
+    """Weights to begin with may have moved, and a potential as baseline, whose content is compared elsewhere."""
     key, old, new = change
-    return key == "init_from" and None not in (old, new) and Path(old).name == Path(new).name
+    return key in MOVED and None not in (old, new) and Path(old).name == Path(new).name
 
 
 def _shown(changes: list[Change]) -> str:

@@ -55,9 +55,10 @@ def train(
     prepared = prepare(config, folder)  # nothing is written before this worked
     with only_run(folder) if rank_zero_only.rank == 0 else contextlib.nullcontext():
         if rank_zero_only.rank == 0:
+            prepare_folder(folder, resume)  # again: another run may have come and gone in the meantime
             if resume:
                 check_same_run(folder, prepared)
-                remove_unfinished(folder)
+            remove_unfinished(folder)
             write_records(folder, prepared.config, prepared)
             logger.info("%s", prepared.numbers.report)
         if resume and not (folder / LAST).is_file():

@@ -61,6 +61,7 @@ def test_counts_add_up(n_frames: int, batch_size: int) -> None:
         (2, {}, (1, 1)),
         (100_000, {}, (99_000, 1000)),
         (1000, {"n_train": 400}, (400, 21)),
+        (1000, {"n_train": 980}, (980, 20)),  # 5 % would be more than there are
         (1000, {"n_validation": 97}, (900, 97)),
         (1000, {"n_train": 3, "n_validation": 2}, (3, 2)),
     ],
@@ -69,6 +70,21 @@ def test_counts(n_frames: int, given_counts: dict[str, int], expected: tuple[int
     config = dataclasses.replace(CONFIG, data=DataConfig(train="", **given_counts))
     data = with_counts(config, n_frames).data
     assert (data.n_train, data.n_validation) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "given_counts", "said"),
+    [
+        (1, {}, "data.train: of 1 frames"),
+        (20, {"n_train": 20}, "data.n_train=20: of 20 frames"),
+        (20, {"n_validation": 20}, "data.n_validation=20: of 20 frames"),
+        (20, {"n_validation": 30}, "data.n_validation=30: of 20 frames"),
+    ],
+)
+def test_too_few_frames(n_frames: int, given_counts: dict[str, int], said: str) -> None:
+    config = dataclasses.replace(CONFIG, data=DataConfig(train="", **given_counts))
+    with pytest.raises(ConfigError, match=rf"EQ1480.*{said}"):
+        with_counts(config, n_frames)
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(9, 3), (11, 4), (1, 1), (300, 100), (0, 12)])

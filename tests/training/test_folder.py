@@ -87,6 +87,22 @@ def test_changes_that_make_another_run_are_refused_and_shown(
     assert f"eqff train {folder / 'config.toml'} -o {folder} --resume" in caught.value.message
 
 
+def test_a_baseline_may_move_and_be_no_other(folder: Path) -> None:
+    (folder / "config.toml").write_text(config_io.to_toml(prepared(changed("data", baseline="/home/b.eqff.pt")).config))
+    check_same_run(folder, prepared(changed("data", baseline="/scratch/b.eqff.pt")))
+    for other in ("/home/other.eqff.pt", None):
+        with pytest.raises(ConfigError, match=r"EQ1067.*data\.baseline: '/home/b\.eqff\.pt' -> "):
+            check_same_run(folder, prepared(changed("data", baseline=other)))
+
+
+def test_numbers_that_older_versions_wrote_beside_a_saved_split(folder: Path) -> None:
+    old = changed("data", split="/home/split.json", n_train=950, n_validation=50)
+    (folder / "config.toml").write_text(config_io.to_toml(prepared(old).config))
+    check_same_run(folder, prepared(changed("data", split="/home/split.json")))
+    with pytest.raises(ConfigError, match=r"EQ1067.*split \(sha256\)"):
+        check_same_run(folder, prepared(changed("data", split="/home/split.json"), split="c" * 64))
+
+
 def test_processes_may_not_change_where_batches_are_of_each(folder: Path) -> None:
     recipe = changed("training", max_edges=100)
     (folder / "config.toml").write_text(config_io.to_toml(prepared(recipe).config))
