@@ -181,8 +181,9 @@ def test_ghosts_are_weighted_and_wrong_inputs_refused(potential_file, made):
     results = [potential.evaluator(*inputs, weight) for potential in (fast, exact)]
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=3e-5)
-    with pytest.raises(GraphError, match="EQ2130"):
-        fast.evaluator(*inputs[:3], inputs[3].float(), weight)
+    for wrong in (inputs[3].float(), inputs[3].bfloat16(), inputs[3][:, :2], inputs[3].reshape(-1)):
+        with pytest.raises(GraphError, match="EQ2130"):
+            fast.evaluator(*inputs[:3], wrong, weight)
     with pytest.raises(GraphError, match="EQ2130"):
         fast.evaluator(*inputs, weight[:-1])
 

@@ -45,7 +45,7 @@ class CompiledEvaluator:
     def __call__(
         self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor, node_weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if species.shape[0] < 2 or senders.shape[0] < 2 or self._too_short(edge_vector):
+        if species.shape[0] < 2 or senders.shape[0] < 2:
             return self.exact(species, senders, receivers, edge_vector, node_weight)
         inputs = [species, senders, receivers, edge_vector.detach(), node_weight]
         if [x.dtype for x in inputs] != INPUT_DTYPES or edge_vector.shape != (senders.shape[0], 3):  # it does not check
@@ -54,6 +54,8 @@ class CompiledEvaluator:
             )
         if senders.shape != receivers.shape or node_weight.shape != species.shape:
             raise GraphError("EQ2130", "inputs: expected one sender and receiver per edge, one weight per atom")
+        if self._too_short(edge_vector):
+            return self.exact(species, senders, receivers, edge_vector, node_weight)
         with torch._C._AutoDispatchBelowAutograd():  # operators do not prepare for gradients nobody can ask for
             node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
         return node_energy, edge_gradient

@@ -74,7 +74,8 @@ class TrainingConfig:
     threads: int = 0  # of torch; 0 leaves it alone
     kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU where a C++ compiler is found
     freeze: tuple[str, ...] = ()  # names of weights to leave as they are, e.g. "embedding", "layers.0.*"
-    # torch.compile of the whole step; needs frames of one composition. auto: where that is so and a compiler is found
+    # torch.compile of the whole step; needs frames of equally many atoms, periodic ones of equally many edges, too.
+    # auto: where that is so, it pays, and a compiler is found
     compile: bool | Literal["auto"] = False
     loss: LossConfig = field(default_factory=LossConfig)
 

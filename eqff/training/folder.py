@@ -37,7 +37,7 @@ SCHEDULE = ("training.epochs",)
 SPLIT = ("data.n_train", "data.n_validation")  # of a saved split: older versions wrote what nobody had asked for
 MOVED = ("init_from", "data.baseline")  # files that may move
 REMARKS = (
-    (ROUNDING + PROCESSES, "the last bits may differ"),
+    (ROUNDING + PROCESSES, "rounding differs from here, so the run goes on as well, but not as the same to the bit"),
     (SCHEDULE, "learning rate and weights of the loss follow the new schedule from here"),
 )
 
@@ -148,8 +148,8 @@ def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
             "split_sha256": split.sha256,
             "n_train": len(split.train),
             "n_validation": len(split.validation),
-            "level_of_theory": config.data.level_of_theory,
-            "licence": config.data.licence,
+            "level_of_theory": config.data.level_of_theory or source.provenance.get("level_of_theory", ""),
+            "licence": config.data.licence or source.provenance.get("licence", ""),
             "min_distance_A": numbers.min_distance,
             "reference_rank": numbers.reference_rank,
             "compositions": _compositions(frames, numbers.reference_rank, len(numbers.species)),

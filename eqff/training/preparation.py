@@ -187,7 +187,7 @@ def _decide_compile(
 ) -> RunConfig:
     """training.compile as true or false.  Raises: ConfigError for true where batches differ"""
     if config.training.compile == "auto":
-        degree = float(np.mean(numbers.avg_num_neighbors))
+        degree = numbers.avg_num_neighbors
         reason = why_eager(config, frames, split, model_config.species, model_config.r_max, degree)
         logger.info("training step: %s", "compiled as a whole" if reason is None else f"not compiled, because {reason}")
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, compile=reason is None))

@@ -58,7 +58,7 @@ def train(
             prepare_folder(folder, resume)  # again: another run may have come and gone in the meantime
             if resume:
                 check_same_run(folder, prepared)
-            remove_unfinished(folder)
+                remove_unfinished(folder)
             write_records(folder, prepared.config, prepared)
             logger.info("%s", prepared.numbers.report)
         if resume and not (folder / LAST).is_file():

@@ -17,7 +17,9 @@ LARGEST = 128  # a longer side keeps its own basis
 class Soap(torch.optim.Optimizer):
     """SOAP for matrices (a stack of them for each species counts as several), Adam for vectors and thin ones.
 
-    The first step only looks at the gradient.  The state of a stack is kept with its first parameter.
+    The first step only looks at the gradient.  The state of a stack is kept with its first parameter.  Where the
+    gradients seen do not span a side, rounding chooses its basis: on another machine, or with another number of threads
+    or processes, a run takes another path, which differs by more than its last bits.
 
     Args: parameters; lr: learning rate; betas: of the mean and of all squares; eps: Adam's; interval: steps between two
           looks at the eigenbasis

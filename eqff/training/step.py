@@ -88,7 +88,8 @@ class CompiledStep:
             raise ConfigError(
                 "EQ1065",
                 f"training.compile=true, but a batch has (atoms, edges, frames)={shape}, the first had {self.shape}; "
-                'it needs frames of one composition and n_train divisible by batch_size; set compile = "auto" or false',
+                "it needs frames of equally many atoms (and edges, if periodic) and n_train divisible by batch_size; "
+                'set compile = "auto" or false',
             )
         with torch.no_grad():
             value, *gradients = self.program(*tensors)

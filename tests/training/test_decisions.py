@@ -117,7 +117,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_compiled_where_batches_are_equal() -> None:
-    assert reason([frame(5, seed, spread=0.5) for seed in range(12)]) is None  # complete graphs
+    assert reason([frame(5, seed, spread=0.5) for seed in range(12)]) is None  # edges of molecules are made equal
     assert reason([frame(5, seed, cell=9.0, spread=0.01) for seed in range(12)]) is None  # 14 edges, 2 across
 
 

@@ -1,19 +1,22 @@
 """What a resumed run may change, what it may not, and what is said about it; no training here."""
 
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from eqff import config as config_io
 from eqff.errors import ConfigError, RunError
 from eqff.training.config import RunConfig
-from eqff.training.folder import BEST, LAST, check_same_run, prepare_folder
+from eqff.training.folder import BEST, LAST, check_same_run, prepare_folder, write_records
+from eqff.training.preparation import prepare, read_config
 
 RECIPE: Mapping[str, Any] = {
     "data": {"train": "/home/frames.npz", "n_train": 10, "n_validation": 2},
@@ -48,8 +51,8 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
         (changed("data", train="/scratch/moved.npz"), ["data.train: '/home/frames.npz' -> '/scratch/moved.npz'"]),
         (changed("", init_from="/scratch/start.eqff.pt"), ["init_from"]),
         (changed("training", epochs=20), ["training.epochs: 10 -> 20", "new schedule"]),
-        (changed("training", threads=2), ["training.threads: 0 -> 2", "last bits may differ"]),
-        (changed("training", devices=2), ["training.devices: 1 -> 2", "last bits may differ"]),
+        (changed("training", threads=2), ["training.threads: 0 -> 2", "rounding differs"]),
+        (changed("training", devices=2), ["training.devices: 1 -> 2", "rounding differs"]),
         (
             changed("training", validate_every=5, checkpoint_minutes=1.0),
             ["checkpoint_minutes", "validate_every: 1 -> 5"],
@@ -169,3 +172,17 @@ def test_every_key_that_may_change_is_one(folder: Path) -> None:
     names = {f"training.{field.name}" for field in dataclasses.fields(config.training)}
     names |= {f"data.{field.name}" for field in dataclasses.fields(config.data)} | {"preset"}
     assert {*FREE, *PROCESSES, *ROUNDING, *SCHEDULE} <= names
+
+
+@pytest.mark.parametrize(("told", "kept"), [("", "GFN2-xTB (tblite)"), ("PBE", "PBE")])
+def test_level_of_theory_is_that_of_the_file_unless_the_recipe_states_one(
+    told: str, kept: str, tmp_path: Path, smallest_recipe: str
+) -> None:
+    sample = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+    arrays = dict(np.load(sample)) | {"theory": np.array("GFN2-xTB (tblite)")}
+    np.savez(tmp_path / "frames.npz", **arrays)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(smallest_recipe.replace(str(sample), "frames.npz").replace('"GFN2-xTB"', f'"{told}"'))
+    found = prepare(read_config(recipe, ['training.kernels="reference"']))
+    write_records(tmp_path, found.config, found)
+    assert json.loads((tmp_path / "model.json").read_text())["data"]["level_of_theory"] == kept

@@ -18,9 +18,9 @@ from eqff.data.store import write_store
 from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.training import callbacks
 from eqff.training.checkpoint import load_run
+from eqff.training.config import RunConfig
 from eqff.training.folder import BEST, LAST
 from eqff.training.module import TrainingModule
-from eqff.training.config import RunConfig
 from eqff.training.preparation import Prepared, prepare, read_config
 from eqff.training.run import train
 from eqff.training.stopped import Stopped

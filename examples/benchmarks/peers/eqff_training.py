@@ -34,7 +34,7 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
     species = species_index(np.array(request["numbers"]), config["species"])
     frames = np.array(request["frames"])
     r_edges = config["r_max"]
-    if compiled:  # complete graphs have one shape, as in `eqff train` with compile = true
+    if compiled:  # complete graphs have one shape
         r_edges = max(r_edges, np.linalg.norm(frames[:, :, None] - frames[:, None], axis=3).max() + 0.1)
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
     state["batch"] = batch_structures([build_structure(frame, species, cell, pbc, r_edges) for frame in frames])
