@@ -77,3 +77,15 @@ def test_thermal_amplitudes(monkeypatch: pytest.MonkeyPatch) -> None:
     half = 0.5 * units.kB * 300.0  # equipartition
     assert spring_energy == pytest.approx(half, rel=0.06)
     assert kinetic_energy == pytest.approx(half, rel=0.06)
+
+
+def test_training_time_shows_every_shipped_potential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import training_time
+
+    monkeypatch.setattr(sys, "argv", ["training_time.py", "-o", str(tmp_path)])
+    training_time.main()
+    lines = (tmp_path / "training_time.md").read_text(encoding="utf-8").splitlines()[2:]
+    shipped = sorted(path.parent.name for path in (ROOT / "potentials").glob("*/*.eqff.pt"))
+    assert [line.split("|")[1].strip() for line in lines] == shipped
+    assert (tmp_path / "training_time.png").stat().st_size > 10_000

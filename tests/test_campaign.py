@@ -67,17 +67,16 @@ def test_slope(campaign: ModuleType) -> None:
 
 
 def test_what_is_done_is_not_done_again(campaign: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run stopped before its first checkpoint starts anew, one stopped later is resumed, a finished one is kept."""
+    """A run stopped before it wrote its configuration starts anew, later it is resumed, a finished one is kept."""
     commands: list[list[str]] = []
-    code, checkpoint = 143, False
+    code, begun = 143, False
 
     def waited(command: list[str], log: Any) -> tuple[int, float, float]:
         commands.append(command)
         run = Path(command[command.index("-o") + 1])
-        run.mkdir(exist_ok="--resume" in command)
-        if checkpoint:
-            (run / "checkpoints").mkdir(exist_ok=True)
-            (run / "checkpoints" / "last.ckpt").touch()
+        run.mkdir(exist_ok=True)
+        if begun:
+            (run / "config.toml").touch()
         return code, 30.0, 200.0 + len(commands)
 
     monkeypatch.setattr(campaign, "waited", waited)
@@ -86,7 +85,7 @@ def test_what_is_done_is_not_done_again(campaign: ModuleType, tmp_path: Path, mo
     settings = campaign.recipe(ETHANOL, split, arguments, {"l_max": 1})
     with pytest.raises(SystemExit, match="goes on with it"):
         campaign.train(folder, settings, split)
-    checkpoint = True
+    begun = True
     with pytest.raises(SystemExit, match="goes on with it"):
         campaign.train(folder, settings, split)
     code = 0

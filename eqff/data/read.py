@@ -14,6 +14,7 @@ from eqff.data.arrays import npz_names
 from eqff.data.frame import Census, Counter, Frame, census, check_frame
 from eqff.data.options import ReadLog, ReadOptions
 from eqff.data.units import Units
+from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError, EqffError
 
 
@@ -78,7 +79,7 @@ class Stream:
     @cached_property
     def sha256(self) -> str:
         """Of the file."""
-        return file_sha256(self.path)
+        return source_sha256(self.path)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -192,12 +193,11 @@ def candidates(path: str | Path) -> dict[str, ModuleType]:
     return named
 
 
-def file_sha256(path: str | Path) -> str:
+def source_sha256(path: str | Path) -> str:
     """SHA-256 of a file, hexadecimal; of a folder, over names and contents of its files."""
     path = Path(path)
     if not path.is_dir():
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     digest = hashlib.sha256()
     for member in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{member.relative_to(path).as_posix()} {file_sha256(member)}\n".encode())

@@ -18,6 +18,7 @@ from ase import Atoms
 from eqff.data.formats import extxyz
 from eqff.data.frame import Frame
 from eqff.data.options import ReadOptions
+from eqff.digest import file_sha256
 from eqff.engines.ase import charge_and_spin
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
@@ -25,7 +26,7 @@ from eqff.graph import Structure
 from eqff.potential import Potential, Prediction, check_finite, grouped, n_edges
 from eqff.tasks import frames
 from eqff.tasks.metrics import ErrorSums
-from eqff.tasks.resumable import ResumableFile, file_sha256
+from eqff.tasks.resumable import ResumableFile
 
 MAX_BAD_NAMED = 20  # frames of which the report keeps the reason
 

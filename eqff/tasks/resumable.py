@@ -6,7 +6,6 @@
 Both are gone when the file is finished, and OUT appears as a whole.
 """
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -123,9 +122,3 @@ class ResumableFile:
         temporary = self.state.with_name(f"{self.state.name}.tmp")
         temporary.write_text(json.dumps(state), encoding="utf-8")
         temporary.replace(self.state)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

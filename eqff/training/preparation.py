@@ -211,7 +211,11 @@ def _model_config(
     train_frames = (frames[int(index)] for index in np.sort(split.train))
     numbers = statistics(train_frames, partial.species, partial.r_max)
     if numbers.force_rms is None:
-        raise ConfigError("EQ1070", f"{config.data.train}: the training frames have no forces")
+        raise ConfigError(
+            "EQ1070",
+            f"{config.data.train}: the training frames have no forces; compute them, or, if extended XYZ has them "
+            "under another name, --set data.forces_key=NAME",
+        )
     measured = {
         "avg_num_neighbors": numbers.avg_num_neighbors,
         "energy_scale": numbers.force_rms,
@@ -229,10 +233,10 @@ def equal_edges(frames: Sequence[Frame] | Store, r_max: float) -> tuple[float, i
 
     Returns: cut-off Å within which to look for them, their number (None for periodic frames: not made equal)
     """
-    if any(frame.pbc.any() for frame in frames):
-        return r_max, None
     most, reach = 0, r_max
     for frame in frames:
+        if frame.pbc.any():
+            return r_max, None
         distances = pdist(frame.positions)
         most, reach = max(most, 2 * int((distances < r_max).sum())), max(reach, float(distances.max(initial=0.0)))
     return reach + 0.1, most

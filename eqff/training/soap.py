@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 SMALLEST = 4  # rows and columns: below, there is no basis worth finding
-LARGEST = 128  # a longer side keeps its own basis
+LARGEST = 256  # a longer side keeps its own basis
 
 
 class Soap(torch.optim.Optimizer):
     """SOAP for matrices (a stack of them for each species counts as several), Adam for vectors and thin ones.
 
-    The first step only looks at the gradient.  The state of a stack is kept with its first parameter.  Where the
-    gradients seen do not span a side, rounding chooses its basis: on another machine, or with another number of threads
-    or processes, a run takes another path, which differs by more than its last bits.
+    The first step only looks at the gradient.  The state of a stack is kept with its first parameter; mean and square
+    are in the eigenbasis.  Where the gradients seen do not span a side, rounding chooses its basis: on another machine,
+    or with another number of threads or processes, a run takes another path, which differs by more than its last bits.
 
     Args: parameters; lr: learning rate; betas: of the mean and of all squares; eps: Adam's; interval: steps between two
           looks at the eigenbasis
@@ -47,16 +47,14 @@ class Soap(torch.optim.Optimizer):
                 continue
             for offset, stack in enumerate(_stacks(group["params"])):
                 gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in stack]
-                if _is_matrix(stack[0]):
-                    change = self._change(stack[0], torch.cat([_wide(g) for g in gradients]), group, offset)
-                    sizes = [p.numel() // (change.shape[1] * change.shape[2]) for p in stack]
-                    for parameter, part in zip(stack, change.split(sizes), strict=True):
-                        step = part.mT if parameter.shape[-2] > parameter.shape[-1] else part
-                        parameter.sub_(step.reshape(parameter.shape), alpha=group["lr"])
-                else:
-                    change = self._change(stack[0], torch.cat([g.flatten() for g in gradients]), group, offset)
-                    for parameter, part in zip(stack, change.split([p.numel() for p in stack]), strict=True):
-                        parameter.sub_(part.reshape(parameter.shape), alpha=group["lr"])
+                together = torch.cat([_wide(g) if _is_matrix(stack[0]) else g.flatten() for g in gradients])
+                change = self._change(stack[0], together, group, offset).flatten()
+                for parameter, part in zip(stack, change.split([p.numel() for p in stack]), strict=True):
+                    if _is_matrix(parameter) and parameter.shape[-2] > parameter.shape[-1]:
+                        step = part.view(*parameter.shape[:-2], parameter.shape[-1], parameter.shape[-2]).mT
+                    else:
+                        step = part.view(parameter.shape)
+                    parameter.sub_(step, alpha=group["lr"])
         return value
 
     def _change(self, first: Tensor, gradient: Tensor, group: dict[str, Any], offset: int) -> Tensor:
@@ -68,35 +66,43 @@ class Soap(torch.optim.Optimizer):
         beta1, beta2 = group["betas"]
         state = self.state[first]
         sides = [] if gradient.dim() == 1 else ["rows", "columns"][: 1 + (gradient.shape[-1] <= LARGEST)]
-        products = {side: gradient @ gradient.mT if side == "rows" else gradient.mT @ gradient for side in sides}
         if not state:
             state["n_steps"] = 0
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-            for side, product in products.items():
-                state[f"covariance_{side}"] = product
-                state[f"basis_{side}"] = torch.linalg.eigh(product).eigenvectors
+            for side in sides:
+                state[f"covariance_{side}"] = torch.bmm(*_halves(gradient, side))
+                state[f"basis_{side}"] = torch.linalg.eigh(state[f"covariance_{side}"]).eigenvectors
             return torch.zeros_like(gradient)
         state["n_steps"] += 1
         n_steps = state["n_steps"]
-        for side, product in products.items():
-            state[f"covariance_{side}"].lerp_(product, 1.0 - beta2)
-        state["mean"].lerp_(gradient, 1.0 - beta1)
-        rotated = torch.stack([gradient, state["mean"]])
-        if "rows" in sides:
-            rotated = state["basis_rows"].mT @ rotated
-        if "columns" in sides:
-            rotated = rotated @ state["basis_columns"]
-        state["square"].mul_(beta2).addcmul_(rotated[0], rotated[0], value=1.0 - beta2)
+        for side in sides:
+            state[f"covariance_{side}"].baddbmm_(*_halves(gradient, side), beta=beta2, alpha=1.0 - beta2)
+        bases = {side: state[f"basis_{side}"] for side in sides}
+        rotated = _rotate(gradient, bases, back=False)
+        state["mean"].lerp_(rotated, 1.0 - beta1)
+        state["square"].mul_(beta2).addcmul_(rotated, rotated, value=1.0 - beta2)
         size = (state["square"] / (1.0 - beta2**n_steps)).sqrt_().add_(group["eps"])
-        change = rotated[1] / (1.0 - beta1**n_steps) / size
-        if "rows" in sides:
-            change = state["basis_rows"] @ change
-        if "columns" in sides:
-            change = change @ state["basis_columns"].mT
+        change = _rotate(state["mean"] / size.mul_(1.0 - beta1**n_steps), bases, back=True)
         if (n_steps + offset) % group["interval"] == 0:
+            mean = _rotate(state["mean"], bases, back=True)
             for side in sides:  # one power iteration
-                state[f"basis_{side}"] = torch.linalg.qr(state[f"covariance_{side}"] @ state[f"basis_{side}"]).Q
+                state[f"basis_{side}"] = torch.linalg.qr(state[f"covariance_{side}"] @ bases[side]).Q
+            state["mean"] = _rotate(mean, {side: state[f"basis_{side}"] for side in sides}, back=False)
         return change
+
+
+def _halves(gradient: Tensor, side: str) -> tuple[Tensor, Tensor]:
+    """Factors of the product whose mean is the covariance of a side."""
+    return (gradient, gradient.mT) if side == "rows" else (gradient.mT, gradient)
+
+
+def _rotate(matrices: Tensor, bases: dict[str, Tensor], back: bool) -> Tensor:
+    """[n, rows, columns] into the bases of its sides, or out of them."""
+    if "rows" in bases:
+        matrices = (bases["rows"] if back else bases["rows"].mT) @ matrices
+    if "columns" in bases:
+        matrices = matrices @ (bases["columns"].mT if back else bases["columns"])
+    return matrices
 
 
 def _is_matrix(parameter: Tensor) -> bool:

@@ -11,7 +11,6 @@ import csv
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -137,9 +136,7 @@ def train(folder: Path, settings: Row, split: Split) -> None:
     if cost.get("finished"):
         return
     run = folder / "run"
-    resume = (run / "checkpoints" / "last.ckpt").is_file()
-    if not resume and run.exists():  # stopped before its first checkpoint: nothing in it can be gone on with
-        shutil.rmtree(run)
+    resume = (run / "config.toml").is_file()
     folder.mkdir(parents=True, exist_ok=True)
     told.write_text(tomli_w.dumps(settings), encoding="utf-8")
     split.save(folder / "split.json")
@@ -250,6 +247,12 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show(path: Path, rows: Sequence[Row], series: Mapping[str, tuple[str, str]], title: str) -> None:
+    """The picture of `draw_curves`, and all rows as table.csv beside it."""
+    write_csv(path.with_name("table.csv"), rows)
+    draw_curves(path, rows, series, title)
 
 
 def draw_curves(path: Path, rows: Sequence[Row], series: Mapping[str, tuple[str, str]], title: str) -> None:

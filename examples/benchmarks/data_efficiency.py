@@ -37,8 +37,7 @@ for count in arguments.counts:
         campaign.train(folder, settings, split)
         found = campaign.measured(folder, "test", test) | campaign.cost(folder)
         rows.append({"series": f"l_max {l_max}", "labelled_frames": count, **found})
-        campaign.write_csv(arguments.output / "table.csv", rows)
-        campaign.draw_curves(
+        campaign.show(
             arguments.output / "data_efficiency.png",
             rows,
             {f"l_max {l}": (COLOURS[l % len(COLOURS)], f"l_max {l}") for l in arguments.l_max},

@@ -66,8 +66,7 @@ for count in arguments.counts:
             run = load_run(folder / "run")
             kept.write_text(json.dumps(campaign.compare(run.model, run.config, target)) + "\n", encoding="utf-8")
         rows.append({"series": series, "labelled_frames": count, **campaign.read_json(kept), **campaign.cost(folder)})
-        campaign.write_csv(arguments.output / "table.csv", rows)
-        campaign.draw_curves(
+        campaign.show(
             arguments.output / "delta_learning.png",
             rows,
             {

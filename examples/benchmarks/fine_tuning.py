@@ -51,8 +51,7 @@ for count in arguments.counts:
         campaign.train(folder, settings, split)
         found = campaign.measured(folder, "held_out", held_out) | campaign.cost(folder)
         rows.append({"series": series, "labelled_frames": count, **found})
-        campaign.write_csv(arguments.output / "table.csv", rows)
-        campaign.draw_curves(
+        campaign.show(
             arguments.output / "fine_tuning.png",
             rows,
             {

@@ -10,8 +10,9 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader, DynamicBatchSampler
 
 from eqff.data.frame import Frame
-from eqff.data.loader import FrameDataset, FrameSampler, collate, make_loader, set_epoch, to_structure
+from eqff.data.loader import FrameDataset, collate, make_loader, set_epoch, to_structure
 from eqff.data.read import read_frames
+from eqff.data.samplers import FrameSampler
 from eqff.data.store import Store, write_store
 from eqff.errors import ConfigError, DataError, GraphError
 from eqff.graph import Structure, batch_structures, edge_vectors

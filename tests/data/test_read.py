@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eqff.data.options import ReadOptions
-from eqff.data.read import Stream, file_sha256, find_format, read_frames, read_source
+from eqff.data.read import Stream, find_format, read_frames, read_source, source_sha256
 from eqff.data.write import write_frames
 from eqff.errors import ConfigError, DataError, EqffError
 
@@ -13,7 +13,7 @@ def test_source_reports_what_was_decided(ethanol_file):
     source = read_source(ethanol_file)
     assert source.provenance == {
         "source": "ethanol_gfn2_20frames.npz",
-        "source_sha256": file_sha256(ethanol_file),
+        "source_sha256": source_sha256(ethanol_file),
         "source_format": "md17",
         "source_energy_unit": "kcal/mol (stated in the file)",
         "source_length_unit": "Å (stated in the file)",
@@ -164,8 +164,8 @@ def test_a_name_that_looks_like_the_missing_label_is_asked_about(tmp_path):
 def test_the_hash_of_a_folder_sees_every_file(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_text("1")
-    first = file_sha256(tmp_path)
+    first = source_sha256(tmp_path)
     (tmp_path / "a" / "b").write_text("2")
-    second = file_sha256(tmp_path)
+    second = source_sha256(tmp_path)
     (tmp_path / "a" / "b").rename(tmp_path / "a" / "c")
-    assert len({first, second, file_sha256(tmp_path)}) == 3
+    assert len({first, second, source_sha256(tmp_path)}) == 3

@@ -19,9 +19,9 @@ from torch import nn
 from eqff import artifact
 from eqff.config import to_mapping
 from eqff.data.frame import Frame
+from eqff.digest import file_sha256
 from eqff.engines.ase import EqffCalculator
 from eqff.engines.ase.baseline import baseline_of
-from eqff.engines.ase.names import file_sha256
 from eqff.errors import ConfigError, PotentialError
 from eqff.export import export
 from eqff.models import nequip

@@ -154,7 +154,7 @@ def import_model(folder, symbols="OH2"):
 
 def trained(folder):
     """A run folder that ends in .../small/run, its potential and its errors beside it, made once."""
-    from eqff.data.read import file_sha256
+    from eqff.digest import file_sha256
     from eqff.training.run import train
 
     place = folder / "small"

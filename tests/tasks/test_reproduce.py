@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from eqff import artifact, cli
 from eqff.data.options import ReadOptions
-from eqff.data.read import file_sha256, read_source
+from eqff.data.read import read_source
+from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError, RunError
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.reproduce import reproduce

@@ -15,7 +15,8 @@ import numpy as np
 from ase import Atoms
 
 from eqff.artifact.lookup import SUFFIX, find
-from eqff.engines.ase.names import calculator_maker, file_sha256
+from eqff.digest import file_sha256
+from eqff.engines.ase.names import calculator_maker
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.potential import Potential, Prediction
 

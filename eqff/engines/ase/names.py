@@ -6,7 +6,6 @@ emt                            ASE's effective-medium theory (Cu, Ag, Au, Ni, Pd
 my_module:make                 make() returns a calculator
 """
 
-import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from eqff.digest import file_sha256
 from eqff.errors import ConfigError, ResourceError
 
 TBLITE = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
@@ -56,12 +56,6 @@ def calculator_maker(name: str) -> Maker:
     file = Path(loaded.parameters["potential"])
     shown = Path(name).name  # the level of theory goes into files that others read
     return Maker(name, f"potential {shown} (trained on {level})", lambda: loaded, file, file_sha256(file))
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file, as `sha256sum` gives it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tblite(name: str, method: str) -> Maker:
