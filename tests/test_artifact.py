@@ -366,6 +366,10 @@ def test_default_structure_belongs_to_a_named_potential(potential_file, tmp_path
     lone.write_bytes(content)
     (tmp_path / "structure.xyz").write_text("1\n\nH 0 0 0\n")
     assert artifact.default_structure(lone) is None
+    best = lone.rename(tmp_path / "best.eqff.pt")
+    assert artifact.default_structure(best) is None
+    (tmp_path / "model.json").write_text("{}")  # a run folder
+    assert artifact.default_structure(best) == tmp_path / "structure.xyz"
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32", "float64"])

@@ -51,14 +51,15 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def default_structure(name_or_path: str | Path) -> Path | None:
-    """Structure that a named potential brings along, `structure.xyz` beside its file; None if it has none.
+    """Structure beside a named potential, or the best one of a run, as `structure.xyz`; None if there is none.
 
     Raises: PotentialError as `find`
     """
     path = find(name_or_path)
     structure = path.with_name("structure.xyz")
     named = path.name == path.parent.name + SUFFIX  # a lone file among others does not own its neighbours
-    return structure if named and structure.is_file() else None
+    of_run = path.name == "best" + SUFFIX and path.with_name("model.json").is_file()
+    return structure if (named or of_run) and structure.is_file() else None
 
 
 def _known(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from eqff import config as config_io
+from eqff.data.ase_store import to_atoms
 from eqff.data.frame import Frame, hill_formula
 from eqff.data.statistics import Statistics
 from eqff.elements import SYMBOLS
@@ -132,7 +133,7 @@ def _shown(changes: list[Change]) -> str:
 
 
 def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
-    """config.toml, split.json, model.json, statistics.json; from the first on, the run can be resumed.
+    """config.toml, split.json, model.json, statistics.json, structure.xyz; from the first on, the run can be resumed.
 
     Raises: ResourceError EQ6130 if the disk does not take them
     """
@@ -163,11 +164,21 @@ def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
                 shutil.copyfile(prepared.baseline.file, temporary)
     _write(folder / MODEL, json.dumps(record, indent=2) + "\n")
     _write(folder / "statistics.json", json.dumps(_json(numbers), indent=2) + "\n")
+    calm = _calmest(frames[int(index)] for index in split.train[:1000])
+    with run_file(folder / "structure.xyz") as temporary:
+        atoms = to_atoms(calm)
+        atoms.calc, atoms.info = None, {}
+        atoms.write(temporary, format="extxyz")
 
 
 def _write(path: Path, text: str) -> None:
     with run_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _calmest(frames: Iterable[Frame]) -> Frame:
+    """The frame whose longest force is the shortest: where dynamics may start."""
+    return min(frames, key=lambda frame: math.inf if frame.forces is None else float(np.abs(frame.forces).max()))
 
 
 def _compositions(frames: Iterable[Frame], rank: int, n_species: int) -> list[str]:

@@ -31,6 +31,7 @@ from eqff.training.preset import NAME, with_preset
 from eqff.training.start import Start, initialise, read_start, starting_numbers
 
 logger = logging.getLogger("eqff.training")
+FEW = 50  # frames, below which training warns
 MEASURED = ("species", "avg_num_neighbors", "energy_scale", "reference_energies", "seed")  # not of the architecture
 
 
@@ -87,6 +88,12 @@ def prepare(config: RunConfig, folder: Path | None = None) -> Prepared:
         logger.info("preset %s-%s", config.model["family"], config.preset)
     n_train, n_validation, epochs = len(split.train), len(split.validation), config.training.epochs
     logger.info("%d frames train in %d epochs, %d validate", n_train, epochs, n_validation)
+    if n_train < FEW and start is None and baseline is None:
+        logger.warning(
+            "%d frames are few to learn forces from; start from a potential (--init-from), learn the "
+            "difference from another calculator ([data] baseline), or label more",
+            n_train,
+        )
     return Prepared(source, frames, split, numbers, model_config, model, dataset, config, baseline)
 
 

@@ -1,7 +1,7 @@
 """eqff train: from a TOML file to a run folder.
 
 run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.csv  learning_curve.png
-      checkpoints/{best,last}.ckpt  best.eqff.pt
+      checkpoints/{best,last}.ckpt  best.eqff.pt  structure.xyz (a training frame, for runs with best.eqff.pt)
 """
 
 import contextlib

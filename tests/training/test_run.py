@@ -9,11 +9,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import lightning
+import numpy as np
 import pytest
 import torch
 
 from eqff.data.read import read_frames
+from eqff.data.splits import load_split
 from eqff.data.store import write_store
 from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.training import callbacks
@@ -63,11 +66,12 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_run_folder(recipe: Path, tmp_path: Path) -> None:
+def test_run_folder(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = train(recipe, tmp_path / "run")
+    assert "16 frames are few" in caplog.text
     written = {path.name for path in folder.iterdir()}
     expected = {"config.toml", "model.json", "split.json", "statistics.json", "metrics.csv", "learning_curve.png"}
-    assert expected | {"checkpoints"} <= written
+    assert expected | {"checkpoints", "structure.xyz"} <= written
     table = rows(folder)
     assert [int(float(row["epoch"])) for row in table] == [1, 2, 3, 4, 5, 6]
     assert float(table[-1]["validation_loss"]) < float(table[0]["validation_loss"])
@@ -78,6 +82,11 @@ def test_run_folder(recipe: Path, tmp_path: Path) -> None:
     assert run.validation["forces_mae_meV_A"] == pytest.approx(float(best["forces_mae_meV_A"]))
     statistics = json.loads((folder / "statistics.json").read_text())
     assert run.config["energy_scale"] == pytest.approx(statistics["force_rms"])
+    start = ase.io.read(folder / "structure.xyz")
+    frames, split = read_frames(SAMPLE, energy_unit="kcal/mol"), load_split(folder / "split.json")
+    calm = min((frames[i] for i in split.train), key=lambda frame: np.abs(frame.forces).max())
+    np.testing.assert_allclose(start.positions, calm.positions, atol=1e-7)
+    assert start.calc is None
 
 
 @pytest.mark.parametrize("kernels", ["auto", "reference"])
