@@ -7,7 +7,6 @@ Own code over urllib, for none of the small packages for this resumes a download
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from eqff.data.atomic import new_file
 from eqff.data.catalogue import RemoteFile
+from eqff.digest import file_sha256
 from eqff.errors import DataError, ResourceError
 
 TRIES = 3  # of each mirror
@@ -76,7 +76,7 @@ def fetch(
                 source = _load(remote, part, progress)
             else:
                 source = _copy(Path(from_file), part, progress)
-            found = file_digest(part)
+            found = file_sha256(part)
             if expected is not None and found != expected and not (force and remote.sha256 is None):
                 whose = "known" if remote.sha256 else "of the first download"
                 _forget(part)
@@ -94,7 +94,7 @@ def fetch(
 
 
 def _present(target: Path, expected: str | None, remote: RemoteFile, record: Path) -> Fetched:
-    found = file_digest(target)
+    found = file_sha256(target)
     if expected is None or found != expected:
         what = "nothing is recorded of it" if expected is None else f"its SHA-256 is not {expected[:16]}..."
         raise DataError("EQ3340", f"{target}: a file of this name is there, but {what}; move it, or --force")
@@ -215,12 +215,6 @@ def _extract(name: str, opened: Callable[[], Any], folder: Path, force: bool) ->
         with new_file(target, force=force) as temporary, opened() as source, open(temporary, "wb") as file:
             shutil.copyfileobj(source, file, BYTES)
     return [target]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _memo(part: Path) -> Path:

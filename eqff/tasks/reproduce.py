@@ -10,7 +10,8 @@ from eqff import artifact
 from eqff.artifact.lookup import SUFFIX, find
 from eqff.config import read_toml
 from eqff.data.options import ReadOptions
-from eqff.data.read import read_source, source_sha256
+from eqff.data.read import read_source
+from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError
 from eqff.tasks.evaluate import evaluate
 from eqff.training.checkpoint import export_run
@@ -80,7 +81,7 @@ def pinned(path: Path, sha256: str) -> Path:
     if not path.is_file():
         reason = "no such file; the recipe says where these frames come from, --data names the folder"
         raise DataError("EQ3501", f"{path}: {reason}")
-    found = source_sha256(path)
+    found = file_sha256(path)
     if found != sha256:
         raise DataError(
             "EQ3502", f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; other data"

@@ -17,7 +17,7 @@ from eqff.data.frame import Frame, hill_formula
 from eqff.data.statistics import Statistics
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, PotentialError, RunError
-from eqff.training.baseline import COPY
+from eqff.training.baseline import COPY, Differences
 from eqff.training.checkpoint import read_checkpoint
 from eqff.training.config import RunConfig
 from eqff.training.preparation import Prepared
@@ -164,11 +164,12 @@ def write_records(folder: Path, config: RunConfig, prepared: Prepared) -> None:
                 shutil.copyfile(prepared.baseline.file, temporary)
     _write(folder / MODEL, json.dumps(record, indent=2) + "\n")
     _write(folder / "statistics.json", json.dumps(_json(numbers), indent=2) + "\n")
-    calm = _calmest(frames[int(index)] for index in split.train[:1000])
-    with run_file(folder / "structure.xyz") as temporary:
-        atoms = to_atoms(calm)
+    if not (folder / "structure.xyz").is_file():
+        labelled = frames.frames if isinstance(frames, Differences) else frames
+        atoms = to_atoms(_calmest(labelled[int(index)] for index in split.train[:1000]))
         atoms.calc, atoms.info = None, {}
-        atoms.write(temporary, format="extxyz")
+        with run_file(folder / "structure.xyz") as temporary:
+            atoms.write(temporary, format="extxyz")
 
 
 def _write(path: Path, text: str) -> None:
@@ -177,8 +178,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def _calmest(frames: Iterable[Frame]) -> Frame:
-    """The frame whose longest force is the shortest: where dynamics may start."""
-    return min(frames, key=lambda frame: math.inf if frame.forces is None else float(np.abs(frame.forces).max()))
+    """Of the frames with most atoms, the one whose largest force is the smallest: where dynamics may start."""
+
+    def order(frame: Frame) -> tuple[int, float]:
+        return -len(frame.atomic_numbers), math.inf if frame.forces is None else float(np.abs(frame.forces).max())
+
+    return min(frames, key=order)
 
 
 def _compositions(frames: Iterable[Frame], rank: int, n_species: int) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eqff.errors import RunError
+
 SMALLEST = 4  # rows and columns: below, there is no basis worth finding
 LARGEST = 256  # a longer side keeps its own basis
 
@@ -34,6 +36,15 @@ class Soap(torch.optim.Optimizer):
         interval: int = 10,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "interval": interval})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As every optimiser.  Raises: RunError EQ5222 for the state of an eqff that kept the mean another way"""
+        if any("mean" in state for state in state_dict["state"].values()):
+            raise RunError(
+                "EQ5222",
+                "the optimiser's state is of an older eqff; start another run from the best weights: --init-from",
+            )
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -68,7 +79,7 @@ class Soap(torch.optim.Optimizer):
         sides = [] if gradient.dim() == 1 else ["rows", "columns"][: 1 + (gradient.shape[-1] <= LARGEST)]
         if not state:
             state["n_steps"] = 0
-            state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+            state["rotated_mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
             for side in sides:
                 state[f"covariance_{side}"] = torch.bmm(*_halves(gradient, side))
                 state[f"basis_{side}"] = torch.linalg.eigh(state[f"covariance_{side}"]).eigenvectors
@@ -79,15 +90,15 @@ class Soap(torch.optim.Optimizer):
             state[f"covariance_{side}"].baddbmm_(*_halves(gradient, side), beta=beta2, alpha=1.0 - beta2)
         bases = {side: state[f"basis_{side}"] for side in sides}
         rotated = _rotate(gradient, bases, back=False)
-        state["mean"].lerp_(rotated, 1.0 - beta1)
+        state["rotated_mean"].lerp_(rotated, 1.0 - beta1)
         state["square"].mul_(beta2).addcmul_(rotated, rotated, value=1.0 - beta2)
         size = (state["square"] / (1.0 - beta2**n_steps)).sqrt_().add_(group["eps"])
-        change = _rotate(state["mean"] / size.mul_(1.0 - beta1**n_steps), bases, back=True)
+        change = _rotate(state["rotated_mean"] / size.mul_(1.0 - beta1**n_steps), bases, back=True)
         if (n_steps + offset) % group["interval"] == 0:
-            mean = _rotate(state["mean"], bases, back=True)
+            mean = _rotate(state["rotated_mean"], bases, back=True)
             for side in sides:  # one power iteration
                 state[f"basis_{side}"] = torch.linalg.qr(state[f"covariance_{side}"] @ bases[side]).Q
-            state["mean"] = _rotate(mean, {side: state[f"basis_{side}"] for side in sides}, back=False)
+            state["rotated_mean"] = _rotate(mean, {side: state[f"basis_{side}"] for side in sides}, back=False)
         return change
 
 

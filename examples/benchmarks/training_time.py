@@ -3,16 +3,18 @@
 python examples/benchmarks/training_time.py -o bench/training_time [--potentials potentials]
 
 Lines are errors on validation frames as each training wrote them (metrics.csv of the potential), dots at their ends the
-error on the test frames (metrics.json). The hours are those of the machine's clock, on cores that other jobs shared.
+error on the test frames (metrics.json). The hours are those of the machine's clock from the first training step on,
+on cores that other jobs shared; reading data and what a stopped run did after its last validation are not in them.
 """
 
 import argparse
-import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from eqff.report import plots
+from eqff.training.metrics_file import read_metrics
 
 COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.SKY, plots.PURPLE, plots.GREY)
 DASHES = ("-", "--", ":")
@@ -23,13 +25,12 @@ def read(folder: Path) -> dict[str, Any] | None:
     """Hours and errors of one potential, None for a folder without a training."""
     if not (folder / "metrics.csv").is_file():
         return None
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_metrics(folder / "metrics.csv")
     tested = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]
     return {
         "name": folder.name,
-        "hours": [float(row["time_s"]) / 3600.0 for row in rows],
-        "validation": [float(row["forces_mae_meV_A"]) for row in rows],
+        "hours": [row["time_s"] / 3600.0 for row in rows],
+        "validation": [row["forces_mae_meV_A"] for row in rows],
         "test": float(tested["forces_mae_meV_A"]),
     }
 
@@ -79,6 +80,8 @@ def main() -> None:
     parser.add_argument("--potentials", type=Path, default=Path(__file__).parents[2] / "potentials")
     arguments = parser.parse_args()
     runs = [run for folder in sorted(arguments.potentials.iterdir()) if (run := read(folder))]
+    if not runs:
+        sys.exit(f"{arguments.potentials}: no potential with metrics.csv there")
     arguments.output.mkdir(parents=True, exist_ok=True)
     draw(arguments.output / "training_time.png", runs)
     (arguments.output / "training_time.md").write_text(table(runs), encoding="utf-8")

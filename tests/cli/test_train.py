@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import ase.io
 import pytest
 from typer.testing import CliRunner
 
@@ -51,10 +52,15 @@ def test_train_then_export_on_the_command_line(tmp_path, smallest_recipe):
     result = runner.invoke(app, ["train", str(tmp_path / "recipe.toml"), "-o", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     assert "meV/Å" in result.output
-    potential = tmp_path / "small.eqff.pt"
-    result = runner.invoke(app, ["export", str(tmp_path / "run"), "-o", str(potential)])
+    potential = tmp_path / "run" / "best.eqff.pt"
+    result = runner.invoke(app, ["export", str(tmp_path / "run"), "-o", str(potential), "--force"])
     assert result.exit_code == 0, result.output
-    assert potential.is_file()
+    trajectory = tmp_path / "steps.extxyz"  # of a structure that the run has left
+    result = runner.invoke(
+        app, ["md", str(potential), "--steps", "2", "--no-guard", "--no-plot", "-o", str(trajectory)]
+    )
+    assert result.exit_code == 0, result.output
+    assert len(ase.io.read(trajectory)) == 9
 
 
 @pytest.mark.parametrize("given", ["first", "ethanol-nequip"])

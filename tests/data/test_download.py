@@ -13,6 +13,7 @@ from filelock import FileLock
 from eqff.data import download
 from eqff.data.catalogue import DATA_SETS, RemoteFile
 from eqff.data.download import fetch, unpack
+from eqff.digest import file_sha256
 from eqff.errors import DataError, ResourceError
 
 CONTENT = bytes(range(256)) * 2000
@@ -236,4 +237,4 @@ def test_known_digests_are_those_of_the_files(shared_data):
     for file in DATA_SETS["3bpa"].files:
         path = shared_data / "3bpa" / file.name
         assert (file.sha256 is not None) == path.exists()
-        assert file.sha256 is None or download.file_digest(path) == file.sha256
+        assert file.sha256 is None or file_sha256(path) == file.sha256

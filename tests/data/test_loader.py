@@ -4,15 +4,12 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader, DynamicBatchSampler
 
 from eqff.data.frame import Frame
 from eqff.data.loader import FrameDataset, collate, make_loader, set_epoch, to_structure
 from eqff.data.read import read_frames
-from eqff.data.samplers import FrameSampler
 from eqff.data.store import Store, write_store
 from eqff.errors import ConfigError, DataError, GraphError
 from eqff.graph import Structure, batch_structures, edge_vectors
@@ -93,31 +90,6 @@ def test_one_frame_is_a_structure_too(dataset):
     assert structure.n_graphs == 1
     assert structure.batch.tolist() == [0] * 9
     assert structure.batch.dtype == torch.int64
-
-
-@given(st.integers(1, 50), st.integers(0, 2**40), st.integers(0, 1000))
-def test_order_is_a_function_of_seed_and_epoch(n_frames, seed, epoch):
-    sampler = FrameSampler(n_frames, shuffle=True, seed=seed)
-    for earlier in range(3):  # what was drawn before does not matter
-        sampler.set_epoch(earlier)
-        list(sampler)
-    sampler.set_epoch(epoch)
-    state = torch.get_rng_state()
-    resumed = FrameSampler(n_frames, shuffle=True, seed=seed)
-    resumed.set_epoch(epoch)
-    assert list(sampler) == list(resumed)
-    assert sorted(sampler) == list(range(n_frames))
-    assert torch.equal(state, torch.get_rng_state())  # the global generator is left alone
-
-
-def test_epochs_and_seeds_differ():
-    orders = set()
-    for seed in range(4):
-        for epoch in range(4):
-            sampler = FrameSampler(20, shuffle=True, seed=seed)
-            sampler.set_epoch(epoch)
-            orders.add(tuple(sampler))
-    assert len(orders) == 16
 
 
 @pytest.mark.parametrize("size", [{"batch_size": 4}, {"max_edges": 300}])

@@ -8,12 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from eqff import config as config_io
 from eqff.errors import ConfigError, RunError
+from eqff.training.baseline import Differences
 from eqff.training.config import RunConfig
 from eqff.training.folder import BEST, LAST, check_same_run, prepare_folder, write_records
 from eqff.training.preparation import prepare, read_config
@@ -186,3 +191,27 @@ def test_level_of_theory_is_that_of_the_file_unless_the_recipe_states_one(
     found = prepare(read_config(recipe, ['training.kernels="reference"']))
     write_records(tmp_path, found.config, found)
     assert json.loads((tmp_path / "model.json").read_text())["data"]["level_of_theory"] == kept
+
+
+def test_the_structure_left_is_calm_and_has_atoms_enough(tmp_path: Path) -> None:
+    """An isolated atom has no forces at all; labels and cell are as in the file, whatever a baseline makes of them."""
+    crystals = [bulk("Si", cubic=True) for _ in range(4)]
+    for atoms, force in zip(crystals, (3.0, 0.2, 1.0, 2.0), strict=True):
+        atoms.rattle(0.05 * force)
+        forces = np.zeros((8, 3))
+        forces[3, 1] = -force
+        atoms.calc = SinglePointCalculator(atoms, energy=-8.0 * force, forces=forces)
+    alone = Atoms("Si", cell=[9.0] * 3, pbc=True)
+    alone.calc = SinglePointCalculator(alone, energy=-1.0, forces=np.zeros((1, 3)))
+    ase.io.write(tmp_path / "frames.extxyz", [alone, *crystals, crystals[0]])
+    small = ["model.family=nequip", "model.n_layers=1", "model.n_channels=4", "model.l_max=1", "training.compile=false"]
+    found = prepare(read_config(tmp_path / "frames.extxyz", [*small, "data.n_train=5", "data.n_validation=1"]))
+    everything = SimpleNamespace(train=np.arange(6), validation=np.arange(6), sha256="", save=found.split.save)
+    for number, frames in enumerate((found.frames, Differences(found.frames, {}))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_records(folder, found.config, found._replace(frames=frames, split=everything))
+        left = ase.io.read(folder / "structure.xyz")
+        np.testing.assert_allclose(left.positions, crystals[1].positions, atol=1e-7)
+        assert left.pbc.all()
+        assert left.cell.array == pytest.approx(crystals[1].cell.array)

@@ -157,7 +157,7 @@ def test_files_that_are_no_start(tmp_path: Path) -> None:
 
 
 def test_a_run_starts_where_another_one_ended(
-    smallest_recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smallest_recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """From its folder, its checkpoint and its potential; with numbers of the data it was trained on."""
     monkeypatch.setattr(export, "prove_in_fresh_process", lambda path: None)
@@ -165,6 +165,7 @@ def test_a_run_starts_where_another_one_ended(
     recipe.write_text(smallest_recipe)
     first = train(recipe, tmp_path / "first", overrides=["training.export_best=true"])
     best = first / "best.eqff.pt"
+    caplog.clear()
     for start in (first, first / "checkpoints" / "last.ckpt", best):
         config = read_config(recipe, [f"init_from='{start}'", "data.n_train=8", "training.kernels=reference"])
         assert config.init_from == str(start)
@@ -173,6 +174,7 @@ def test_a_run_starts_where_another_one_ended(
         assert all(torch.equal(value, expected[name]) for name, value in weights_of(prepared.model).items())
         scale = read_start(first).config["energy_scale"]
         assert prepared.model_config.energy_scale == scale != prepared.numbers.force_rms
+    assert "are few" not in caplog.text  # for a start
 
 
 def test_a_start_beside_the_recipe_is_found(smallest_recipe: str, tmp_path: Path) -> None:
