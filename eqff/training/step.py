@@ -1,5 +1,6 @@
 """One training step: loss and its gradient with respect to the weights, eager or compiled as a whole."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from eqff.errors import ConfigError
 from eqff.graph import Structure
 from eqff.training.config import LossConfig
 from eqff.training.losses import errors, loss
+
+logger = logging.getLogger("eqff.training")
+LOSS_OFF, GRADIENT_OFF = 2e-4, 1e-2  # relative; rounding of float32 stays below, late in a training, too
 
 
 class GivenGradient(torch.autograd.Function):
@@ -53,7 +57,8 @@ class CompiledStep:
     """The same loss and gradient as one torch.compile'd program of plain tensors.
 
     The second derivative is inside the traced program (autograd cannot differentiate compiled code twice). Shapes are
-    fixed: every batch needs the same numbers of atoms and edges, so the first batch decides.
+    fixed: every batch needs the same numbers of atoms and edges, so the first batch decides. It is computed both ways:
+    a program that gives something else than the eager step is not used, and that is said.
     """
 
     def __init__(self, model: nn.Module, config: LossConfig) -> None:
@@ -61,6 +66,7 @@ class CompiledStep:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.program: Any = None
         self.shape: tuple[int, ...] = ()
+        self.instead: EagerStep | None = None
 
     def constants(self) -> dict[str, Tensor]:
         """Everything the program reads that is not trained."""
@@ -84,6 +90,7 @@ class CompiledStep:
         tensors = [*parameters, *self.constants().values(), *inputs]
         if self.program is None:
             self.program, self.shape = self._trace(tensors, structure.n_graphs), shape
+            self.instead = self._checked(tensors, (structure, energy, forces, weights, stress))
         if shape != self.shape:
             raise ConfigError(
                 "EQ1065",
@@ -91,9 +98,31 @@ class CompiledStep:
                 "it needs frames of equally many atoms (and edges, if periodic) and n_train divisible by batch_size; "
                 'set compile = "auto" or false',
             )
+        if self.instead is not None:
+            return self.instead(structure, energy, forces, weights, stress)
         with torch.no_grad():
             value, *gradients = self.program(*tensors)
         return GivenGradient.apply(value, gradients, *self.parameters.values())
+
+    def _checked(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> EagerStep | None:
+        """None if the program does what the eager step does, else the latter."""
+        eager = EagerStep(self.model, self.config)
+        value = eager(*batch)
+        if not value.isfinite():  # nothing to compare with
+            return None
+        gradients, value = torch.autograd.grad(value, list(self.parameters.values()), allow_unused=True), value.detach()
+        with torch.no_grad():
+            found, *others = self.program(*tensors)
+            expected = [torch.zeros_like(b) if a is None else a for a, b in zip(gradients, others, strict=True)]
+            size = torch.stack([a.double().norm() for a in expected]).norm()
+            off = torch.stack([(a - b).double().norm() for a, b in zip(expected, others, strict=True)]).norm()
+        if abs(found - value) <= LOSS_OFF * abs(value) and off <= GRADIENT_OFF * size:
+            return None
+        logger.warning(
+            "the compiled step is not used, it differs from the eager one: loss %.6g, not %.6g, gradient off by %.1g",
+            *(float(found), float(value), float(off / size)),
+        )
+        return eager
 
     def _trace(self, tensors: list[Tensor], n_graphs: int) -> Any:
         from torch.fx.experimental.proxy_tensor import make_fx

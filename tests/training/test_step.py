@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,40 @@ def test_compiled_step_refuses_another_shape() -> None:
     step.program, step.shape = object(), (6, 12, 2)
     with pytest.raises(ConfigError, match="compile"):
         step(*batch(3), loss_weights(config, 0.0))
+
+
+@pytest.mark.parametrize("wrong", [0, 1, None])
+def test_a_compiled_step_that_is_wrong_is_not_used(
+    wrong: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wrong in the loss, in one gradient, or not at all."""
+    calls = []
+
+    def compiled(program: Any, **options: Any) -> Any:
+        def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
+            calls.append(len(tensors))
+            found = list(program(*tensors))
+            for k in () if wrong is None else (wrong,):
+                found[k] = found[k] * (1.0006 if k == 0 else -1.0)
+            return found
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model = Model(replace(CONFIG, parity="both", n_layers=3)).to(torch.float64)  # with weights that lead nowhere
+    expected, gradients = value_and_gradients(EagerStep, copy.deepcopy(model))
+    config = LossConfig(kind="huber", energy_per_atom=2.0)
+    step = CompiledStep(model, config)
+    for _ in range(2):
+        model.zero_grad()
+        value = step(*batch(), loss_weights(config, 0.0))
+        value.backward()
+    torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=0.0)
+    for parameter, gradient in zip((p for p in model.parameters() if p.requires_grad), gradients, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-13)
+    assert ("is not used" in caplog.text) == (wrong is not None)
+    assert len(calls) == (1 if wrong is not None else 3)
 
 
 def test_huber_is_quadratic_inside_and_linear_outside() -> None:
