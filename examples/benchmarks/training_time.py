@@ -19,6 +19,7 @@ from eqff.training.metrics_file import read_metrics
 COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.SKY, plots.PURPLE, plots.GREY)
 DASHES = ("-", "--", ":")
 MARKS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # hours
+TICKS = (0.02, 0.05, *MARKS)
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -44,9 +45,11 @@ def draw(path: Path, runs: list[dict[str, Any]]) -> None:
         label = f"{run['name']}: {run['test']:.3g}"
         axes.plot(run["hours"], run["validation"], dash, color=colour, linewidth=1.2, label=label)
         axes.plot(run["hours"][-1], run["test"], "o", color=colour, markersize=5)
-    axes.set(
-        xscale="log", yscale="log", xlabel="wall time (hours)", ylabel="force MAE (meV/Å): line validation, dot test"
-    )
+    axes.set(xscale="log", yscale="log", xlabel="wall time (hours)")
+    axes.set_ylabel("force MAE (meV/Å): line validation, dot test")
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(0.01, 1.2 * max(run["hours"][-1] for run in runs))
     plots._plain_ticks(axes)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     plots._finish(figure, path, "")
@@ -59,7 +62,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         "force MAE meV/Å",
         "hours",
         *[f"validation at {mark:g} h" for mark in marks],
-        "validation at the end",
+        "at the end",
         "test",
     ]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
