@@ -12,12 +12,15 @@ def test_farthest_points_by_brute_force(n_frames, seed, data):
     vectors = np.random.default_rng(seed).normal(size=(n_frames, 3))
     n_chosen = data.draw(st.integers(1, n_frames))
     found = farthest_points(vectors, n_chosen)
+    chosen = found.indices.tolist()
+    assert len(set(chosen)) == n_chosen
+    from_mean = np.linalg.norm(vectors - vectors.mean(axis=0), axis=1)
+    assert from_mean[chosen[0]] == pytest.approx(from_mean.max())  # of equally far ones, two frames say, any
     between = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
-    expected = [int(np.argmax(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1)))]
-    while len(expected) < n_chosen:
-        expected.append(int(np.argmax(between[:, expected].min(axis=1))))
-    assert found.indices.tolist() == expected
-    assert found.radius == pytest.approx(between[:, expected].min(axis=1).max(), abs=1e-12)
+    for k in range(1, n_chosen):
+        nearest = between[:, chosen[:k]].min(axis=1)
+        assert nearest[chosen[k]] == pytest.approx(nearest.max())
+    assert found.radius == pytest.approx(between[:, chosen].min(axis=1).max(), abs=1e-12)
     assert (np.diff(found.distance[1:]) <= 1e-12).all()  # each is nearer than the one before
     if n_chosen > 1:
         assert found.distance[-1] >= found.radius - 1e-12
