@@ -10,6 +10,8 @@ from torch.utils.data import BatchSampler, Sampler
 from torch_geometric.data import Dataset
 from torch_geometric.loader import DynamicBatchSampler
 
+from eqff.potential import grouped
+
 COUNTED_TOGETHER = 1024  # frames whose edges are asked for at once
 
 
@@ -68,18 +70,15 @@ class EdgeBatchSampler(DynamicBatchSampler):
         yield from islice(self._batches(), skip, None)
 
     def _batches(self) -> Iterator[list[int]]:
-        order, in_batch = self.sampler.order(), 0
-        batch: list[int] = []
+        for batch in grouped(self._counted(), lambda counted: counted[1], self.max_num):
+            yield [position for position, _ in batch]
+
+    def _counted(self) -> Iterator[tuple[int, int]]:
+        """Frames in order, with their numbers of edges."""
+        order = self.sampler.order()
         for start in range(0, len(order), COUNTED_TOGETHER):
             group = order[start : start + COUNTED_TOGETHER]
-            for position, count in zip(group, self.dataset.n_edges(group).tolist(), strict=True):
-                if batch and in_batch + count > self.max_num:
-                    yield batch
-                    batch, in_batch = [], 0
-                batch.append(position)
-                in_batch += count
-        if batch:
-            yield batch
+            yield from zip(group, self.dataset.n_edges(group).tolist(), strict=True)
 
     def __len__(self) -> int:
         raise TypeError("the number of batches of at most max_edges edges is not known before they are made")
