@@ -191,7 +191,8 @@ def frame_data(
     )
     if n_edges is not None:
         vectors = frame.positions[senders] - frame.positions[receivers] + edge_shift @ frame.cell
-        shortest = np.sort(np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")[:n_edges])
+        ends = np.minimum(senders, receivers), np.maximum(senders, receivers)  # an edge stays with its reverse
+        shortest = np.sort(np.lexsort((*ends, np.linalg.norm(vectors, axis=1)))[:n_edges])
         senders, receivers, edge_shift = senders[shortest], receivers[shortest], edge_shift[shortest]
     forces = np.zeros((n_atoms, 3)) if frame.forces is None else frame.forces
     stress = np.zeros(6) if frame.stress is None else frame.stress

@@ -2,17 +2,19 @@
 
 from itertools import accumulate
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import Any, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from eqff.errors import GraphError
 from eqff.kernels import fused, source
 from eqff.kernels.source import InputBlock, Layout, Row, Term
 from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.features import join_blocks, split_blocks
 from eqff.nn.linear import BlockLinear, SpeciesLinear
 from eqff.nn.mlp import ScalarMLP
+from eqff.nn.radial_profile import RadialProfile
 
 
 class FusedConvolution(nn.Module):
@@ -71,11 +73,12 @@ def fuse(model: nn.Module) -> nn.Module:
 def share_radial(model: nn.Module) -> nn.Module:
     """Evaluate radial networks once for both directions of an edge, in place; for training on complete neighbour lists.
 
-    Works on layers with a ScalarMLP `radial` and a `convolution` on a compiled kernel; the function stays the same.
+    Works on layers whose `convolution`, on a compiled kernel, is all that uses their `radial`; the function stays the
+    same.
     """
     for layer in list(model.modules()):
-        radial = getattr(layer, "radial", None)
-        if isinstance(getattr(layer, "convolution", None), FusedConvolution) and type(radial) is ScalarMLP:
+        radial, convolution = getattr(layer, "radial", None), getattr(layer, "convolution", None)
+        if isinstance(radial, ScalarMLP | RadialProfile) and isinstance(convolution, FusedConvolution):
             layer.radial = SharedRadial(radial)
     return model
 
@@ -131,20 +134,75 @@ class Shared(NamedTuple):
 
 
 class SharedRadial(nn.Module):
-    """Stands for a radial network: an edge and its reverse share one evaluation."""
+    """Stands for a radial network: an edge and its reverse share one evaluation.
 
-    def __init__(self, radial: ScalarMLP) -> None:
+    Attributes: pairs: edges to evaluate and row of every edge, as `pairs_of_edges`; None: found in the input
+    """
+
+    def __init__(self, radial: ScalarMLP | RadialProfile) -> None:
         super().__init__()
-        self.weights = radial.weights
+        self.__dict__.update(radial.__dict__)  # the same weights, under the same names
         self.evaluate = radial.forward
+        self.pairs: Tuple[Tensor, Tensor] | None = None
 
     def forward(self, edge_radial: Tensor) -> Shared:
-        """As ScalarMLP, but with a row for every pair of edges."""
-        first, rows = pairs(edge_radial)
-        return Shared(self.evaluate(edge_radial.index_select(0, first)), rows)
+        """As the radial network, but with a row for every pair of edges."""
+        first, rows = pairs_of_rows(edge_radial) if self.pairs is None else self.pairs
+        return Shared(self.evaluate(TakeRows.apply(edge_radial, first, rows)), rows)
 
 
-def pairs(edge_radial: Tensor) -> Tuple[Tensor, Tensor]:
+class TakeRows(torch.autograd.Function):
+    """x[first]; its derivative is a gather, too: torch 2.13 miscompiles several `index_add` into one tensor.
+
+    Args: x [n_edges, n]; first [n_rows]: edges, in the order of their rows; rows [n_edges]: row of every edge
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(first, rows)
+        return x.index_select(0, first)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:  # type: ignore[override]
+        return PutRows.apply(grad_output, *ctx.saved_tensors), None, None
+
+
+class PutRows(torch.autograd.Function):
+    """The transpose of TakeRows: rows at their first edges [n_edges, n], zeros at the others."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(first, rows)
+        is_first = first.index_select(0, rows) == torch.arange(len(rows), device=rows.device)
+        return torch.where(is_first.unsqueeze(1), x.index_select(0, rows), 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:  # type: ignore[override]
+        return TakeRows.apply(grad_output, *ctx.saved_tensors), None, None
+
+
+def pairs_of_edges(senders: Tensor, receivers: Tensor) -> Tuple[Tensor, Tensor]:
+    """Which edges are an edge and its reverse, of molecules: at most one edge between two atoms, in both directions.
+
+    Args:    senders, receivers [n_edges]
+    Returns: edges to evaluate [n_edges / 2]; row of every edge [n_edges]
+    Raises:  GraphError if an edge has no reverse
+    """
+    low, high = torch.minimum(senders, receivers), torch.maximum(senders, receivers)
+    order = torch.argsort(low * (high.max() + 1) + high if len(high) > 0 else low, stable=True)
+    first, second = order[0::2].contiguous(), order[1::2]
+    if (
+        len(first) != len(second)
+        or not torch.equal(senders[first], receivers[second])
+        or not torch.equal(receivers[first], senders[second])
+    ):
+        raise GraphError("EQ2140", "senders, receivers: expected every edge with its reverse, once")
+    rows = torch.empty_like(order)
+    rows[order] = torch.arange(len(order), device=order.device) // 2
+    return first, rows
+
+
+def pairs_of_rows(edge_radial: Tensor) -> Tuple[Tensor, Tensor]:
     """Rows [n_edges, n_bessel] that occur exactly twice are those of an edge and its reverse.
 
     That is so in every complete neighbour list: a third equal edge, by symmetry, comes with a fourth, and rows that

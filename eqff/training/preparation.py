@@ -79,8 +79,8 @@ def prepare(config: RunConfig, folder: Path | None = None) -> Prepared:
         taken = initialise(model, config.model["family"], model_config, start)
         logger.info("init_from %s: %s", start.path, taken.report())
     freeze(model, training.freeze)
-    use_kernels(model, training)
     r_edges, n_edges = equal_edges(frames, model_config.r_max) if training.compile else (None, None)
+    use_kernels(model, training, share=not training.compile or n_edges is not None)
     require = ("energy", "forces", "stress") if training.loss.stress > 0.0 else ("energy", "forces")
     dataset = FrameDataset(frames, model_config.species, model_config.r_max, r_edges, n_edges, require)
     config = with_schedule(config, dataset, split)
@@ -163,8 +163,12 @@ def _place_of_start(name: str, folder: Path) -> str:
     return str(folder / name) if (folder / name).exists() else name
 
 
-def use_kernels(model: nn.Module, training: TrainingConfig) -> None:
-    """Put convolutions on kernels compiled for this CPU, where that is wanted and works."""
+def use_kernels(model: nn.Module, training: TrainingConfig, share: bool) -> None:
+    """Put convolutions on kernels compiled for this CPU, where that is wanted and works.
+
+    Args: share: evaluate radial networks once for both directions of an edge; of no use to a compiled step on periodic
+        frames, where how many pairs there are is known at run time only
+    """
     if training.kernels == "reference":
         return
     if uses_gpu(training):
@@ -172,7 +176,7 @@ def use_kernels(model: nn.Module, training: TrainingConfig) -> None:
     logger.info("compiling kernels, if this is the first time")
     try:
         fuse(model)
-        if not training.compile:  # how many edges are pairs is known at run time only
+        if share:
             share_radial(model)
     except ResourceError as error:
         logger.warning("convolutions run on ATen, about half as fast: %s", error)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from eqff.errors import ConfigError
 from eqff.graph import Structure
+from eqff.nn.fused import SharedRadial, pairs_of_edges
 from eqff.training.config import LossConfig
 from eqff.training.losses import errors, loss
 
@@ -67,6 +68,7 @@ class CompiledStep:
         self.program: Any = None
         self.shape: tuple[int, ...] = ()
         self.instead: EagerStep | None = None
+        self.shared = [module for module in model.modules() if isinstance(module, SharedRadial)]
 
     def constants(self) -> dict[str, Tensor]:
         """Everything the program reads that is not trained."""
@@ -86,10 +88,11 @@ class CompiledStep:
         inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
         inputs += [structure.senders, structure.receivers, structure.edge_shift, energy, forces, weights]
         inputs += [] if stress is None else [stress]
+        inputs += pairs_of_edges(structure.senders, structure.receivers) if self.shared else ()
         parameters = [p.detach() for p in self.parameters.values()]
         tensors = [*parameters, *self.constants().values(), *inputs]
         if self.program is None:
-            self.program, self.shape = self._trace(tensors, structure.n_graphs), shape
+            self.program, self.shape = self._trace(tensors, structure.n_graphs, stress is not None), shape
             self.instead = self._checked(tensors, (structure, energy, forces, weights, stress))
         if shape != self.shape:
             raise ConfigError(
@@ -124,7 +127,7 @@ class CompiledStep:
         )
         return eager
 
-    def _trace(self, tensors: list[Tensor], n_graphs: int) -> Any:
+    def _trace(self, tensors: list[Tensor], n_graphs: int, with_stress: bool) -> Any:
         from torch.fx.experimental.proxy_tensor import make_fx
 
         names, constant_names = list(self.parameters), list(self.constants())
@@ -136,7 +139,9 @@ class CompiledStep:
             state |= dict(zip(constant_names, values[first:last], strict=True))
             positions, species, cell, pbc, batch, senders, receivers, edge_shift, *labels = values[last:]
             energy, forces, weights, *others = labels
-            stress = others[0] if others else None
+            stress = others.pop(0) if with_stress else None
+            for radial in self.shared:
+                radial.pairs = (others[0], others[1])
             structure = Structure(positions, species, cell, pbc, batch, n_graphs, senders, receivers, edge_shift)
 
             def model(species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
@@ -148,4 +153,9 @@ class CompiledStep:
             gradients = torch.autograd.grad([value], parameters, allow_unused=True, materialize_grads=True)
             return [value.detach(), *gradients]
 
-        return torch.compile(make_fx(step, tracing_mode="fake")(*tensors), dynamic=False)
+        try:
+            traced = make_fx(step, tracing_mode="fake")(*tensors)
+        finally:
+            for radial in self.shared:
+                radial.pairs = None
+        return torch.compile(traced, dynamic=False)

@@ -8,7 +8,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader, DynamicBatchSampler
 
 from eqff.data.frame import Frame
-from eqff.data.loader import FrameDataset, collate, make_loader, set_epoch, to_structure
+from eqff.data.loader import FrameDataset, collate, frame_data, make_loader, set_epoch, to_structure
 from eqff.data.read import read_frames
 from eqff.data.store import Store, write_store
 from eqff.errors import ConfigError, DataError, GraphError
@@ -142,6 +142,16 @@ def test_a_larger_cut_off_of_the_lists(frames):
     inside = edge_vectors(structure).norm(dim=1) < 2.0
     assert torch.equal(structure.senders[inside], near[0].senders)
     assert torch.equal(structure.receivers[inside], near[0].receivers)
+
+
+@pytest.mark.parametrize("n_edges", [2, 4, 6, 8])
+def test_of_equally_short_edges_none_stays_without_its_reverse(n_edges):
+    corners = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
+    square = Frame(atomic_numbers=np.array([1, 1, 1, 1]), positions=np.array(corners))
+    data = frame_data(square, ("H",), 5.0, n_edges=n_edges)
+    edges = set(zip(data.senders.tolist(), data.receivers.tolist(), strict=True))
+    assert len(edges) == n_edges
+    assert edges == {(receiver, sender) for sender, receiver in edges}
 
 
 def test_so_many_shortest_edges_of_each_frame(frames):

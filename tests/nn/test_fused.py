@@ -7,13 +7,24 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
+from eqff.errors import GraphError
 from eqff.graph import edge_vectors
 from eqff.kernels import build
-from eqff.models.nequip import Config, Model
+from eqff.models import equiformer, escn, nequip, se3_transformer, tfn
 from eqff.neighbors import build_structure
 from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.features import split_blocks
-from eqff.nn.fused import Shared, fuse, pairs, share_radial, split_segments, whole
+from eqff.nn.fused import (
+    Shared,
+    SharedRadial,
+    TakeRows,
+    fuse,
+    pairs_of_edges,
+    pairs_of_rows,
+    share_radial,
+    split_segments,
+    whole,
+)
 from eqff.nn.harmonics import SphericalHarmonics
 from eqff.nn.linear import BlockLinear, SpeciesLinear
 from eqff.o3.irreps import parse, spherical_harmonics_irreps
@@ -108,17 +119,39 @@ def test_edges_may_share_weights(n_threads):
 
 def test_pairs_are_edges_and_their_reverse():
     radial = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [0.0, 0.0], [3.0, 5.0], [0.0, 0.0], [0.0, 0.0]])
-    first, rows = pairs(radial)
+    first, rows = pairs_of_rows(radial)
     assert first.tolist() == [0, 1, 3, 4, 5, 6]  # three are equal: not pairs; the first number alone does not count
     assert rows.tolist() == [0, 1, 0, 2, 3, 4, 5]
-    first, rows = pairs(radial[:0])
+    first, rows = pairs_of_rows(radial[:0])
     assert first.numel() == rows.numel() == 0
 
 
+def test_pairs_of_edges():
+    senders, receivers = torch.tensor([1, 2, 0, 4, 0, 3]), torch.tensor([0, 0, 1, 3, 2, 4])
+    first, rows = pairs_of_edges(senders, receivers)
+    assert first.tolist() == [0, 1, 3]
+    assert rows.tolist() == [0, 1, 0, 2, 1, 2]
+    first, rows = pairs_of_edges(senders[:0], receivers[:0])
+    assert first.numel() == rows.numel() == 0
+    for wrong in (slice(0, 5), slice(0, 4), torch.tensor([0, 1, 2, 3, 4, 3]), torch.tensor([0, 0, 2, 2])):
+        with pytest.raises(GraphError, match="EQ2140"):
+            pairs_of_edges(senders[wrong], receivers[wrong])
+
+
+def test_rows_are_taken_and_put():
+    first, rows = torch.tensor([2, 1]), torch.tensor([0, 1, 0, 1])
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(TakeRows.apply(x, first, rows), x[first])
+    assert torch.autograd.gradcheck(lambda x: TakeRows.apply(x, first, rows), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: TakeRows.apply(x, first, rows).pow(3), (x,))
+
+
 @pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), bulk("NaCl", "rocksalt", a=5.0)], ids=["pairs", "symmetric"])
-def test_shared_radial_networks_change_nothing(atoms):
-    config = Config(species=("H", "C", "O", "Na", "Cl"), r_max=5.5, l_max=1, n_layers=2, n_channels=4)
-    model = Model(config).double()
+@pytest.mark.parametrize("family", [nequip, equiformer])
+def test_shared_radial_networks_change_nothing(family, atoms):
+    config = family.Config(species=("H", "C", "O", "Na", "Cl"), r_max=5.5, l_max=1, n_layers=2, n_channels=4)
+    model = family.Model(config).double()
+    assert any(isinstance(each, SharedRadial) for each in share_radial(fuse(copy.deepcopy(model))).modules())
     species = np.array([config.species.index(symbol) for symbol in atoms.symbols])
     structure = build_structure(atoms.positions, species, atoms.cell.array, atoms.pbc, config.r_max)
     edge_vector = edge_vectors(structure).requires_grad_(True)
@@ -259,9 +292,10 @@ def test_operator_works_in_torchscript():
             assert torch.equal(one, other)
 
 
-def test_fused_model_has_the_same_state():
-    model = Model(Config(species=("H", "O"), l_max=2, n_layers=2, n_channels=4, radial_hidden=(16,)))
-    assert fuse(copy.deepcopy(model)).state_dict().keys() == model.state_dict().keys()
+@pytest.mark.parametrize("family", [nequip, equiformer, escn, tfn, se3_transformer])
+def test_fused_model_has_the_same_state(family):
+    model = family.Model(family.Config(species=("H", "O"), n_layers=2, n_channels=4))
+    assert list(share_radial(fuse(copy.deepcopy(model))).state_dict()) == list(model.state_dict())
 
 
 LINEAR = {  # channels that fill vectors and some that do not; the last irrep of the input leads nowhere

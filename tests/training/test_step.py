@@ -12,7 +12,7 @@ from eqff.graph import Structure, batch_structures
 from eqff.kernels import build
 from eqff.models.nequip import Config, Model
 from eqff.neighbors import build_structure
-from eqff.nn.fused import fuse
+from eqff.nn.fused import fuse, share_radial
 from eqff.training.config import LossConfig
 from eqff.training.losses import Errors, loss, loss_weights
 from eqff.training.step import CompiledStep, EagerStep
@@ -52,6 +52,22 @@ def test_compiled_step_and_compiled_kernels_change_nothing(step_type: type) -> N
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0.0)
     for one, other in zip(computed, gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler on this machine")
+def test_shared_radial_networks_do_not_change_the_compiled_step() -> None:
+    """With derivatives by `index_add` torch 2.13 miscompiles five layers, not two."""
+    model = Model(replace(CONFIG, n_layers=5)).to(torch.float64)
+    expected, gradients = value_and_gradients(EagerStep, copy.deepcopy(model))
+    config = LossConfig(kind="huber", energy_per_atom=2.0)
+    step = CompiledStep(share_radial(fuse(model)), config)
+    value = step(*batch(), loss_weights(config, 0.0))
+    assert step.instead is None
+    value.backward()
+    torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=0.0)
+    for parameter, gradient in zip((p for p in model.parameters() if p.requires_grad), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.slow

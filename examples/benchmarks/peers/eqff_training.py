@@ -29,7 +29,7 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
     if "kernels" in request["mode"]:
         from eqff.nn.fused import fuse, share_radial
 
-        model = fuse(model) if compiled else share_radial(fuse(model))  # as in `eqff train`
+        model = share_radial(fuse(model))  # as in `eqff train`
     config = eqff.artifact.inspect(request["path"])
     species = species_index(np.array(request["numbers"]), config["species"])
     frames = np.array(request["frames"])
