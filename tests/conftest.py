@@ -9,8 +9,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
+
+from eqff.data import official_split
+from eqff.data.arrays import read_npz
 
 hypothesis.settings.register_profile("eqff", deadline=None)  # machines stall; a wrong result is what must fail
 hypothesis.settings.load_profile("eqff")
@@ -33,6 +37,20 @@ def float64_default() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def rmd17_ethanol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file as rMD17 has it, of 20 frames; of its split, rows 7, 2 and 11 train, 5 and 0 test."""
+    sample = read_npz(Path(__file__).parent / "data" / "files" / "ethanol_gfn2_20frames.npz", ["z", "R", "E", "F"])
+    folder = tmp_path / "published"
+    folder.mkdir()
+    arrays = {"coords": sample["R"], "energies": sample["E"][:, 0], "forces": sample["F"], "old_indices": np.arange(20)}
+    np.savez(folder / "rmd17_ethanol.npz", nuclear_charges=sample["z"], **arrays)
+    every = official_split.fingerprints(arrays)
+    np.savez(folder / "known.npz", ethanol_train=every[[7, 2, 11]], ethanol_test=every[[5, 0]])
+    monkeypatch.setattr(official_split, "FINGERPRINTS", folder / "known.npz")
+    return folder / "rmd17_ethanol.npz"
 
 
 @pytest.fixture(scope="session")

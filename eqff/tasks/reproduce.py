@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from eqff import artifact
 from eqff.artifact.lookup import SUFFIX, find
 from eqff.config import read_toml
+from eqff.data import official_split
 from eqff.data.options import ReadOptions
 from eqff.data.read import read_source
 from eqff.digest import file_sha256
@@ -47,8 +48,9 @@ def reproduce(
     """Train, test on the frames of the published figure, compare, and write a potential with card and metrics.
 
     Args:   name: of a potential with recipe.toml and metrics.json beside its file; data: folder with the data files it
-            names; output: run folder; resume: go on in it; band: how much larger the force error may be, relative;
-            overrides: of the recipe, e.g. a shorter schedule; progress: called with (test frames done, all)
+            names, or with rmd17_MOLECULE.npz as published; output: run folder; resume: go on in it; band: how much
+            larger the force error may be, relative; overrides: of the recipe, e.g. a shorter schedule;
+            progress: called with (test frames done, all)
     Raises: ConfigError for a potential that cannot be reproduced; DataError if a file is not the pinned one; as `train`
     """
     file, output = find(name), Path(output)
@@ -77,12 +79,24 @@ def reproduce(
 
 
 def pinned(path: Path, sha256: str) -> Path:
-    """The file, if it is the one that was used.  Raises: DataError saying which is missing or differs."""
+    """The file, if its frames are those that were used; a part of rMD17 is cut out of the published file beside it.
+
+    Raises: DataError saying which is missing or differs
+    """
+    whole = official_split.whole_of(path.name)
+    if not path.is_file() and whole is not None:
+        published = min(path.parent.rglob(whole), key=lambda found: len(found.parts), default=None)
+        if published is not None:
+            return official_split.cut(published, path.name, path.parent)
     if not path.is_file():
-        reason = "no such file; the recipe says where these frames come from, --data names the folder"
-        raise DataError("EQ3501", f"{path}: {reason}")
+        get = (
+            f"`eqff data get {whole.removesuffix('.npz').replace('_', '-')} -o {path.parent}` brings"
+            if whole
+            else "find"
+        )
+        raise DataError("EQ3501", f"{path}: no such file; {get} its frames, --data names the folder")
     found = file_sha256(path)
-    if found != sha256:
+    if found != sha256 and not (whole is not None and official_split.is_part(path)):
         raise DataError(
             "EQ3502", f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; other data"
         )

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from eqff.cli.data import app
 from eqff.data import catalogue
+from eqff.data.arrays import read_npz
 from eqff.data.catalogue import DATA_SETS
 from eqff.data.read import read_frames
 from eqff.errors import ConfigError
@@ -58,6 +59,23 @@ def test_an_archive_is_unpacked(tmp_path):
     assert kept["data"] == [str(tmp_path / "data" / "rmd17.tar.bz2")]
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_the_official_split_is_cut_out(archived, tmp_path, rmd17_ethanol):
+    source, name = rmd17_ethanol, "rmd17-ethanol"
+    if archived:
+        source, name = tmp_path / "rmd17.tar.bz2", "rmd17"
+        with tarfile.open(source, "w:bz2") as tar:
+            tar.add(rmd17_ethanol, "rmd17/npz_data/rmd17_ethanol.npz")
+    run(name, "-o", tmp_path / "data", "--from-file", source, "--official-split")
+    found = json.loads(run(name, "-o", tmp_path / "data", "--official-split", "--json"))["data"]
+    assert [Path(path).name for path in found] == [
+        "rmd17_ethanol.npz", "rmd17_ethanol_train_01.npz", "rmd17_ethanol_test_01.npz",
+    ]  # fmt: skip
+    whole, train, test = (read_npz(path, ["coords", "energies"]) for path in found)
+    assert np.array_equal(train["coords"], whole["coords"][[7, 2, 11]])
+    assert np.array_equal(test["energies"], whole["energies"][[5, 0]])
+
+
 def test_some_files_of_a_set(tmp_path, monkeypatch):
     shutil.copy(ETHANOL, tmp_path / "test_300K.xyz")
     found = json.loads(run("3bpa", "-o", tmp_path / "data", "--from-file", tmp_path / "test_300K.xyz", "--json"))
@@ -71,6 +89,8 @@ def test_some_files_of_a_set(tmp_path, monkeypatch):
         (["rmd17-ethanl"], "EQ3350", "did you mean rmd17-ethanol"),
         (["zzz"], "EQ3350", "lists them"),
         (["3bpa", "--from-file", "a.xyz"], "EQ3351", "3bpa has train_300K.xyz"),
+        (["md17-ethanol", "--official-split"], "EQ3352", "not known of md17-ethanol"),
+        (["rmd17-paracetamol", "--official-split"], "EQ3352", "not known of rmd17-paracetamol"),
     ],
 )
 def test_what_is_refused(arguments, id, text, tmp_path, monkeypatch):

@@ -3,17 +3,20 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from eqff import artifact, cli
+from eqff.data.arrays import npz_names, read_npz
 from eqff.data.options import ReadOptions
 from eqff.data.read import read_source
 from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError, RunError
 from eqff.tasks.evaluate import evaluate
-from eqff.tasks.reproduce import reproduce
+from eqff.tasks.reproduce import pinned, reproduce
 from eqff.training.checkpoint import export_run
 from eqff.training.run import train
 
@@ -72,3 +75,19 @@ def test_other_data_are_refused(shipped: Path, tmp_path: Path) -> None:
     finally:
         (shipped / "hidden").rename(shipped / "recipe.toml")
     assert not (tmp_path / "run").exists()
+
+
+def test_frames_of_the_official_split_come_out_of_the_published_file(rmd17_ethanol: Path) -> None:
+    folder, name = rmd17_ethanol.parent.parent, "rmd17_ethanol_train_01.npz"
+    path = pinned(folder / name, "not known")  # found in a folder below
+    assert read_npz(path, ["old_indices"])["old_indices"].tolist() == [7, 2, 11]
+    assert pinned(path, file_sha256(path)) == pinned(path, "another file of the same frames") == path
+    arrays: dict[str, Any] = read_npz(path, npz_names(path))
+    arrays["coords"] = arrays["coords"] + np.float64(1e-12)
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match="EQ3502"):
+        pinned(path, "not known")
+    path.unlink()
+    rmd17_ethanol.unlink()
+    with pytest.raises(DataError, match=r"EQ3501.*`eqff data get rmd17-ethanol -o"):
+        pinned(path, "not known")

@@ -20,6 +20,10 @@ def command(
         typer.Option(help="A file downloaded elsewhere, instead of the network; once for each file of the set."),
     ] = None,
     unpack: Annotated[bool, typer.Option(help="Take the data files out of an archive.")] = True,
+    official_split: Annotated[
+        bool,
+        typer.Option("--official-split", help="rMD17: write the frames of its split 01 to files of their own, too."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -30,6 +34,7 @@ def command(
     from eqff.data.catalogue import DATA_SETS
     from eqff.data.download import fetch
     from eqff.data.download import unpack as unpack_archive
+    from eqff.data.official_split import cut, parts_of
 
     if name is None:
         _list(as_json)
@@ -49,6 +54,8 @@ def command(
         expected = ", ".join(file.name for file in chosen.files)
         raise ConfigError("EQ3351", f"--from-file {', '.join(unknown)}: {name} has {expected}")
     about = {"data_set": name, "theory": chosen.theory, "licence": chosen.licence, "citation": chosen.citation}
+    if official_split and name != "rmd17" and not parts_of(chosen.files[0].name):
+        raise ConfigError("EQ3352", f"--official-split: not known of {name}; divide with `eqff data split`")
     files, data = [], []
     for remote in chosen.files:
         if given and remote.name not in given:
@@ -60,6 +67,8 @@ def command(
         files.append(found)
         unpacked = unpack_archive(found.path, remote.members, output, force) if remote.members and unpack else []
         data += unpacked or [found.path]
+        if official_split:
+            data += [cut(path, part, output, force=True) for path in list(data) for part in parts_of(path.name)]
         if not as_json:
             known = "as known" if found.known else "not known before; recorded for the next time"
             come = f"from {found.source}" if found.new else "was there"
