@@ -17,6 +17,7 @@ from eqff.report.errors import plot_errors, plot_parity
 from eqff.report.plots import plot_learning_curve
 from eqff.report.training import training_page, write_training_page
 from eqff.tasks.evaluate import evaluate
+from eqff.training.estimate import peak_memory
 from eqff.training.metrics_file import read_metrics
 
 PACKAGES = ("torch", "numpy", "lightning", "e3nn")
@@ -29,7 +30,7 @@ def training_report(folder: str | Path) -> Path:
     Returns: path of the page
     Raises:  ConfigError if the run has no best.eqff.pt or no validation yet; as reading its data
     """
-    folder = Path(folder)
+    folder, peak = Path(folder), peak_memory()
     potential_file, rows = folder / "best.eqff.pt", read_metrics(folder / "metrics.csv")
     if not potential_file.is_file() or not rows:
         raise ConfigError("EQ1411", f"{folder}: no best.eqff.pt and metrics.csv; set training.export_best = true")
@@ -54,7 +55,8 @@ def training_report(folder: str | Path) -> Path:
         "Training": _flat(config["training"]),
         "Environment": {"eqff": __version__}
         | {name: version(name) for name in PACKAGES}
-        | {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"},
+        | {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+        | {"peak memory of this process": f"{peak:.0f} MB"},
     }
     path = folder / "report.html"
     write_training_page(path, training_page(f"Training of {folder.name}", rows, found.metrics, worst, drawn, facts))

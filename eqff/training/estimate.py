@@ -117,8 +117,13 @@ def _measure(prepared: Prepared) -> Estimate:
         step_cpu_s=statistics.median(cpu_times[2:] or cpu_times[-1:]),
         epoch_s=epoch_s,
         total_s=training.epochs * (epoch_s + validation_s / training.validate_every) + times[0],
-        peak_memory_MB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),
+        peak_memory_MB=peak_memory(),
     )
+
+
+def peak_memory() -> float:
+    """The most memory this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _duration(seconds: float) -> str:

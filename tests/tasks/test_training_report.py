@@ -34,6 +34,7 @@ def test_page(tmp_path: Path, smallest_recipe: str) -> None:
     assert place in text  # the row of the file, not of the validation frames
     assert text.count("data:image/png;base64,") == 3
     assert not re.search(r"https?://|<script|<link", text)
+    assert 50 < int(re.search(r">(\d+) MB<", text)[1]) < 100_000
     for word in ("GFN2-xTB", "source_sha256", "torch", "learning_rate"):
         assert word in text
 
