@@ -45,8 +45,13 @@ def rmd17_ethanol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sample = read_npz(Path(__file__).parent / "data" / "files" / "ethanol_gfn2_20frames.npz", ["z", "R", "E", "F"])
     folder = tmp_path / "published"
     folder.mkdir()
-    arrays = {"coords": sample["R"], "energies": sample["E"][:, 0], "forces": sample["F"], "old_indices": np.arange(20)}
-    np.savez(folder / "rmd17_ethanol.npz", nuclear_charges=sample["z"], **arrays)
+    arrays = {
+        "nuclear_charges": sample["z"],
+        "coords": sample["R"],
+        "energies": sample["E"][:, 0],
+        "forces": sample["F"],
+    }
+    np.savez(folder / "rmd17_ethanol.npz", old_indices=np.arange(20), **arrays)
     every = official_split.fingerprints(arrays)
     np.savez(folder / "known.npz", ethanol_train=every[[7, 2, 11]], ethanol_test=every[[5, 0]])
     monkeypatch.setattr(official_split, "FINGERPRINTS", folder / "known.npz")

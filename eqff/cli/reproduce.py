@@ -10,7 +10,9 @@ from eqff.errors import RunError
 
 def command(
     name: Annotated[str, typer.Argument(help="Name of a shipped potential, e.g. ethanol-nequip.")],
-    data: Annotated[Path, typer.Option(help="Folder with the data files that its recipe names.")] = Path(),
+    data: Annotated[
+        Path, typer.Option(help="Folder with the data files that its recipe names, or with rMD17 as published.")
+    ] = Path(),
     output: Annotated[
         Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/NAME")
     ] = None,

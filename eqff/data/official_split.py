@@ -18,7 +18,7 @@ from eqff.errors import DataError
 
 FINGERPRINTS = Path(__file__).with_name("rmd17_split_01.npz")  # MOLECULE_train and MOLECULE_test: uint64 [1000]
 PARTS = ("train", "test")
-IDENTITY = ("coords", "energies", "forces")  # what makes a frame; [n], [n, n_atoms, 3]
+IDENTITY = ("nuclear_charges", "coords", "energies", "forces")  # what makes a frame
 
 
 def whole_of(part: str) -> str | None:
@@ -34,14 +34,28 @@ def parts_of(whole: str) -> list[str]:
 
 
 def fingerprints(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """[n] uint64: of positions, energy and forces of every frame, as the file gives them."""
-    rows = [np.ascontiguousarray(arrays[name], dtype="<f8").reshape(len(arrays["energies"]), -1) for name in IDENTITY]
-    digests = [hashlib.sha256(row.tobytes()).digest()[:8] for row in np.concatenate(rows, axis=1)]
+    """[n] uint64: of elements, positions, energy and forces of every frame, as the file gives them.
+
+    Raises: DataError EQ3372 if these are not arrays of n frames
+    """
+    charges, coords, energies, forces = (arrays[name] for name in IDENTITY)
+    shape = (energies.size, charges.size, 3)
+    if energies.ndim != 1 or charges.ndim != 1 or coords.shape != shape or forces.shape != shape:
+        shapes = ", ".join(f"{name} {list(arrays[name].shape)}" for name in IDENTITY)
+        raise DataError("EQ3372", f"{shapes}: expected [n_atoms], [n, n_atoms, 3], [n] and [n, n_atoms, 3] as in rMD17")
+    if any(array.dtype.kind not in "iuf" for array in (charges, coords, energies, forces)):
+        raise DataError("EQ3372", f"{', '.join(IDENTITY)}: expected numbers as in rMD17")
+    elements = charges.astype("<i8").tobytes()
+    parts = [array.astype("<f8").reshape(len(energies), -1) for array in (coords, energies, forces)]
+    digests = [hashlib.sha256(elements + row.tobytes()).digest()[:8] for row in np.concatenate(parts, axis=1)]
     return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file has the frames of the part it is named after, in their order.  Raises: DataError as `read_npz`"""
+    """Whether a file has the frames of the part it is named after, in their order.
+
+    Raises: DataError as `read_npz` and `fingerprints`
+    """
     known = _known(path.name)
     return known is not None and np.array_equal(fingerprints(read_npz(path, IDENTITY)), known)
 
@@ -50,18 +64,19 @@ def cut(whole: Path, part: str, folder: Path, force: bool = False) -> Path:
     """Write a part of the published file.
 
     Args:    whole: rmd17_MOLECULE.npz, wherever it is; part: name of the file to write into folder; force: replace it
-    Raises:  DataError EQ3370 if frames of the part are missing; as `read_npz` and `new_file`
+    Raises:  DataError EQ3370 if frames of the part are missing; as `read_npz`, `fingerprints` and `new_file`
     """
     known = _known(part)
     if known is None:
         raise DataError("EQ3371", f"{part}: no part of a known split; expected e.g. rmd17_ethanol_train_01.npz")
-    arrays = read_npz(whole, (*IDENTITY, "nuclear_charges"), ("old_indices", "old_energies", "old_forces"))
+    arrays = read_npz(whole, IDENTITY, ("old_indices", "old_energies", "old_forces"))
     row_of = {fingerprint: row for row, fingerprint in enumerate(fingerprints(arrays).tolist())}
     missing = sum(fingerprint not in row_of for fingerprint in known.tolist())
     if missing:
         raise DataError(
             "EQ3370",
-            f"{whole}: {missing} of {len(known)} frames of {part} are not in it; is it the file of revised MD17?",
+            f"{whole}: {missing} of {len(known)} frames of {part} are not in it; get the file of revised MD17 instead "
+            "(eqff data get ... --force)",
         )
     rows = np.array([row_of[fingerprint] for fingerprint in known.tolist()])
     chosen: dict[str, Any] = {

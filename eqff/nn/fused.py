@@ -191,12 +191,17 @@ def pairs_of_edges(senders: Tensor, receivers: Tensor) -> Tuple[Tensor, Tensor]:
     low, high = torch.minimum(senders, receivers), torch.maximum(senders, receivers)
     order = torch.argsort(low * (high.max() + 1) + high if len(high) > 0 else low, stable=True)
     first, second = order[0::2].contiguous(), order[1::2]
+    distinct = len(first) == len(second) and bool((low != high).all())
     if (
-        len(first) != len(second)
+        not distinct
         or not torch.equal(senders[first], receivers[second])
         or not torch.equal(receivers[first], senders[second])
     ):
-        raise GraphError("EQ2140", "senders, receivers: expected every edge with its reverse, once")
+        raise GraphError(
+            "EQ2140",
+            "senders, receivers: expected every edge of a molecule with its reverse, once; for periodic frames and cut "
+            "lists take a model without `share_radial`",
+        )
     rows = torch.empty_like(order)
     rows[order] = torch.arange(len(order), device=order.device) // 2
     return first, rows

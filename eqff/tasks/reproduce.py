@@ -61,8 +61,9 @@ def reproduce(
     header = artifact.inspect(name)
     published = json.loads(record.read_text(encoding="utf-8"))["test"]
     described = read_toml(recipe)["data"]
-    source = pinned(Path(data) / described["train"], header["training_data"]["source_sha256"])
-    test = pinned(Path(data) / published["data"], published["data_sha256"])
+    cuts = output.with_name(f"{output.name}.data")  # parts of rMD17's split go here
+    source = pinned(Path(data) / described["train"], header["training_data"]["source_sha256"], cuts)
+    test = pinned(Path(data) / published["data"], published["data_sha256"], cuts)
     resume = resume and (output / "config.toml").is_file()
     train(recipe, output, resume, (f"data.train={json.dumps(str(source.resolve()))}", *overrides))
     potential = artifact.load(output / "best.eqff.pt")
@@ -72,35 +73,33 @@ def reproduce(
     result = Reproduction(
         file.name.removesuffix(SUFFIX), {key: published[key] for key in COMPARED}, found, band, output
     )
-    _write(
-        result, header, recipe, {"data": test.name, "data_sha256": published["data_sha256"], "n_frames": len(frames)}
-    )
+    _write(result, header, recipe, {"data": test.name, "data_sha256": file_sha256(test), "n_frames": len(frames)})
     return result
 
 
-def pinned(path: Path, sha256: str) -> Path:
-    """The file, if its frames are those that were used; a part of rMD17 is cut out of the published file beside it.
+def pinned(path: Path, sha256: str, cuts: Path) -> Path:
+    """The file, or another one of the same frames: a part of rMD17 is cut out of the published file beside it.
 
-    Raises: DataError saying which is missing or differs
+    Args:   path: of the file that was used; its sha256; cuts: folder for parts
+    Raises: DataError saying which is missing or differs; as `official_split.cut`
     """
     whole = official_split.whole_of(path.name)
-    if not path.is_file() and whole is not None:
-        published = min(path.parent.rglob(whole), key=lambda found: len(found.parts), default=None)
-        if published is not None:
-            return official_split.cut(published, path.name, path.parent)
-    if not path.is_file():
-        get = (
-            f"`eqff data get {whole.removesuffix('.npz').replace('_', '-')} -o {path.parent}` brings"
-            if whole
-            else "find"
-        )
-        raise DataError("EQ3501", f"{path}: no such file; {get} its frames, --data names the folder")
-    found = file_sha256(path)
-    if found != sha256 and not (whole is not None and official_split.is_part(path)):
+    if path.is_file():
+        found = file_sha256(path)
+        if found == sha256 or (whole is not None and official_split.is_part(path)):
+            return path
         raise DataError(
             "EQ3502", f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; other data"
         )
-    return path
+    if whole is None:
+        reason = "no such file; the recipe says where these frames come from, --data names the folder"
+        raise DataError("EQ3501", f"{path}: {reason}")
+    for folder in (path.parent, path.parent / "npz_data", path.parent / "rmd17" / "npz_data"):  # as the archive has it
+        if (folder / whole).is_file():
+            cuts.mkdir(parents=True, exist_ok=True)
+            return official_split.cut(folder / whole, path.name, cuts, force=True)
+    get = f"eqff data get {whole.removesuffix('.npz').replace('_', '-')} -o {path.parent}"
+    raise DataError("EQ3501", f"{path}: no such file, nor {whole}; get it with `{get}`, --data names the folder")
 
 
 def _write(result: Reproduction, header: dict[str, Any], recipe: Path, test: dict[str, Any]) -> None:

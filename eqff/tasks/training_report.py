@@ -17,7 +17,7 @@ from eqff.report.errors import plot_errors, plot_parity
 from eqff.report.plots import plot_learning_curve
 from eqff.report.training import training_page, write_training_page
 from eqff.tasks.evaluate import evaluate
-from eqff.training.estimate import peak_memory
+from eqff.training.estimate import memory_text, peak_memory
 from eqff.training.metrics_file import read_metrics
 
 PACKAGES = ("torch", "numpy", "lightning", "e3nn")
@@ -56,7 +56,7 @@ def training_report(folder: str | Path) -> Path:
         "Environment": {"eqff": __version__}
         | {name: version(name) for name in PACKAGES}
         | {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-        | {"peak memory of this process": f"{peak:.0f} MB"},
+        | {"peak memory of this process": memory_text(peak)},
     }
     path = folder / "report.html"
     write_training_page(path, training_page(f"Training of {folder.name}", rows, found.metrics, worst, drawn, facts))

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import math
-import resource
 import statistics
 import sys
 import time
@@ -37,7 +36,7 @@ class Estimate(NamedTuple):
     step_cpu_s: float  # median of the process's CPU time, all threads
     epoch_s: float
     total_s: float  # with validations
-    peak_memory_MB: float  # noqa: N815 - of the process until now
+    peak_memory_MB: float | None  # noqa: N815 - as `peak_memory`
 
     def report(self) -> str:
         """The lines that `eqff train --dry-run` prints."""
@@ -51,7 +50,7 @@ class Estimate(NamedTuple):
                 f"{', compiled as a whole' if self.compiled else ''}",
                 f"epoch        {_duration(self.epoch_s)}, {self.n_epochs} of them",
                 f"whole run    {_duration(self.total_s)}, in one process on the CPU, if it stays as busy as now",
-                f"peak memory  {self.peak_memory_MB:.0f} MB",
+                f"peak memory  {memory_text(self.peak_memory_MB)}",
             ]
         )
 
@@ -121,9 +120,18 @@ def _measure(prepared: Prepared) -> Estimate:
     )
 
 
-def peak_memory() -> float:
-    """The most memory this process has had, in MB."""
+def peak_memory() -> float | None:
+    """The most memory this process has had until now, in MB; that of a GPU does not count.  None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def memory_text(megabytes: float | None) -> str:
+    """For people."""
+    return "not known on this system" if megabytes is None else f"{megabytes:.0f} MB"
 
 
 def _duration(seconds: float) -> str:

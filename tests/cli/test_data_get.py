@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from eqff.cli.data import app
 from eqff.data import catalogue
-from eqff.data.arrays import read_npz
+from eqff.data.arrays import npz_names, read_npz
 from eqff.data.catalogue import DATA_SETS
 from eqff.data.read import read_frames
-from eqff.errors import ConfigError
+from eqff.errors import ConfigError, DataError
 
 ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 
@@ -71,6 +71,9 @@ def test_the_official_split_is_cut_out(archived, tmp_path, rmd17_ethanol):
     assert [Path(path).name for path in found] == [
         "rmd17_ethanol.npz", "rmd17_ethanol_train_01.npz", "rmd17_ethanol_test_01.npz",
     ]  # fmt: skip
+    before = Path(found[1]).stat().st_mtime_ns
+    run(name, "-o", tmp_path / "data", "--official-split")
+    assert Path(found[1]).stat().st_mtime_ns == before  # there already
     whole, train, test = (read_npz(path, ["coords", "energies"]) for path in found)
     assert np.array_equal(train["coords"], whole["coords"][[7, 2, 11]])
     assert np.array_equal(test["energies"], whole["energies"][[5, 0]])
@@ -83,6 +86,18 @@ def test_some_files_of_a_set(tmp_path, monkeypatch):
     assert catalogue.DATA_SETS["3bpa"].licence == found["licence"]
 
 
+def test_a_file_of_the_users_is_not_replaced_by_a_part(tmp_path, rmd17_ethanol):
+    own = tmp_path / "rmd17_ethanol_train_01.npz"
+    np.savez(own, **read_npz(rmd17_ethanol, npz_names(rmd17_ethanol)))
+    arguments = ["get", "rmd17-ethanol", "-o", str(tmp_path), "--from-file", str(rmd17_ethanol), "--official-split"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, DataError)
+    assert result.exception.id == "EQ3070"
+    assert len(read_npz(own, ["energies"])["energies"]) == 20
+    run(*arguments[1:], "--force")
+    assert len(read_npz(own, ["energies"])["energies"]) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "id", "text"),
     [
@@ -91,6 +106,7 @@ def test_some_files_of_a_set(tmp_path, monkeypatch):
         (["3bpa", "--from-file", "a.xyz"], "EQ3351", "3bpa has train_300K.xyz"),
         (["md17-ethanol", "--official-split"], "EQ3352", "not known of md17-ethanol"),
         (["rmd17-paracetamol", "--official-split"], "EQ3352", "not known of rmd17-paracetamol"),
+        (["rmd17", "--official-split", "--no-unpack"], "EQ3353", "leave --no-unpack away"),
     ],
 )
 def test_what_is_refused(arguments, id, text, tmp_path, monkeypatch):

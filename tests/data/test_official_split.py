@@ -39,7 +39,9 @@ def test_a_part_has_its_frames_in_their_order(rmd17_ethanol, tmp_path):
     assert is_part(path)
     with pytest.raises(DataError, match="EQ3070"):
         cut(rmd17_ethanol, path.name, tmp_path)
-    np.savez(path, **{name: part[name][::-1] for name in ("coords", "energies", "forces")})
+    np.savez(path, **part | {name: part[name][::-1] for name in ("coords", "energies", "forces")})
+    assert not is_part(path)
+    np.savez(path, **part | {"nuclear_charges": part["nuclear_charges"][::-1]})
     assert not is_part(path)
     assert not is_part(path.rename(tmp_path / "other.npz"))
 
@@ -53,3 +55,21 @@ def test_a_file_without_these_frames_is_refused(rmd17_ethanol, tmp_path):
     with pytest.raises(DataError, match="EQ3371"):
         cut(rmd17_ethanol, "rmd17_ethanol_test_02.npz", tmp_path)
     assert len(fingerprints(arrays)) == 20
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"energies": np.zeros(19)},
+        {"energies": np.array(1.0)},
+        {"energies": np.array(["a"] * 20)},
+        {"coords": np.zeros((20, 8, 3))},
+        {"nuclear_charges": np.zeros((20, 9))},
+    ],
+    ids=["fewer", "one number", "text", "fewer atoms", "of each frame"],
+)
+def test_other_arrays_are_refused(wrong, rmd17_ethanol, tmp_path):
+    path = tmp_path / "rmd17_ethanol_train_01.npz"
+    np.savez(path, **read_npz(rmd17_ethanol, npz_names(rmd17_ethanol)) | wrong)
+    with pytest.raises(DataError, match="EQ3372"):
+        is_part(path)

@@ -131,6 +131,8 @@ def test_pairs_of_edges():
     first, rows = pairs_of_edges(senders, receivers)
     assert first.tolist() == [0, 1, 3]
     assert rows.tolist() == [0, 1, 0, 2, 1, 2]
+    with pytest.raises(GraphError, match="EQ2140"):  # images of one atom
+        pairs_of_edges(torch.tensor([0, 0]), torch.tensor([0, 0]))
     first, rows = pairs_of_edges(senders[:0], receivers[:0])
     assert first.numel() == rows.numel() == 0
     for wrong in (slice(0, 5), slice(0, 4), torch.tensor([0, 1, 2, 3, 4, 3]), torch.tensor([0, 0, 2, 2])):

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eqff import artifact, cli
+from eqff.data import official_split
 from eqff.data.arrays import npz_names, read_npz
 from eqff.data.options import ReadOptions
 from eqff.data.read import read_source
@@ -77,17 +78,22 @@ def test_other_data_are_refused(shipped: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_frames_of_the_official_split_come_out_of_the_published_file(rmd17_ethanol: Path) -> None:
+def test_frames_of_the_official_split_come_out_of_the_published_file(
+    rmd17_ethanol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, name = rmd17_ethanol.parent.parent, "rmd17_ethanol_train_01.npz"
-    path = pinned(folder / name, "not known")  # found in a folder below
+    with pytest.raises(DataError, match=r"EQ3501.*nor rmd17_ethanol.npz; get it with `eqff data get rmd17-ethanol -o"):
+        pinned(folder / name, "not known", folder / "cuts")
+    (folder / "rmd17").mkdir()
+    rmd17_ethanol.parent.rename(folder / "rmd17" / "npz_data")
+    monkeypatch.setattr(official_split, "FINGERPRINTS", folder / "rmd17" / "npz_data" / "known.npz")
+    for _ in range(2):
+        path = pinned(folder / name, "not known", folder / "cuts")
+    assert path == folder / "cuts" / name
     assert read_npz(path, ["old_indices"])["old_indices"].tolist() == [7, 2, 11]
-    assert pinned(path, file_sha256(path)) == pinned(path, "another file of the same frames") == path
+    assert pinned(path, file_sha256(path), folder) == pinned(path, "another file of the same frames", folder) == path
     arrays: dict[str, Any] = read_npz(path, npz_names(path))
     arrays["coords"] = arrays["coords"] + np.float64(1e-12)
     np.savez(path, **arrays)
     with pytest.raises(DataError, match="EQ3502"):
-        pinned(path, "not known")
-    path.unlink()
-    rmd17_ethanol.unlink()
-    with pytest.raises(DataError, match=r"EQ3501.*`eqff data get rmd17-ethanol -o"):
-        pinned(path, "not known")
+        pinned(path, "not known", folder)

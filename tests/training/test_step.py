@@ -10,6 +10,7 @@ import torch
 from eqff.errors import ConfigError
 from eqff.graph import Structure, batch_structures
 from eqff.kernels import build
+from eqff.models import equiformer, nequip
 from eqff.models.nequip import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.fused import fuse, share_radial
@@ -20,14 +21,16 @@ from eqff.training.step import CompiledStep, EagerStep
 CONFIG = Config(species=("H", "O"), r_max=4.0, l_max=1, n_layers=2, n_channels=4, radial_hidden=(8,))
 
 
-def batch(n_graphs: int = 2) -> tuple[Structure, torch.Tensor, torch.Tensor]:
+def batch(n_graphs: int = 2, turned: bool = False) -> tuple[Structure, torch.Tensor, torch.Tensor]:
+    """Water, rattled; turned: with its atoms in another order."""
     generator = torch.Generator().manual_seed(1)
-    water = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.8, -0.5]], dtype=torch.float64)
+    order = [1, 0, 2] if turned else [0, 1, 2]
+    water = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.8, -0.5]], dtype=torch.float64)[order]
     structures = []
     for _ in range(n_graphs):
         positions = water + 0.1 * torch.randn(3, 3, generator=generator, dtype=torch.float64)
         no_cell = torch.zeros(3, 3).numpy()
-        species = torch.tensor([1, 0, 0]).numpy()
+        species = torch.tensor([1, 0, 0])[order].numpy()
         structures.append(build_structure(positions.numpy(), species, no_cell, no_cell[0] > 0, CONFIG.r_max))
     energy = torch.randn(n_graphs, generator=generator, dtype=torch.float64)
     forces = torch.randn(3 * n_graphs, 3, generator=generator, dtype=torch.float64)
@@ -54,20 +57,39 @@ def test_compiled_step_and_compiled_kernels_change_nothing(step_type: type) -> N
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler on this machine")
-def test_shared_radial_networks_do_not_change_the_compiled_step() -> None:
+@pytest.mark.parametrize(
+    ("family", "inductor"),
+    [(nequip, False), (equiformer, False), pytest.param(nequip, True, marks=pytest.mark.slow)],
+    ids=["nequip", "equiformer", "nequip, inductor"],
+)
+def test_shared_radial_networks_do_not_change_the_compiled_step(
+    family: Any, inductor: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With derivatives by `index_add` torch 2.13 miscompiles five layers, not two."""
-    model = Model(replace(CONFIG, n_layers=5)).to(torch.float64)
-    expected, gradients = value_and_gradients(EagerStep, copy.deepcopy(model))
+    if not inductor:
+        monkeypatch.setattr(torch, "compile", lambda program, **options: program)
     config = LossConfig(kind="huber", energy_per_atom=2.0)
-    step = CompiledStep(share_radial(fuse(model)), config)
-    value = step(*batch(), loss_weights(config, 0.0))
-    assert step.instead is None
-    value.backward()
-    torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=0.0)
-    for parameter, gradient in zip((p for p in model.parameters() if p.requires_grad), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-13)
+    weights = loss_weights(config, 0.0)
+    n_layers = 5 if inductor else 2
+    model = family.Model(
+        family.Config(species=("H", "O"), r_max=4.0, l_max=1, n_layers=n_layers, n_channels=4)
+    ).double()
+    eager, step = EagerStep(copy.deepcopy(model), config), CompiledStep(share_radial(fuse(model)), config)
+    for turned in (False, True):  # pairs are those of each batch
+        inputs = batch(turned=turned)
+        expected, value = eager(*inputs, weights), step(*inputs, weights)
+        assert step.instead is None
+        torch.testing.assert_close(value, expected, rtol=1e-11, atol=0.0)
+        found = torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad])
+        others = torch.autograd.grad(
+            expected, [p for p in eager.model.parameters() if p.requires_grad], allow_unused=True
+        )
+        size = max(float(gradient.abs().max()) for gradient in found)
+        for one, other in zip(found, others, strict=True):
+            torch.testing.assert_close(
+                one, torch.zeros_like(one) if other is None else other, rtol=1e-8, atol=1e-12 * size
+            )
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def command(
     from eqff.data.catalogue import DATA_SETS
     from eqff.data.download import fetch
     from eqff.data.download import unpack as unpack_archive
-    from eqff.data.official_split import cut, parts_of
+    from eqff.data.official_split import parts_of
 
     if name is None:
         _list(as_json)
@@ -54,6 +54,8 @@ def command(
         expected = ", ".join(file.name for file in chosen.files)
         raise ConfigError("EQ3351", f"--from-file {', '.join(unknown)}: {name} has {expected}")
     about = {"data_set": name, "theory": chosen.theory, "licence": chosen.licence, "citation": chosen.citation}
+    if official_split and name == "rmd17" and not unpack:
+        raise ConfigError("EQ3353", "--official-split needs the files of the archive; leave --no-unpack away")
     if official_split and name != "rmd17" and not parts_of(chosen.files[0].name):
         raise ConfigError("EQ3352", f"--official-split: not known of {name}; divide with `eqff data split`")
     files, data = [], []
@@ -68,7 +70,7 @@ def command(
         unpacked = unpack_archive(found.path, remote.members, output, force) if remote.members and unpack else []
         data += unpacked or [found.path]
         if official_split:
-            data += [cut(path, part, output, force=True) for path in list(data) for part in parts_of(path.name)]
+            data += [_part(path, part, output, force) for path in list(data) for part in parts_of(path.name)]
         if not as_json:
             known = "as known" if found.known else "not known before; recorded for the next time"
             come = f"from {found.source}" if found.new else "was there"
@@ -87,6 +89,14 @@ def command(
         typer.echo(f"note     {chosen.note}")
     unit = " --energy-unit kcal/mol" if "--energy-unit" in chosen.units else ""
     typer.echo(f"next     eqff data check {data[0]}{unit}")
+
+
+def _part(whole: Path, part: str, folder: Path, force: bool) -> Path:
+    """A part of rMD17's split, cut out unless it is there."""
+    from eqff.data.official_split import cut, is_part
+
+    there = (folder / part).is_file() and is_part(folder / part)
+    return folder / part if there else cut(whole, part, folder, force)
 
 
 def _list(as_json: bool) -> None:
