@@ -117,6 +117,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_compiled_where_batches_are_equal() -> None:
+    assert reason([frame(100, seed) for seed in range(12)]) is None  # about 2000 edges
     assert reason([frame(5, seed, spread=0.5) for seed in range(12)]) is None  # edges of molecules are made equal
     assert reason([frame(5, seed, cell=9.0, spread=0.01) for seed in range(12)]) is None  # 14 edges, 2 across
 
@@ -127,7 +128,8 @@ def test_compiled_where_batches_are_equal() -> None:
     [
         ([frame(5, seed, cell=9.0, spread=0.5) for seed in range(12)], {}, r"periodic frames have \d+ to \d+ edges"),
         ([frame(5 + (seed > 8), seed) for seed in range(12)], {}, "5 to 6 atoms"),
-        ([frame(100, seed) for seed in range(12)], {}, "about 2000 edges"),
+        ([frame(300, seed) for seed in range(12)], {}, "about 6000 edges"),
+        ([frame(100, seed, cell=200.0) for seed in range(12)], {}, "about 2000 edges"),
         ([frame(5, seed) for seed in range(12)], {"batch_size": 4}, "10 frames to train are no multiple"),
         ([frame(5, seed) for seed in range(12)], {"max_edges": 40}, "max_edges"),
         ([frame(5, seed) for seed in range(12)], {"devices": 2}, "no multiple of 2 processes"),
