@@ -52,7 +52,7 @@ def rmd17_ethanol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "forces": sample["F"],
     }
     np.savez(folder / "rmd17_ethanol.npz", old_indices=np.arange(20), **arrays)
-    every = official_split.fingerprints(arrays)
+    every = official_split.fingerprints(arrays, "sample")
     np.savez(folder / "known.npz", ethanol_train=every[[7, 2, 11]], ethanol_test=every[[5, 0]])
     monkeypatch.setattr(official_split, "FINGERPRINTS", folder / "known.npz")
     return folder / "rmd17_ethanol.npz"

@@ -33,18 +33,19 @@ def parts_of(whole: str) -> list[str]:
     return [name for name in (f"{stem}_{part}_01.npz" for part in PARTS) if whole_of(name) == whole]
 
 
-def fingerprints(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def fingerprints(arrays: Mapping[str, np.ndarray], where: str | Path) -> np.ndarray:
     """[n] uint64: of elements, positions, energy and forces of every frame, as the file gives them.
 
+    Args:   arrays: those of IDENTITY, and others; where: they come from, for messages
     Raises: DataError EQ3372 if these are not arrays of n frames
     """
     charges, coords, energies, forces = (arrays[name] for name in IDENTITY)
     shape = (energies.size, charges.size, 3)
     if energies.ndim != 1 or charges.ndim != 1 or coords.shape != shape or forces.shape != shape:
         shapes = ", ".join(f"{name} {list(arrays[name].shape)}" for name in IDENTITY)
-        raise DataError("EQ3372", f"{shapes}: expected [n_atoms], [n, n_atoms, 3], [n] and [n, n_atoms, 3] as in rMD17")
+        raise DataError("EQ3372", f"{where}: {shapes}; expected [n_atoms], [n, n_atoms, 3], [n], [n, n_atoms, 3]")
     if any(array.dtype.kind not in "iuf" for array in (charges, coords, energies, forces)):
-        raise DataError("EQ3372", f"{', '.join(IDENTITY)}: expected numbers as in rMD17")
+        raise DataError("EQ3372", f"{where}: {', '.join(IDENTITY)} are not all numbers; expected those of rMD17")
     elements = charges.astype("<i8").tobytes()
     parts = [array.astype("<f8").reshape(len(energies), -1) for array in (coords, energies, forces)]
     digests = [hashlib.sha256(elements + row.tobytes()).digest()[:8] for row in np.concatenate(parts, axis=1)]
@@ -57,7 +58,7 @@ def is_part(path: Path) -> bool:
     Raises: DataError as `read_npz` and `fingerprints`
     """
     known = _known(path.name)
-    return known is not None and np.array_equal(fingerprints(read_npz(path, IDENTITY)), known)
+    return known is not None and np.array_equal(fingerprints(read_npz(path, IDENTITY), path), known)
 
 
 def cut(whole: Path, part: str, folder: Path, force: bool = False) -> Path:
@@ -70,7 +71,7 @@ def cut(whole: Path, part: str, folder: Path, force: bool = False) -> Path:
     if known is None:
         raise DataError("EQ3371", f"{part}: no part of a known split; expected e.g. rmd17_ethanol_train_01.npz")
     arrays = read_npz(whole, IDENTITY, ("old_indices", "old_energies", "old_forces"))
-    row_of = {fingerprint: row for row, fingerprint in enumerate(fingerprints(arrays).tolist())}
+    row_of = {fingerprint: row for row, fingerprint in enumerate(fingerprints(arrays, whole).tolist())}
     missing = sum(fingerprint not in row_of for fingerprint in known.tolist())
     if missing:
         raise DataError(

@@ -70,7 +70,7 @@ def command(
         unpacked = unpack_archive(found.path, remote.members, output, force) if remote.members and unpack else []
         data += unpacked or [found.path]
         if official_split:
-            data += [_part(path, part, output, force) for path in list(data) for part in parts_of(path.name)]
+            data += [_part(path, part, output, force) for path in data for part in parts_of(path.name)]
         if not as_json:
             known = "as known" if found.known else "not known before; recorded for the next time"
             come = f"from {found.source}" if found.new else "was there"
@@ -95,8 +95,8 @@ def _part(whole: Path, part: str, folder: Path, force: bool) -> Path:
     """A part of rMD17's split, cut out unless it is there."""
     from eqff.data.official_split import cut, is_part
 
-    there = (folder / part).is_file() and is_part(folder / part)
-    return folder / part if there else cut(whole, part, folder, force)
+    path = folder / part
+    return path if not force and path.is_file() and is_part(path) else cut(whole, part, folder, force)
 
 
 def _list(as_json: bool) -> None:
