@@ -33,6 +33,11 @@ def parts_of(whole: str) -> list[str]:
     return [name for name in (f"{stem}_{part}_01.npz" for part in PARTS) if whole_of(name) == whole]
 
 
+def data_set(part: str) -> str:
+    """rmd17_ethanol_train_01.npz -> rmd17-ethanol, its name in the catalogue."""
+    return "-".join(part.split("_")[:2])
+
+
 def fingerprints(arrays: Mapping[str, np.ndarray], where: str | Path) -> np.ndarray:
     """[n] uint64: of elements, positions, energy and forces of every frame, as the file gives them.
 
@@ -64,7 +69,8 @@ def is_part(path: Path) -> bool:
 def cut(whole: Path, part: str, folder: Path, force: bool = False) -> Path:
     """Write a part of the published file.
 
-    Args:    whole: rmd17_MOLECULE.npz, wherever it is; part: name of the file to write into folder; force: replace it
+    Args:    whole: rmd17_MOLECULE.npz, wherever it is; part: name of the file to write into folder, made if missing;
+             force: replace it
     Raises:  DataError EQ3370 if frames of the part are missing; as `read_npz`, `fingerprints` and `new_file`
     """
     known = _known(part)
@@ -76,13 +82,14 @@ def cut(whole: Path, part: str, folder: Path, force: bool = False) -> Path:
     if missing:
         raise DataError(
             "EQ3370",
-            f"{whole}: {missing} of {len(known)} frames of {part} are not in it; get the file of revised MD17 instead "
-            "(eqff data get ... --force)",
+            f"{whole}: {missing} of {len(known)} frames of {part} are not in it; get the file of revised MD17 instead: "
+            f"`eqff data get {data_set(part)} --force`",
         )
     rows = np.array([row_of[fingerprint] for fingerprint in known.tolist()])
     chosen: dict[str, Any] = {
         name: array if name == "nuclear_charges" else array[rows] for name, array in arrays.items()
     }
+    folder.mkdir(parents=True, exist_ok=True)
     with new_file(folder / part, force=force) as path, open(path, "wb") as file:
         np.savez(file, **chosen)
     return folder / part

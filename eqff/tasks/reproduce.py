@@ -96,9 +96,8 @@ def pinned(path: Path, sha256: str, cuts: Path) -> Path:
         raise DataError("EQ3501", f"{path}: {reason}")
     for folder in (path.parent, path.parent / "npz_data", path.parent / "rmd17" / "npz_data"):  # as the archive has it
         if (folder / whole).is_file():
-            cuts.mkdir(parents=True, exist_ok=True)
             return official_split.cut(folder / whole, path.name, cuts, force=True)
-    get = f"eqff data get {whole.removesuffix('.npz').replace('_', '-')} -o {path.parent}"
+    get = f"eqff data get {official_split.data_set(path.name)} -o {path.parent}"
     raise DataError("EQ3501", f"{path}: no such file, nor {whole}; get it with `{get}`, --data names the folder")
 
 
