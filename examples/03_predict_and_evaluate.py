@@ -11,8 +11,8 @@ from pathlib import Path
 import ase.io
 
 import eqff
-from eqff.data.read import read_frames
-from eqff.data.write import write_frames
+from eqff.data.reading.read import read_frames
+from eqff.data.reading.write import write_frames
 from eqff.report.errors import plot_parity
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.predict import PredictConfig, run_predict

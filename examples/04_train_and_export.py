@@ -12,7 +12,7 @@ from pathlib import Path
 from ase.build import molecule
 
 import eqff
-from eqff.training.checkpoint import export_run
+from eqff.training.folder.trained import export_run
 from eqff.training.run import train
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from eqff import registry
-from eqff.training.checkpoint import load_run
-from eqff.training.metrics_file import read_metrics
+from eqff.training.folder.metrics_file import read_metrics
+from eqff.training.folder.trained import load_run
 from eqff.training.run import train
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

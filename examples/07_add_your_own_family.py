@@ -23,7 +23,7 @@ from ase.md.verlet import VelocityVerlet
 import eqff
 import eqff.models
 from eqff import registry
-from eqff.training.checkpoint import export_run
+from eqff.training.folder.trained import export_run
 from eqff.training.run import train
 
 here = Path(__file__).parent

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eqff.data.forensics import check_frames
-from eqff.data.read import read_frames
+from eqff.data.forensics.examination import check_frames
+from eqff.data.reading.read import read_frames
 from eqff.units import KCAL_PER_MOL
 
 sample = Path(__file__).parent / "data" / "ethanol_gfn2_500K_400frames.npz"

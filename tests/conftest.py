@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from eqff.data import official_split
-from eqff.data.arrays import read_npz
+from eqff.data.published import official_split
+from eqff.data.reading.npz import read_npz
 
 hypothesis.settings.register_profile("eqff", deadline=None)  # machines stall; a wrong result is what must fail
 hypothesis.settings.load_profile("eqff")

@@ -16,7 +16,7 @@ def users(pattern: str) -> set[str]:
 
 
 def test_torch_jit_only_where_programs_are_written_and_read() -> None:
-    assert users(r"torch\.jit\.[a-z_]+\(|torch\._C\._jit") <= {"export", "artifact"}
+    assert users(r"torch\.jit\.[a-z_]+\(|torch\._C\._jit") <= {"exporter", "artifact"}
 
 
 def test_no_unpickling_and_no_evaluation_of_text() -> None:

@@ -18,7 +18,7 @@ from eqff import artifact
 from eqff.artifact import archive, header, program, vectors
 from eqff.config import to_mapping
 from eqff.errors import ConfigError, PotentialError, ResourceError
-from eqff.export import export
+from eqff.exporter import export
 from eqff.models import nequip
 from eqff.potential import GradientEvaluator, energy_forces_stress
 

@@ -15,7 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import eqff
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.data.splits import load_split
 from eqff.rebuild import rebuild
 from eqff.tasks.evaluate import evaluate

@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from torch import nn
 
-from eqff import export
+from eqff import exporter as export
 from eqff.artifact import load
 from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator

@@ -17,11 +17,25 @@ import eqff
 from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError, GraphError
-from eqff.export import export
+from eqff.exporter import export
 from eqff.models import nequip
 
 FOREIGN = ("e3nn", "torch_geometric", "h5py", "lightning", "pytorch_lightning", "matplotlib")
-UPSTAIRS = ("models", "nn", "o3", "data", "training", "importers", "export", "rebuild", "tasks", "cli", "report")
+UPSTAIRS = (
+    "models",
+    "nn",
+    "o3",
+    "data",
+    "training",
+    "importers",
+    "exporter",
+    "compiler",
+    "rebuild",
+    "validation",
+    "tasks",
+    "cli",
+    "report",
+)
 
 
 def modules_after(program, cwd):

@@ -161,7 +161,7 @@ def test_test_errors_are_those_of_the_card(name: str) -> None:
     if path is None:
         pytest.skip(f"{metrics['data']} is not at hand")
     from eqff.config import read_toml
-    from eqff.data.read import read_frames
+    from eqff.data.reading.read import read_frames
     from eqff.elements import species_index
     from eqff.graph import batch_structures
     from eqff.neighbors import build_structure

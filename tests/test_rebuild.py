@@ -12,7 +12,7 @@ from eqff import artifact
 from eqff.artifact import archive, vectors
 from eqff.config import to_mapping
 from eqff.errors import ConfigError, PotentialError
-from eqff.export import export
+from eqff.exporter import export
 from eqff.models import nequip
 from eqff.nn import convolution
 from eqff.potential import GradientEvaluator, energy_forces_stress

@@ -8,7 +8,7 @@ import pytest
 from eqff.config import from_mapping, overridden, read_toml
 from eqff.errors import ConfigError
 from eqff.training.config import RunConfig
-from eqff.training.metrics_file import read_metrics
+from eqff.training.folder.metrics_file import read_metrics
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 

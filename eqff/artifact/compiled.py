@@ -1,6 +1,6 @@
 """Compiled programs of potentials in the user's cache: where they are, and loading one that was verified here.
 
-They are made by `eqff.compile` from header and weights, never shipped in a file, never taken from elsewhere.
+They are made by `eqff.compiler` from header and weights, never shipped in a file, never taken from elsewhere.
 """
 
 import dataclasses
@@ -170,9 +170,9 @@ def _sources() -> str:
     package = Path(__file__).resolve().parents[1]
     parts = ("kernels", "nn", "models", "o3")
     files = [
-        package / "compile.py",
+        package / "compiler.py",
         package / "rebuild.py",
         package / "potential.py",
-        *sorted(file for part in parts for file in (package / part).glob("*.*")),
+        *sorted(file for part in parts for file in (package / part).rglob("*.*")),
     ]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files if file.is_file())).hexdigest()

@@ -24,7 +24,7 @@ def command(
 
     console = Console(stderr=True, quiet=quiet or as_json)
     with console.status("starting") as status:
-        from eqff.compile import compile_potential
+        from eqff.compiler import compile_potential
 
         result = compile_potential(potential, dtype, exact, progress=status.update)
     if as_json:

@@ -11,7 +11,7 @@ from eqff.cli import Accelerate, Program
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eqff.data.read import Source
+    from eqff.data.reading.read import Source
     from eqff.potential import Potential
     from eqff.tasks.evaluate import Evaluation
 
@@ -53,8 +53,8 @@ def command(
     import torch
 
     from eqff import artifact
-    from eqff.data.options import ReadOptions
-    from eqff.data.read import read_source
+    from eqff.data.reading.options import ReadOptions
+    from eqff.data.reading.read import read_source
     from eqff.report.terminal import FramesBar
     from eqff.tasks.evaluate import evaluate
 

@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Write the best model of a training run as a potential file that has proved itself in a fresh process."""
     from eqff.artifact import read
-    from eqff.training.checkpoint import export_run
+    from eqff.training.folder.trained import export_run
 
     export_run(run, output, force, card, metrics, structure, licence, citation)
     contents = read(output)

@@ -225,7 +225,7 @@ def _structure(structure: str | None, potential: str) -> "Atoms":
     import ase.io
 
     from eqff import artifact
-    from eqff.data.xyz import check_layout
+    from eqff.data.reading.xyz import check_layout
 
     source: str | Path | None = structure
     if source is None:

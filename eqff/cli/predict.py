@@ -48,7 +48,7 @@ def command(
     import torch
 
     from eqff import artifact
-    from eqff.data.options import ReadOptions
+    from eqff.data.reading.options import ReadOptions
     from eqff.report.terminal import FramesBar
     from eqff.tasks.predict import PredictConfig, parse_shard, run_predict
 

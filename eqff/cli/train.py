@@ -75,9 +75,9 @@ def command(
     from eqff.config import read_toml
     from eqff.tasks.training_report import training_report
     from eqff.training.committee import train_members
-    from eqff.training.metrics_file import read_metrics
+    from eqff.training.fit.stopped import Stopped
+    from eqff.training.folder.metrics_file import read_metrics
     from eqff.training.run import train
-    from eqff.training.stopped import Stopped
 
     folder, limit = output or Path("runs") / config.stem, seconds(time_limit)
     told = {"preset": preset, "data.energy_unit": energy_unit}
@@ -95,7 +95,7 @@ def command(
     try:
         if dry_run:
             from eqff.training.estimate import estimate
-            from eqff.training.preparation import read_config
+            from eqff.training.prepare.preparation import read_config
 
             typer.echo(estimate(read_config(config, overrides)).report())
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from eqff.tasks.verdict import Check
+    from eqff.validation.examination import Check
 
 
 class Adapter(StrEnum):

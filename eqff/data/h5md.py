@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from eqff.data.atomic import new_file
 from eqff.errors import DataError
+from eqff.files import new_file
 
 FRAMES_PER_CHUNK = 16
 # name -> (group, unit, shape of one frame; -1 stands for n_atoms)

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch, Data, Dataset
 
 from eqff.data.frame import LABELS, Frame
 from eqff.data.samplers import COUNTED_TOGETHER, EdgeBatchSampler, FrameSampler, SharedBatchSampler
-from eqff.data.store import Store
+from eqff.data.store.store import Store
 from eqff.elements import SYMBOLS, species_index
 from eqff.errors import ConfigError, DataError
 from eqff.graph import Structure

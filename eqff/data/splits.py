@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqff.data.arrays import as_text, read_npz
+from eqff.data.reading.npz import as_text, read_npz
 from eqff.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")

@@ -8,6 +8,6 @@ from ase.utils.plugins import ExternalIOFormat
 STORE = ExternalIOFormat(
     desc="eqff data file (HDF5)",
     code="+S",  # many images; wants the name of the file
-    module="eqff.data.ase_store",
+    module="eqff.data.store.ase_store",
     magic=b"\x89HDF\r\n\x1a\n*eqff-store",
 )

@@ -14,7 +14,7 @@ A dictionary model is a function of positions, and eqff needs the one gradient d
 model uses positions only in  pos[edge_index[1]] - pos[edge_index[0]] + edge_cell_shift @ cell  (or + shifts): here all
 positions are 0, the cell is the identity and the shifts are the edge vectors, so that this sum is the edge vector, and
 derivatives of any order pass.  A model that uses positions otherwise (angles from pos, charges, a dipole, its own
-neighbour list) gives other numbers than with real positions; `eqff.tasks.verdict` compares the two and refuses.
+neighbour list) gives other numbers than with real positions; `eqff.validation` compares the two and refuses.
 """
 
 import copy

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from eqff.nn.constant import Constant
-from eqff.o3.frames import helper_axis_frame
+from eqff.o3.edge_frames import helper_axis_frame
 from eqff.o3.wigner import order_rows, wigner_matrices, wigner_recursion
 
 

@@ -12,7 +12,7 @@ from ase.io import iread
 from ase.io.extxyz import write_xyz
 from ase.io.formats import string2index
 
-from eqff.data.xyz import check_layout
+from eqff.data.reading.xyz import check_layout
 from eqff.errors import DataError
 from eqff.potential import Prediction
 
@@ -26,7 +26,8 @@ PLAIN_INFO, PLAIN_ARRAYS = ("energy", "free_energy", "stress"), ("forces", "ener
 def count_frames(path: Path) -> int:
     """Number of frames, from one pass over the file; nothing of it stays in memory, unless its format needs that.
 
-    Raises: DataError EQ3101 no such file, EQ3102 unreadable, EQ3103 empty, and those of `eqff.data.xyz` for XYZ files
+    Raises: DataError EQ3101 no such file, EQ3102 unreadable, EQ3103 empty, and those of
+            `eqff.data.reading.xyz` for XYZ files
     """
     if not path.is_file():
         raise DataError("EQ3101", f"{path}: {'is a folder; give a file' if path.is_dir() else 'no such file'}")

@@ -8,9 +8,9 @@ from eqff import config as config_io
 from eqff import registry
 from eqff.artifact.header import PROVENANCE
 from eqff.errors import ConfigError, PotentialError
-from eqff.export import checked_path, export
+from eqff.exporter import checked_path, export
 from eqff.importers._source import Source, read
-from eqff.training.start import START_SUFFIX, write_start
+from eqff.training.prepare.initial_weights import START_SUFFIX, write_start
 
 
 @dataclass(frozen=True, kw_only=True)

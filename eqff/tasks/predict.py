@@ -17,7 +17,7 @@ from ase import Atoms
 
 from eqff.data.formats import extxyz
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
+from eqff.data.reading.options import ReadOptions
 from eqff.digest import file_sha256
 from eqff.engines.ase import charge_and_spin
 from eqff.engines.ase.baseline import baseline_of

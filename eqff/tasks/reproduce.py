@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from eqff import artifact
 from eqff.artifact.lookup import SUFFIX, find
 from eqff.config import read_toml
-from eqff.data import official_split
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.published import official_split
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError
 from eqff.tasks.evaluate import evaluate
-from eqff.training.checkpoint import export_run
+from eqff.training.folder.trained import export_run
 from eqff.training.run import train
 
 COMPARED = ("forces_mae_meV_A", "energy_mae_meV")

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eqff.data.atomic import named
 from eqff.errors import ConfigError, EqffError, RunError
+from eqff.files import named
 
 
 class ResumableFile:

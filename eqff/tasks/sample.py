@@ -18,9 +18,9 @@ import numpy as np
 from ase import Atoms, units
 
 from eqff.data.frame import Frame, check_frame, hill_formula
-from eqff.data.store import write_store
-from eqff.data.write import write_frames
-from eqff.engines.ase.names import Maker
+from eqff.data.reading.write import write_frames
+from eqff.data.store.store import write_store
+from eqff.engines.ase.calculators import Maker
 from eqff.errors import ConfigError, RunError
 from eqff.graph import check_atoms
 from eqff.tasks.md.config import MDConfig

@@ -9,8 +9,8 @@ from typing import Any
 
 from eqff import __version__, artifact
 from eqff.config import read_toml
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.data.splits import load_split
 from eqff.errors import ConfigError
 from eqff.report.errors import plot_errors, plot_parity
@@ -18,7 +18,7 @@ from eqff.report.plots import plot_learning_curve
 from eqff.report.training import training_page, write_training_page
 from eqff.tasks.evaluate import evaluate
 from eqff.training.estimate import memory_text, peak_memory
-from eqff.training.metrics_file import read_metrics
+from eqff.training.folder.metrics_file import read_metrics
 
 PACKAGES = ("torch", "numpy", "lightning", "e3nn")
 

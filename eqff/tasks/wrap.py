@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from eqff import export
+from eqff import exporter as export
 from eqff.artifact import archive, foreign, vectors
 from eqff.artifact.header import FORMAT_WRAPPED, PROVENANCE, UNITS, WRAPPED
 from eqff.artifact.lookup import SUFFIX
@@ -20,9 +20,9 @@ from eqff.errors import ConfigError, PotentialError
 from eqff.importers import torchscript
 from eqff.neighbors import MAX_REACH
 from eqff.potential import GradientEvaluator
-from eqff.tasks import verdict
-from eqff.tasks.random_structures import random_structures
 from eqff.units import energy_factor, length_factor
+from eqff.validation import examination as verdict
+from eqff.validation.random_structures import random_structures
 
 N_SHOWN = 4
 SPREAD_HINT = "let it return an energy for each atom, or for each graph of `batch`, and not one total"

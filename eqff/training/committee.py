@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eqff.errors import ConfigError
-from eqff.training.preparation import read_config
+from eqff.training.prepare.preparation import read_config
 from eqff.training.run import train
 
 

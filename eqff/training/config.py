@@ -17,7 +17,7 @@ class DataConfig:
     energy_key: str | None = None  # of extended XYZ
     forces_key: str | None = None
     stress_key: str | None = None
-    # labels minus those of a calculator: tblite:GFN2-xTB, emt, a potential, my_module:make (see eqff.engines.ase.names)
+    # labels minus those of a calculator: tblite:GFN2-xTB, emt, a potential, my_module:make (engines/ase/calculators)
     baseline: str | None = None
     n_train: int | None = None  # None: all others, in whole batches
     n_validation: int | None = None  # None: 5 % of the frames, at least 1, at most 1000, and what batches leave over

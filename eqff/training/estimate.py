@@ -12,10 +12,10 @@ import torch
 
 from eqff.data.loader import make_loader, n_batches, to_structure
 from eqff.training.config import RunConfig
-from eqff.training.losses import errors, loss_weights
-from eqff.training.optimizers import make_optimizer
-from eqff.training.preparation import Prepared, prepare
-from eqff.training.step import CompiledStep, EagerStep
+from eqff.training.fit.losses import errors, loss_weights
+from eqff.training.fit.optimizers import make_optimizer
+from eqff.training.fit.step import CompiledStep, EagerStep
+from eqff.training.prepare.preparation import Prepared, prepare
 
 N_STEPS = 10  # timed, behind two of warming up
 SECONDS = 30.0  # after which no further step is timed

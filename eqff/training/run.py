@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from eqff.errors import ResourceError
-from eqff.training.checkpoint import export_run
 from eqff.training.config import TrainingConfig
-from eqff.training.folder import BEST, LAST, check_same_run, prepare_folder, write_records
-from eqff.training.preparation import Prepared, prepare, read_config
-from eqff.training.run_file import only_run, remove_unfinished
-from eqff.training.stopped import Stopped
+from eqff.training.fit.stopped import Stopped
+from eqff.training.folder.run_file import BEST, LAST, only_run, remove_unfinished
+from eqff.training.folder.trained import export_run
+from eqff.training.prepare.preparation import Prepared, prepare, read_config
+from eqff.training.records import check_same_run, prepare_folder, write_records
 
 logger = logging.getLogger("eqff.training")
 
@@ -47,7 +47,7 @@ def train(
     try:
         from lightning.pytorch.utilities import rank_zero_only
 
-        import eqff.training.fit  # noqa: F401
+        import eqff.training.fit.trainer  # noqa: F401
     except ImportError as error:
         raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
     if rank_zero_only.rank == 0:  # of several processes the first looks after the folder
@@ -68,7 +68,7 @@ def train(
 
 
 def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> None:
-    from eqff.training.fit import fit
+    from eqff.training.fit.trainer import fit
 
     training = prepared.config.training
     threads = torch.get_num_threads()

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import eqff
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.elements import species_index
 from eqff.graph import batch_structures
 from eqff.neighbors import build_structure

@@ -23,7 +23,7 @@ from eqff.nn.edge_rotation import EdgeRotation
 from eqff.nn.harmonics import SphericalHarmonics
 from eqff.nn.so2 import SO2Linear, join_orders, split_orders
 from eqff.o3.coupling import wigner_3j
-from eqff.o3.frames import helper_axis_frame
+from eqff.o3.edge_frames import helper_axis_frame
 from eqff.o3.irreps import Block, Irrep, spherical_harmonics_irreps
 from eqff.o3.wigner import order_rows
 

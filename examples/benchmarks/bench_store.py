@@ -61,7 +61,7 @@ class StoreSide:
         self.n_frames, self.n_atoms, self.store = n_frames, n_atoms, None
 
     def write(self, journaled: bool) -> int:
-        from eqff.data.store import StoreWriter, write_store
+        from eqff.data.store.store import StoreWriter, write_store
 
         if journaled:
             with StoreWriter(self.paths[1]) as writer:
@@ -75,7 +75,7 @@ class StoreSide:
         return sum(1 for _ in each_frame(self.n_frames, self.n_atoms))
 
     def open(self) -> int:
-        from eqff.data.store import Store
+        from eqff.data.store.store import Store
 
         self.store = Store(self.paths[1])
         return len(self.store)

@@ -34,11 +34,11 @@ from ase.io import write
 
 import eqff
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.data.splits import random_split
 from eqff.errors import EqffError
-from eqff.training.metrics_file import read_metrics
+from eqff.training.folder.metrics_file import read_metrics
 
 POLL = 0.5  # s
 MARGIN = 0.98  # of the time is planned

@@ -24,8 +24,8 @@ from bench_inference import PAUSE, ratio, summary
 from sides import Side, UnavailableError
 from structures import SYSTEMS, thermal
 
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.errors import EqffError
 from eqff.importers.nequip import convert
 

@@ -30,8 +30,8 @@ from eqff.data.loader import FrameDataset, make_loader, to_structure
 from eqff.data.splits import Split, split_from_indices
 from eqff.report import plots
 from eqff.tasks.metrics import error_metrics
-from eqff.training.checkpoint import load_run
-from eqff.training.losses import errors
+from eqff.training.fit.losses import errors
+from eqff.training.folder.trained import load_run
 
 BATCH_SIZE = 5
 N_VALIDATIONS = 10  # of a run

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import campaign
 
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.report import plots
 
 COLOURS = (plots.VERMILION, plots.SKY, plots.BLUE, plots.GREEN)  # by l_max

@@ -13,7 +13,7 @@ from pathlib import Path
 import campaign
 import numpy as np
 
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.report import plots
 
 TEMPERATURES = (300, 600, 1200)  # K

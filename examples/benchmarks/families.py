@@ -26,8 +26,8 @@ from nve_drift import measure
 import eqff
 from eqff.artifact import default_structure, inspect
 from eqff.artifact.lookup import available
-from eqff.compile import compile_potential
-from eqff.data.read import read_frames
+from eqff.compiler import compile_potential
+from eqff.data.reading.read import read_frames
 from eqff.tasks.evaluate import evaluate
 
 ROUNDS = 8

@@ -15,7 +15,7 @@ from pathlib import Path
 import campaign
 
 from eqff.artifact import inspect
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.rebuild import rebuild
 from eqff.report import plots
 

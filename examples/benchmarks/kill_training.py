@@ -28,12 +28,12 @@ import torch
 
 import eqff.cli
 import eqff.tasks.training_report
-import eqff.training.fit  # all imports here, so that a start of `eqff train` costs no more than a fork
+import eqff.training.fit.trainer  # all imports here, so that a start of `eqff train` costs no more than a fork
 from eqff import artifact
-from eqff.training.checkpoint import read_checkpoint
-from eqff.training.folder import BEST, LAST
-from eqff.training.metrics_file import read_metrics
-from eqff.training.module import TrainingModule
+from eqff.training.fit.module import TrainingModule
+from eqff.training.folder.metrics_file import read_metrics
+from eqff.training.folder.run_file import BEST, LAST
+from eqff.training.folder.trained import read_checkpoint
 
 SAMPLE = Path(__file__).parents[1] / "data" / "ethanol_gfn2_500K_400frames.npz"
 MINUTES = 0.01

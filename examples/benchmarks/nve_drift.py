@@ -17,7 +17,7 @@ from ase.io import read
 
 import eqff
 from eqff.artifact import default_structure
-from eqff.compile import compile_potential
+from eqff.compiler import compile_potential
 from eqff.tasks.md import MDConfig, run_md
 
 # weights, time step in fs, radial functions

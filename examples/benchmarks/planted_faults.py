@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqff.data.forensics import Report, check_frames
+from eqff.data.forensics.examination import Report, check_frames
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.units import BOHR, HARTREE, KCAL_PER_MOL
 
 GPA = 160.21766208  # 1 eV/Å^3

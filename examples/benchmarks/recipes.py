@@ -22,10 +22,10 @@ from typing import Any
 
 from eqff.config import read_toml
 from eqff.errors import EqffError
-from eqff.training.checkpoint import load_run
 from eqff.training.estimate import estimate
-from eqff.training.metrics_file import read_metrics
-from eqff.training.preparation import read_config
+from eqff.training.folder.metrics_file import read_metrics
+from eqff.training.folder.trained import load_run
+from eqff.training.prepare.preparation import read_config
 from eqff.training.run import train
 
 ALWAYS = ["training.export_best=false", "training.report=false"]

@@ -20,7 +20,7 @@ from structures import SYSTEMS, thermal
 
 import eqff
 from eqff import config as config_io
-from eqff.export import export
+from eqff.exporter import export
 from eqff.importers.nequip import convert
 
 SCRIPTS = Path(__file__).parent / "peers"

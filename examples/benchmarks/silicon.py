@@ -21,9 +21,9 @@ from ase.eos import EquationOfState
 from ase.io import read
 
 import eqff
-from eqff.compile import compile_potential
+from eqff.compiler import compile_potential
 from eqff.data.frame import Frame
-from eqff.data.read import read_source
+from eqff.data.reading.read import read_source
 from eqff.report.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, _figure, _finish, _legend_above
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.md import MDConfig, run_md

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eqff.report import plots
-from eqff.training.metrics_file import read_metrics
+from eqff.training.folder.metrics_file import read_metrics
 
 COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.SKY, plots.PURPLE, plots.GREY)
 DASHES = ("-", "--", ":")

@@ -7,8 +7,8 @@ import typer
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
-from eqff.data.read import read_frames
-from eqff.data.store import Store
+from eqff.data.reading.read import read_frames
+from eqff.data.store.store import Store
 from eqff.errors import ConfigError, DataError
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "files"

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
-from eqff.data.read import read_frames
-from eqff.data.write import write_frames
+from eqff.data.reading.read import read_frames
+from eqff.data.reading.write import write_frames
 from eqff.errors import ConfigError, DataError
 
 ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
-from eqff.data import catalogue
-from eqff.data.arrays import npz_names, read_npz
-from eqff.data.catalogue import DATA_SETS
-from eqff.data.read import read_frames
+from eqff.data.published import catalogue
+from eqff.data.published.catalogue import DATA_SETS
+from eqff.data.reading.npz import npz_names, read_npz
+from eqff.data.reading.read import read_frames
 from eqff.errors import ConfigError, DataError
 
 ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"

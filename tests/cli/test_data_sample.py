@@ -4,7 +4,7 @@ from ase.build import bulk
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.errors import ConfigError
 
 

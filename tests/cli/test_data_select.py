@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
-from eqff.data.read import read_frames
-from eqff.data.store import Store, write_store
+from eqff.data.reading.read import read_frames
+from eqff.data.store.store import Store, write_store
 from eqff.errors import EqffError
 
 ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.data.splits import load_split
-from eqff.data.store import write_store
+from eqff.data.store.store import write_store
 from eqff.errors import EqffError
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "files"

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from eqff.cli.data import app
 from eqff.data.frame import Frame
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.data.splits import split_from_indices
-from eqff.data.store import write_store
+from eqff.data.store.store import write_store
 from eqff.errors import ConfigError, DataError
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "files"

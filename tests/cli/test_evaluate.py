@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
 from eqff import cli, load
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "data" / "files" / "ethanol_gfn2_20frames.npz"

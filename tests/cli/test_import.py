@@ -12,7 +12,8 @@ from ase import Atoms
 from typer.testing import CliRunner
 
 import eqff
-from eqff import export, registry
+from eqff import exporter as export
+from eqff import registry
 from eqff.artifact import inspect
 from eqff.errors import EqffError
 from eqff.tasks.import_model import codes

@@ -11,7 +11,8 @@ import torch
 from ase.build import molecule
 from typer.testing import CliRunner
 
-from eqff import cli, config, export
+from eqff import cli, config
+from eqff import exporter as export
 from eqff.cli import md
 from eqff.engines.ase import EqffCalculator
 from eqff.models import nequip

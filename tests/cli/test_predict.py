@@ -13,7 +13,8 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
-from eqff import cli, config, export
+from eqff import cli, config
+from eqff import exporter as export
 from eqff.cli import predict
 from eqff.engines.ase import EqffCalculator
 from eqff.models import nequip

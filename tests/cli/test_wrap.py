@@ -8,7 +8,8 @@ import typer
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from eqff import artifact, export
+from eqff import artifact
+from eqff import exporter as export
 from eqff.cli import inspect, wrap
 from eqff.errors import ConfigError, PotentialError
 

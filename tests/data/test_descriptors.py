@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from eqff.data.descriptors import N_RADIAL, Descriptor
 from eqff.data.frame import Frame
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.errors import ConfigError, GraphError
 
 SPECIES = ("H", "C", "O")

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eqff.data.formats import ase_db, ase_files, deepmd
-from eqff.data.options import ReadOptions
-from eqff.data.read import Stream, read_frames
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import Stream, read_frames
 from eqff.errors import EqffError
 
 FILES = Path(__file__).parent / "files"

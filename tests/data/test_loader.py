@@ -9,8 +9,8 @@ from torch_geometric.loader import DataLoader, DynamicBatchSampler
 
 from eqff.data.frame import Frame
 from eqff.data.loader import FrameDataset, collate, frame_data, make_loader, set_epoch, to_structure
-from eqff.data.read import read_frames
-from eqff.data.store import Store, write_store
+from eqff.data.reading.read import read_frames
+from eqff.data.store.store import Store, write_store
 from eqff.errors import ConfigError, DataError, GraphError
 from eqff.graph import Structure, batch_structures, edge_vectors
 from eqff.neighbors import build_structure

@@ -32,7 +32,7 @@ def test_the_sample_is_even_and_small(n_frames):
 
 
 def test_of_frames(water_file):
-    from eqff.data.read import read_frames
+    from eqff.data.reading.read import read_frames
 
     frames, ranges = read_frames(water_file), Ranges()
     for frame in frames:

@@ -4,7 +4,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list as ase_neighbor_list
 
 from eqff.data.frame import Frame
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.data.statistics import reference_energies, statistics
 from eqff.errors import ConfigError, DataError, GraphError
 

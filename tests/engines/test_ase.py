@@ -24,7 +24,7 @@ from eqff import artifact
 from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, PotentialError
-from eqff.export import export
+from eqff.exporter import export
 from eqff.models import nequip
 from eqff.potential import GradientEvaluator, Potential
 

@@ -23,11 +23,11 @@ from eqff.digest import file_sha256
 from eqff.engines.ase import EqffCalculator
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, PotentialError
-from eqff.export import export
+from eqff.exporter import export
 from eqff.models import nequip
 from eqff.potential import GradientEvaluator, Potential, Prediction
 from eqff.tasks.neb import BatchedNEB
-from eqff.training.baseline import _check_record
+from eqff.training.prepare.baseline import _check_record
 
 R_MAX = 4.0
 CONFIG = nequip.Config(species=("H", "C", "O"), r_max=R_MAX, l_max=1, n_layers=1, n_channels=4)
@@ -218,7 +218,7 @@ def test_copies_and_pickles_add_the_baseline_too(tmp_path, monkeypatch, on_emt):
     atoms = ethanol()
     expected = on_emt.get_potential_energy(atoms)
     assert copy.deepcopy(on_emt).get_potential_energy(atoms) == expected
-    monkeypatch.setattr("eqff.export.prove_in_fresh_process", lambda path: None)
+    monkeypatch.setattr("eqff.exporter.prove_in_fresh_process", lambda path: None)
     path = tmp_path / "difference.eqff.pt"
     export(nequip.Model(CONFIG), "nequip", to_mapping(CONFIG), path, baseline=record_of(EMT()))
     calculator = EqffCalculator(path)
@@ -292,7 +292,7 @@ def test_a_baseline_that_fails_is_named():
 
 
 def test_a_potential_as_baseline_is_known_by_its_content(tmp_path, monkeypatch):
-    monkeypatch.setattr("eqff.export.prove_in_fresh_process", lambda path: None)
+    monkeypatch.setattr("eqff.exporter.prove_in_fresh_process", lambda path: None)
     monkeypatch.setenv("EQFF_POTENTIALS", str(tmp_path / "named"))
     base, own = tmp_path / "base.eqff.pt", tmp_path / "run" / "best.eqff.pt"
     own.parent.mkdir()

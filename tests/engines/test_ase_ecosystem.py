@@ -30,7 +30,7 @@ from torch import nn
 from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError
-from eqff.export import export
+from eqff.exporter import export
 from eqff.models import nequip
 from eqff.potential import GradientEvaluator, Potential
 

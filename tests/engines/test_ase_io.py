@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io import formats, iread, read, write
 
 from eqff.data.frame import Frame
-from eqff.data.store import write_store
+from eqff.data.store.store import write_store
 from eqff.errors import DataError
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"

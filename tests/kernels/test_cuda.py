@@ -15,7 +15,7 @@ from eqff.errors import ResourceError
 from eqff.kernels import cuda
 from eqff.models.nequip import Config, Model
 from eqff.nn.convolution import TensorProductConvolution
-from eqff.nn.cuda import CudaConvolution, fuse
+from eqff.nn.fast.cuda import CudaConvolution, fuse
 from eqff.nn.harmonics import SphericalHarmonics
 from eqff.o3.irreps import parse, spherical_harmonics_irreps
 

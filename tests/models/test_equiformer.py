@@ -10,8 +10,8 @@ from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.models.equiformer import Config, Model
 from eqff.neighbors import build_structure
-from eqff.nn.fused import fuse
-from eqff.nn.spline import has_radial_functions
+from eqff.nn.fast.fused import fuse
+from eqff.nn.fast.spline import has_radial_functions
 from eqff.o3.irreps import to_text
 from eqff.potential import GradientEvaluator, energy_forces_stress
 

@@ -12,7 +12,7 @@ from eqff.graph import batch_structures, edge_vectors
 from eqff.models.escn import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.edge_rotation import EdgeRotation
-from eqff.o3.frames import helper_axis_frame, local_frame
+from eqff.o3.edge_frames import helper_axis_frame, local_frame
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
 R_MAX = 3.0

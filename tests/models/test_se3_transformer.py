@@ -13,9 +13,9 @@ from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.models.se3_transformer import Config, Model, head_of_columns
 from eqff.neighbors import build_structure
+from eqff.nn.fast.fused import fuse
+from eqff.nn.fast.spline import has_radial_functions, tabulate
 from eqff.nn.features import split_blocks
-from eqff.nn.fused import fuse
-from eqff.nn.spline import has_radial_functions, tabulate
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
 R_MAX = 3.0

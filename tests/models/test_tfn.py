@@ -13,9 +13,9 @@ from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.models.tfn import Config, Model
 from eqff.neighbors import build_structure
+from eqff.nn.fast.fused import fuse
+from eqff.nn.fast.spline import tabulate
 from eqff.nn.features import split_blocks
-from eqff.nn.fused import fuse
-from eqff.nn.spline import tabulate
 from eqff.o3.irreps import to_text
 from eqff.potential import GradientEvaluator, energy_forces_stress
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.nn.so2 import SO2Gate, SO2Linear, join_orders, split_orders
 from eqff.o3.coupling import wigner_3j
-from eqff.o3.frames import helper_axis_frame
+from eqff.o3.edge_frames import helper_axis_frame
 from eqff.o3.wigner import order_rows, wigner_matrices, wigner_recursion
 
 TABLES = [wigner_recursion(2), wigner_recursion(3)]  # tested against harmonics in tests/o3

@@ -9,7 +9,7 @@ import torch
 
 from eqff.importers.escn import our_name, published
 from eqff.nn.edge_rotation import EdgeRotation
-from eqff.o3.frames import helper_axis_frame
+from eqff.o3.edge_frames import helper_axis_frame
 from eqff.o3.wigner import order_rows
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"

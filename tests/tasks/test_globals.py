@@ -18,7 +18,8 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from eqff import export, registry
+from eqff import exporter as export
+from eqff import registry
 from eqff.artifact import program
 from eqff.data.frame import Frame
 from eqff.engines.ase import EqffCalculator
@@ -132,7 +133,7 @@ def wrap(folder, symbols="OH2"):
 
 
 def sample(folder, symbols="OH2"):
-    from eqff.engines.ase.names import Maker
+    from eqff.engines.ase.calculators import Maker
     from eqff.tasks.sample import SampleConfig, run_sample
 
     maker = Maker("morse", "Morse", lambda: EqffCalculator(potential()))

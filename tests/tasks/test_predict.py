@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from torch import nn
 
-from eqff.data.options import ReadOptions
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError, DataError, GraphError, RunError
 from eqff.potential import GradientEvaluator, Potential
 from eqff.tasks import predict

@@ -10,15 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from eqff import artifact, cli
-from eqff.data import official_split
-from eqff.data.arrays import npz_names, read_npz
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.published import official_split
+from eqff.data.reading.npz import npz_names, read_npz
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError, RunError
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.reproduce import pinned, reproduce
-from eqff.training.checkpoint import export_run
+from eqff.training.folder.trained import export_run
 from eqff.training.run import train
 
 SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"

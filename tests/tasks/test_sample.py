@@ -6,9 +6,9 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from eqff.data.read import read_frames
-from eqff.data.store import Store
-from eqff.engines.ase.names import Maker, calculator_maker
+from eqff.data.reading.read import read_frames
+from eqff.data.store.store import Store
+from eqff.engines.ase.calculators import Maker, calculator_maker
 from eqff.errors import ConfigError, RunError
 from eqff.tasks.sample import SampleConfig, run_sample
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from eqff import artifact
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_source
 from eqff.data.splits import load_split
 from eqff.errors import ConfigError
 from eqff.tasks.evaluate import evaluate

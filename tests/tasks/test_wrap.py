@@ -10,7 +10,8 @@ from ase import Atoms
 from ase.build import molecule
 from torch import Tensor, nn
 
-from eqff import EqffCalculator, artifact, export
+from eqff import EqffCalculator, artifact
+from eqff import exporter as export
 from eqff.artifact import program
 from eqff.errors import ConfigError, PotentialError
 from eqff.rebuild import rebuild

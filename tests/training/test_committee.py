@@ -8,8 +8,8 @@ import torch
 
 from eqff.errors import ConfigError
 from eqff.training.committee import train_members
-from eqff.training.folder import LAST
-from eqff.training.stopped import Stopped
+from eqff.training.fit.stopped import Stopped
+from eqff.training.folder.run_file import LAST
 
 
 def test_members(tmp_path: Path, smallest_recipe: str) -> None:

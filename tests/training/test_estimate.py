@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from eqff.training.estimate import estimate
-from eqff.training.preparation import prepare, read_config
+from eqff.training.prepare.preparation import prepare, read_config
 
 
 def test_what_can_be_counted(tmp_path: Path, smallest_recipe: str) -> None:

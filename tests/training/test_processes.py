@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eqff.training.folder import LAST
+from eqff.training.folder.run_file import LAST
 
 RECIPE = """
 [data]

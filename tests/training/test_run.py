@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 import torch
 
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 from eqff.data.splits import load_split
-from eqff.data.store import write_store
+from eqff.data.store.store import write_store
 from eqff.errors import ConfigError, ResourceError, RunError
-from eqff.training import callbacks
-from eqff.training.checkpoint import load_run
 from eqff.training.config import RunConfig
-from eqff.training.folder import BEST, LAST
-from eqff.training.module import TrainingModule
-from eqff.training.preparation import Prepared, prepare, read_config
+from eqff.training.fit import callbacks
+from eqff.training.fit.module import TrainingModule
+from eqff.training.fit.stopped import Stopped
+from eqff.training.folder.run_file import BEST, LAST
+from eqff.training.folder.trained import load_run
+from eqff.training.prepare.preparation import Prepared, prepare, read_config
 from eqff.training.run import train
-from eqff.training.stopped import Stopped
 
 SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 RECIPE = """
@@ -96,7 +96,7 @@ def test_kernels_are_chosen_and_never_missed(
     def fails(model: torch.nn.Module) -> None:
         raise ResourceError("EQ6111", "g++ cannot compile")
 
-    monkeypatch.setattr("eqff.training.preparation.fuse", fails)
+    monkeypatch.setattr("eqff.training.prepare.preparation.fuse", fails)
     folder = train(recipe, tmp_path / "run", overrides=[f"training.kernels={kernels}", "training.epochs=1"])
     assert len(rows(folder)) == 1
     assert ("convolutions run on ATen" in caplog.text) == (kernels == "auto")
@@ -342,7 +342,7 @@ def test_a_full_disk_stops_the_run_and_leaves_one_that_goes_on_bit_for_bit(
             raise OSError(errno.ENOSPC, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr("eqff.data.atomic.os.replace", refuse)
+    monkeypatch.setattr("eqff.files.os.replace", refuse)
     with pytest.raises(ResourceError, match=rf"EQ6130.*{full_at}.*No space left"):
         train(recipe, tmp_path / "parts", overrides=overrides)
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
     from eqff.data.frame import Frame
-    from eqff.data.read import Source, Stream
+    from eqff.data.reading.read import Source, Stream
 
 EnergyUnit = Annotated[Optional[str], typer.Option(help="eV, meV, kcal/mol, kJ/mol or Hartree; needed if not stated.")]
 LengthUnit = Annotated[Optional[str], typer.Option(help="Å, nm or Bohr; needed if not stated and not plausibly Å.")]

@@ -10,7 +10,7 @@ from eqff.cli.data._reading import AsJson, EnergyKey, EnergyUnit, ForcesKey, For
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eqff.data.forensics import Finding, Reading, Report
+    from eqff.data.forensics.examination import Finding, Reading, Report
 
 COLOURS = {"fail": "red", "warning": "yellow", "pass": "green"}
 N_SHOWN = 8  # frames that are named in the text
@@ -44,8 +44,8 @@ def command(
     """
     if page is not None and page.exists() and not force:
         raise ConfigError("EQ3410", f"{page} exists; choose another name or overwrite it with --force")
-    from eqff.data.forensics import check_frames, check_split, read_unchecked
-    from eqff.data.options import ReadOptions
+    from eqff.data.forensics.examination import check_frames, check_split, read_unchecked
+    from eqff.data.reading.options import ReadOptions
     from eqff.data.splits import load_split
     from eqff.report.terminal import StatusLine
 
@@ -140,7 +140,7 @@ def _plain(file: Path, reading: "Reading", report: "Report", failed: bool) -> di
 
 def _write_page(page: Path, file: Path, reading: "Reading", report: "Report", force: bool) -> None:
     from eqff import __version__
-    from eqff.data.atomic import new_file
+    from eqff.files import new_file
     from eqff.report.data_check import data_check_page
 
     curves = {name: values for finding in report.findings for name, values in finding.curves.items()}

@@ -51,10 +51,10 @@ def command(
 
     Example: eqff data convert rmd17_ethanol.npz ethanol.h5 --energy-unit kcal/mol
     """
-    from eqff.data.options import ReadOptions
-    from eqff.data.read import Stream
-    from eqff.data.store import Store
-    from eqff.data.write import write_frames
+    from eqff.data.reading.options import ReadOptions
+    from eqff.data.reading.read import Stream
+    from eqff.data.reading.write import write_frames
+    from eqff.data.store.store import Store
 
     target = _reading.one_output(target, output)
     options = ReadOptions(

@@ -31,10 +31,10 @@ def command(
 
     Example: eqff data get rmd17-ethanol -o data
     """
-    from eqff.data.catalogue import DATA_SETS
-    from eqff.data.download import fetch
-    from eqff.data.download import unpack as unpack_archive
-    from eqff.data.official_split import parts_of
+    from eqff.data.published.catalogue import DATA_SETS
+    from eqff.data.published.download import fetch
+    from eqff.data.published.download import unpack as unpack_archive
+    from eqff.data.published.official_split import parts_of
 
     if name is None:
         _list(as_json)
@@ -93,14 +93,14 @@ def command(
 
 def _part(whole: Path, part: str, folder: Path, force: bool) -> Path:
     """A part of rMD17's split, cut out unless it is there."""
-    from eqff.data.official_split import cut, is_part
+    from eqff.data.published.official_split import cut, is_part
 
     path = folder / part
     return path if not force and path.is_file() and is_part(path) else cut(whole, part, folder, force)
 
 
 def _list(as_json: bool) -> None:
-    from eqff.data.catalogue import DATA_SETS
+    from eqff.data.published.catalogue import DATA_SETS
 
     if as_json:
         rows = {

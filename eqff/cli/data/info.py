@@ -37,11 +37,11 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Frames, labels, composition, ranges, units, level of theory and origin of a data file."""
-    from eqff.data.options import ReadOptions
     from eqff.data.ranges import Ranges
-    from eqff.data.read import Stream
+    from eqff.data.reading.options import ReadOptions
+    from eqff.data.reading.read import Stream
     from eqff.data.statistics import statistics
-    from eqff.data.store import Store
+    from eqff.data.store.store import Store
     from eqff.elements import SYMBOLS
 
     options = ReadOptions(

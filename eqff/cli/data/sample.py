@@ -40,7 +40,7 @@ def command(
 
     Example: eqff data sample ethanol.xyz tblite:GFN2-xTB -o ethanol.h5 --frames 1000 --seeds 2
     """
-    from eqff.engines.ase.names import calculator_maker
+    from eqff.engines.ase.calculators import calculator_maker
     from eqff.report.terminal import FramesBar
     from eqff.tasks.frames import select_frames
     from eqff.tasks.sample import SampleConfig, run_sample

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from eqff.data.descriptors import Descriptor
-    from eqff.data.read import Stream
+    from eqff.data.reading.read import Stream
 
 METHODS = ("farthest", "dedup")
 
@@ -65,8 +65,8 @@ def command(
     import numpy as np
 
     from eqff.data.descriptors import Descriptor
-    from eqff.data.options import ReadOptions
-    from eqff.data.read import Stream
+    from eqff.data.reading.options import ReadOptions
+    from eqff.data.reading.read import Stream
     from eqff.data.selection import distinct, farthest_points
     from eqff.elements import SYMBOLS
     from eqff.report.terminal import FramesBar
@@ -134,8 +134,8 @@ def _vectors(stream: "Stream", descriptor: "Descriptor", hidden: bool) -> "np.nd
 
 def _write(stream: "Stream", rows: "np.ndarray", output: Path, force: bool, provenance: dict[str, str]) -> None:
     """Chosen frames in the order of the file; their row numbers in the order of choice."""
-    from eqff.data.atomic import new_file
-    from eqff.data.write import write_frames
+    from eqff.data.reading.write import write_frames
+    from eqff.files import new_file
 
     if output.suffix == ".csv":
         with new_file(output, force=force) as temporary:

@@ -72,8 +72,8 @@ def command(
     from eqff.data import splits
     from eqff.data.frame import hill_formula
     from eqff.data.identity import identity
-    from eqff.data.options import ReadOptions
-    from eqff.data.read import Stream
+    from eqff.data.reading.options import ReadOptions
+    from eqff.data.reading.read import Stream
 
     if method not in METHODS:
         raise ConfigError("EQ3330", f"method={method!r}; choose from {', '.join(METHODS)}")
@@ -165,7 +165,7 @@ def _refuse_existing(target: Path, force: bool) -> None:
 
 
 def _write(split: "Split", target: Path, force: bool) -> list[Path]:
-    from eqff.data.atomic import new_file
+    from eqff.files import new_file
 
     if target.suffix:
         with new_file(target, force=force) as temporary:

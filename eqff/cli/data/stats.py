@@ -44,8 +44,8 @@ def command(
 
     Example: eqff data stats ethanol.h5 --r-max 5 --split split.json
     """
-    from eqff.data.options import ReadOptions
-    from eqff.data.read import Stream
+    from eqff.data.reading.options import ReadOptions
+    from eqff.data.reading.read import Stream
     from eqff.data.splits import PARTS, load_split
     from eqff.data.statistics import statistics
 

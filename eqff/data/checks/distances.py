@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eqff.data.forensics import Finding, Subject
+from eqff.data.forensics.examination import Finding, Subject
 from eqff.elements import SYMBOLS
 
 OVERLAP, CLOSE = 0.4, 0.55  # of the sum of covalent radii

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eqff.data.forensics import Finding, Subject
-from eqff.data.similar import EQUAL, copies
+from eqff.data.forensics.copies import EQUAL, copies
+from eqff.data.forensics.examination import Finding, Subject
 
 MANY = 0.01  # share of the frames
 SAME_ENERGY, SAME_FORCES = 1e-3, 1e-3  # eV, eV/Å, labels of copies that agree

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from eqff.data.forensics import Finding, Subject
+from eqff.data.forensics.examination import Finding, Subject
 from eqff.errors import EqffError
 
 

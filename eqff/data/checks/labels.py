@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eqff.data.forensics import Finding, Subject
+from eqff.data.forensics.examination import Finding, Subject
 from eqff.data.frame import LABELS
 from eqff.data.statistics import reference_energies
 from eqff.elements import SYMBOLS

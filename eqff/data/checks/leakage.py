@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.spatial import cKDTree
 
-from eqff.data.forensics import Finding, Subject
-from eqff.data.similar import copies
-from eqff.data.survey import survey
-from eqff.data.work import STEP, displacements
+from eqff.data.forensics.copies import copies
+from eqff.data.forensics.examination import Finding, Subject
+from eqff.data.forensics.survey import survey
+from eqff.data.forensics.work import STEP, displacements
 
 N_NEIGHBOURS = 6
 SOME, MOST = 0.02, 0.5  # shares of frames a moment apart

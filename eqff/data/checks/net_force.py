@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eqff.data.forensics import Finding, Subject
+from eqff.data.forensics.examination import Finding, Subject
 
 NOTHING = 1e-4  # eV/Å per component
 MUCH = 0.05  # of the force RMS

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eqff.data.forensics import Finding, Subject
+from eqff.data.forensics.examination import Finding, Subject
+from eqff.data.forensics.work import Work
 from eqff.data.statistics import reference_energies
-from eqff.data.work import Work
 
 FAR, ABSURD = 8.0, 40.0  # robust standard deviations
 N_SHOWN = 20

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqff.data.forensics import N_PAIRS, UNRELATED, Finding, Subject
-from eqff.data.strain import strain_work, volume
+from eqff.data.forensics.examination import N_PAIRS, UNRELATED, Finding, Subject
+from eqff.data.forensics.strain import strain_work, volume
 
 GPA, KBAR = 160.21766208, 1602.1766208  # 1 eV/Å^3
 SPREAD = 0.5  # of the logarithm of the slope, for a right stress

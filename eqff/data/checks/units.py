@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eqff.data.forensics import EXPLAINED, N_PAIRS, Finding, Subject, unrelated
-from eqff.data.work import STEP, Work
+from eqff.data.forensics.examination import EXPLAINED, N_PAIRS, Finding, Subject, unrelated
+from eqff.data.forensics.work import STEP, Work
 
 WEAK = 0.5  # correlation of work and energy that still tells something
 FOREIGN = "forces of other atoms"

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from eqff.data.frame import LABELS, Frame
-from eqff.data.labels import N_FRAMES_TO_JUDGE, Contents, find, to_frame, units_by_convention
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units, decide_units, same_unit
+from eqff.data.reading.file_units import Units, decide_units, same_unit
+from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, find, to_frame, units_by_convention
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
 SUFFIXES = (".db",)
@@ -35,7 +35,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """Frames in eV and Å, in the order of ids.
 
     Raises: DataError EQ3216 not an ASE database, or damaged; EQ3217 units of energy and forces that differ; and those
-            of `eqff.data.labels`
+            of `eqff.data.reading.labels`
     """
     options = options or ReadOptions()
     decided = units(path, options)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from eqff.data.frame import LABELS, Frame
-from eqff.data.labels import N_FRAMES_TO_JUDGE, contents_of, to_frame, units_by_convention
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units
+from eqff.data.reading.file_units import Units
+from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, contents_of, to_frame, units_by_convention
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
 SUFFIXES = (".traj",)
@@ -36,7 +36,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """Frames in eV and Å.
 
     Raises: DataError EQ3218 no kind of file that ASE knows, EQ3219 a frame that ASE cannot read, and those of
-            `eqff.data.labels`
+            `eqff.data.reading.labels`
     """
     options = options or ReadOptions()
     decided = units(path, options)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from eqff.data.frame import Frame
-from eqff.data.labels import voigt
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units, decide_units
+from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.labels import voigt
+from eqff.data.reading.options import ReadOptions
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import DataError
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from eqff.data.frame import Frame
-from eqff.data.labels import N_FRAMES_TO_JUDGE, Contents, labelled, to_frame, units_by_convention
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units
-from eqff.data.xyz import Block, blocks
+from eqff.data.reading.file_units import Units
+from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, labelled, to_frame, units_by_convention
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.xyz import Block, blocks
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import DataError
 
@@ -38,7 +38,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
 
     Args:   options: energy_key, forces_key, stress_key take that name and no other
     Raises: DataError EQ3030 unreadable, EQ3031 a named label that a frame lacks, EQ3032 a label of odd shape, and
-            those of `eqff.data.xyz` and `eqff.data.labels`
+            those of `eqff.data.reading.xyz` and `eqff.data.reading.labels`
     """
     options = options or ReadOptions()
     decided = units(path, options)

@@ -1,12 +1,12 @@
-"""eqff's own HDF5 store as a format: see eqff/data/store.py."""
+"""eqff's own HDF5 store as a format: see eqff/data/store/store.py."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.store import Store, write_store
-from eqff.data.units import Units, decide_units
+from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.options import ReadOptions
+from eqff.data.store.store import Store, write_store
 
 SUFFIXES = (".h5", ".hdf5")
 

@@ -12,10 +12,10 @@ from typing import IO
 
 import numpy as np
 
-from eqff.data.arrays import BLOCK, Rows, Trajectory, as_text, npz_names, open_npz
 from eqff.data.frame import Frame, hill_formula
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units
+from eqff.data.reading.file_units import Units
+from eqff.data.reading.npz import BLOCK, Rows, Trajectory, as_text, npz_names, open_npz
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 from eqff.units import KCAL_PER_MOL
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from eqff.data.arrays import BLOCK, N_FRAMES_TO_JUDGE, Rows, in_blocks, npz_names, open_npz
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units, decide_units
+from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.npz import BLOCK, N_FRAMES_TO_JUDGE, Rows, in_blocks, npz_names, open_npz
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
 SUFFIXES = (".npz",)

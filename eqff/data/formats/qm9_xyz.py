@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units, decide_units
+from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.options import ReadOptions
 from eqff.elements import ATOMIC_NUMBERS
 from eqff.errors import ConfigError, DataError
 

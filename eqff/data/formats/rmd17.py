@@ -7,10 +7,10 @@ Source: Christensen and von Lilienfeld, Mach. Learn.: Sci. Technol. 1, 045018 (2
 from collections.abc import Iterator
 from pathlib import Path
 
-from eqff.data.arrays import Trajectory, npz_names, open_npz
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units
+from eqff.data.reading.file_units import Units
+from eqff.data.reading.npz import Trajectory, npz_names, open_npz
+from eqff.data.reading.options import ReadOptions
 
 SUFFIXES = (".npz",)
 WRITES = False  # the layout cannot state its units

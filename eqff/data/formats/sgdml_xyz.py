@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eqff.data.arrays import Trajectory
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units
-from eqff.data.xyz import Block, blocks
+from eqff.data.reading.file_units import Units
+from eqff.data.reading.npz import Trajectory
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.xyz import Block, blocks
 from eqff.elements import ATOMIC_NUMBERS
 from eqff.errors import DataError
 
@@ -35,7 +35,8 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """Frames in eV and Å.
 
     Args:   options: energy_unit is needed, the layout does not state it (published files are in kcal/mol)
-    Raises: DataError EQ3210 a frame that is not of this layout, units that are not stated, and those of `eqff.data.xyz`
+    Raises: DataError EQ3210 a frame that is not of this layout, units that are not stated, and those of
+            `eqff.data.reading.xyz`
     """
     options = options or ReadOptions()
     decided = units(path, options)

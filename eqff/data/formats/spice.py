@@ -10,10 +10,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from eqff.data.foreign_hdf5 import array, expect, first_group, groups, names_in_groups, opened, row_blocks
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.units import Units, decide_units
+from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.foreign_hdf5 import array, expect, first_group, groups, names_in_groups, opened, row_blocks
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
 SUFFIXES = (".h5", ".hdf5")

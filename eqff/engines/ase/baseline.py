@@ -16,7 +16,7 @@ from ase import Atoms
 
 from eqff.artifact.lookup import SUFFIX, find
 from eqff.digest import file_sha256
-from eqff.engines.ase.names import calculator_maker
+from eqff.engines.ase.calculators import calculator_maker
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.potential import Potential, Prediction
 

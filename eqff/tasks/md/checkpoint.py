@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from eqff.data.atomic import new_file
 from eqff.errors import ConfigError, RunError
+from eqff.files import new_file
 from eqff.tasks.md.config import MDConfig
 
 FORMAT = 1

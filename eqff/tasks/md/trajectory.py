@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from ase import Atoms, units
 from ase.io.extxyz import write_xyz
 
-from eqff.data.atomic import new_file
 from eqff.errors import DataError, ResourceError, RunError
+from eqff.files import new_file
 
 
 class Writer(Protocol):

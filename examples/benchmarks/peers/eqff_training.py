@@ -13,8 +13,8 @@ from eqff.graph import batch_structures
 from eqff.neighbors import build_structure
 from eqff.rebuild import rebuild
 from eqff.training.config import LossConfig
-from eqff.training.losses import loss_weights
-from eqff.training.step import CompiledStep, EagerStep
+from eqff.training.fit.losses import loss_weights
+from eqff.training.fit.step import CompiledStep, EagerStep
 
 state: dict[str, Any] = {}
 
@@ -27,7 +27,7 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
     model = rebuild(request["path"]).train().requires_grad_(True)
     compiled = "compile" in request["mode"]
     if "kernels" in request["mode"]:
-        from eqff.nn.fused import fuse, share_radial
+        from eqff.nn.fast.fused import fuse, share_radial
 
         model = share_radial(fuse(model))  # as in `eqff train`
     config = eqff.artifact.inspect(request["path"])

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from eqff.export import measure_n_hops
+from eqff.exporter import measure_n_hops
 from eqff.graph import batch_structures, edge_vectors
 from eqff.neighbors import build_structure
 from eqff.potential import GradientEvaluator

@@ -11,8 +11,8 @@ import torch
 
 import eqff
 from eqff import artifact
-from eqff import export as exporting
-from eqff.compile import compile_potential
+from eqff import exporter as exporting
+from eqff.compiler import compile_potential
 from eqff.config import to_mapping
 from eqff.graph import Structure, batch_structures
 from eqff.potential import EnergyForces, Evaluator, GradientEvaluator, energy_forces_stress

@@ -13,7 +13,7 @@ from eqff import graph, potential
 from eqff.nn import layer_norm, norm_activation
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.nn.harmonics import SphericalHarmonics
-from eqff.o3 import frames
+from eqff.o3 import edge_frames as frames
 
 from ..checks import derivatives, smoothness, symmetry
 from ..exam import Exam

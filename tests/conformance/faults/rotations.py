@@ -11,7 +11,8 @@ from eqff.models import escn
 from eqff.nn import degree_layers, gate, layer_norm, norm_activation, so2
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.nn.harmonics import SphericalHarmonics
-from eqff.o3 import coupling, frames, irreps
+from eqff.o3 import coupling, irreps
+from eqff.o3 import edge_frames as frames
 
 from ..checks import symmetry
 from ..exam import Exam, prepare

@@ -11,9 +11,9 @@ from ase.calculators.lj import LennardJones
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from eqff.data.forensics import Report, check_frames
+from eqff.data.forensics.examination import Report, check_frames
 from eqff.data.frame import Frame
-from eqff.data.read import read_frames
+from eqff.data.reading.read import read_frames
 
 ETHANOL = Path(__file__).parents[3] / "examples" / "data" / "ethanol_gfn2_500K_400frames.npz"
 
@@ -98,7 +98,7 @@ def changed():
 def examine():
     """Run single checks, as `check_frames` does."""
     from eqff import registry
-    from eqff.data.forensics import Subject
+    from eqff.data.forensics.examination import Subject
 
     def run(check: str, frames: list[Frame], against: list[Frame] | None = None):
         other = None if against is None else Subject("training", against)

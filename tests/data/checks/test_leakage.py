@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eqff.data.forensics import check_frames, check_split
+from eqff.data.forensics.examination import check_frames, check_split
 from eqff.data.splits import split_from_indices
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eqff.data.forensics import check_frames
+from eqff.data.forensics.examination import check_frames
 from eqff.units import BOHR, HARTREE, KCAL_PER_MOL
 
 

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from eqff.data.read import find_format, read_frames, read_source
+from eqff.data.reading.read import find_format, read_frames, read_source
 from eqff.errors import DataError
 
 HARTREE = 27.211386245988

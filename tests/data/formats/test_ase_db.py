@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.db import connect
 
 from eqff.data.formats import ase_db
-from eqff.data.read import read_frames, read_source
+from eqff.data.reading.read import read_frames, read_source
 from eqff.errors import DataError
 
 POSITIONS = np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])

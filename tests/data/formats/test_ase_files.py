@@ -5,8 +5,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.io.trajectory import Trajectory
 
-from eqff.data.options import ReadOptions
-from eqff.data.read import find_format, read_frames, read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import find_format, read_frames, read_source
 from eqff.errors import DataError
 
 

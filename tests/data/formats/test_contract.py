@@ -5,9 +5,9 @@ import inspect
 import pytest
 
 from eqff import registry
-from eqff.data.read import read_frames
-from eqff.data.units import Units
-from eqff.data.write import write_frames
+from eqff.data.reading.file_units import Units
+from eqff.data.reading.read import read_frames
+from eqff.data.reading.write import write_frames
 from eqff.errors import DataError
 
 FORMATS = registry.names("data.formats")

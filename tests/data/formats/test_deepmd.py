@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from eqff.data.formats import deepmd
-from eqff.data.read import read_frames, read_source
-from eqff.data.write import write_frames
+from eqff.data.reading.read import read_frames, read_source
+from eqff.data.reading.write import write_frames
 from eqff.errors import DataError
 
 

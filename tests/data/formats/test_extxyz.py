@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from eqff.data.formats import extxyz
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_frames, read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_frames, read_source
 from eqff.errors import DataError
 
 CELL = 'Lattice="4 0 0 0 5 0 0 0 6"'

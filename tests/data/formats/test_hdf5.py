@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from eqff.data.read import read_source
-from eqff.data.store import write_store
+from eqff.data.reading.read import read_source
+from eqff.data.store.store import write_store
 
 
 def test_provenance_of_the_first_file_travels_along(tmp_path):

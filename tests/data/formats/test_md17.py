@@ -3,8 +3,8 @@ import pytest
 
 from eqff.data.formats import md17
 from eqff.data.frame import Frame
-from eqff.data.options import ReadOptions
-from eqff.data.read import read_frames, read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import read_frames, read_source
 from eqff.errors import DataError
 
 

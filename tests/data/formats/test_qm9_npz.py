@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eqff.data.formats import qm9_npz
-from eqff.data.read import find_format, read_frames, read_source
+from eqff.data.reading.read import find_format, read_frames, read_source
 from eqff.errors import DataError
 
 COUNTS = [5, 3, 4]  # CH4, H2O, NH3

@@ -4,8 +4,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from eqff.data.options import ReadOptions
-from eqff.data.read import find_format, read_frames, read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import find_format, read_frames, read_source
 from eqff.errors import ConfigError, DataError
 
 # the layout of the published files, tabs and `*^` as there; methane with rounded numbers

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eqff.data.formats import rmd17
-from eqff.data.read import find_format, read_frames
+from eqff.data.reading.read import find_format, read_frames
 from eqff.errors import DataError
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from eqff.data.options import ReadOptions
-from eqff.data.read import find_format, read_frames, read_source
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import find_format, read_frames, read_source
 from eqff.errors import DataError
 
 

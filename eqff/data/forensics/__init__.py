@@ -1,0 +1,1 @@
+"""Label forensics: what a data set says about itself."""

@@ -1,0 +1,80 @@
+"""Structures that are the same: equal in all distances, whatever their place, orientation and numbering of atoms."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from eqff.data.forensics.pair_model import N_SPLINES, frame_pairs
+from eqff.data.frame import Frame
+
+EQUAL = 1e-4  # Å, largest difference of a distance between copies
+NEAR = 0.005  # Å, between near copies
+MAX_CANDIDATES = 20_000  # pairs that are compared in full
+
+
+class Copies(NamedTuple):
+    """Pairs of rows that are copies or nearly so."""
+
+    pairs: np.ndarray  # [n_pairs, 2] rows of the first, rows of the second set
+    difference: np.ndarray  # [n_pairs] Å, largest difference of a distance
+    truncated: bool  # there were more candidates than are compared
+
+    @property
+    def equal(self) -> np.ndarray:
+        """Pairs that are the same up to rounding."""
+        return self.pairs[self.difference < EQUAL]
+
+    @property
+    def near(self) -> np.ndarray:
+        """Pairs that are nearly the same."""
+        return self.pairs[(self.difference >= EQUAL) & (self.difference < NEAR)]
+
+
+def copies(
+    frames: list[Frame],
+    fingerprint: np.ndarray,
+    species: np.ndarray,
+    others: tuple[list[Frame], np.ndarray] | None = None,
+) -> Copies:
+    """Copies among frames, or between them and others (frames, fingerprint).
+
+    Args: fingerprint: of `eqff.data.forensics.survey`; species: atomic numbers of all frames, ascending
+    """
+    if others is None:
+        candidates = cKDTree(fingerprint).query_pairs(NEAR, output_type="ndarray")
+        second = frames
+    else:
+        second = others[0]
+        lists = cKDTree(fingerprint).query_ball_tree(cKDTree(others[1]), NEAR)
+        candidates = np.array([(i, j) for i, found in enumerate(lists) for j in found], dtype=np.int64).reshape(-1, 2)
+    other_prints = fingerprint if others is None else others[1]
+    gap = np.linalg.norm(fingerprint[candidates[:, 0]] - other_prints[candidates[:, 1]], axis=1)
+    order = np.argsort(gap, kind="stable")
+    truncated = len(order) > MAX_CANDIDATES
+    candidates = candidates[order[:MAX_CANDIDATES]]
+    sorted_distances: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def distances(side: int, row: int) -> tuple[np.ndarray, np.ndarray]:
+        key = (side if others is not None else 0, row)
+        if key not in sorted_distances:
+            sorted_distances[key] = _sorted_distances(frames[row] if side == 0 else second[row], species)
+        return sorted_distances[key]
+
+    difference = np.array([_difference(distances(0, int(i)), distances(1, int(j))) for i, j in candidates])
+    return Copies(candidates, difference.reshape(-1), truncated)
+
+
+def _sorted_distances(frame: Frame, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pairs = frame_pairs(frame, species)
+    kind = pairs.column[:, 0] // N_SPLINES
+    order = np.lexsort((pairs.length, kind))
+    counts = np.bincount(np.searchsorted(species, frame.atomic_numbers), minlength=len(species))
+    return np.concatenate([counts, kind[order]]), pairs.length[order]
+
+
+def _difference(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
+    """Largest difference of distances; infinite for other atoms, or another number of them within reach."""
+    if not np.array_equal(one[0], other[0]):
+        return np.inf
+    return float(np.abs(one[1] - other[1]).max(initial=0.0))

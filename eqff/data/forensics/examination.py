@@ -1,0 +1,298 @@
+"""Label forensics: is this data set what it says it is?  Every check of `eqff.data.checks` says what it found.
+
+A check is a file with `check(subject) -> Iterator[Finding]`.  What cannot be tested is called so, never "pass".
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from eqff import registry
+from eqff.data.forensics.diagnosis import Evidence, Fault, diagnose
+from eqff.data.forensics.pair_model import PairModel, Prediction, fit_pair_model, temperature
+from eqff.data.forensics.survey import Survey, survey
+from eqff.data.forensics.work import Work, consecutive_work, neighbour_work
+from eqff.data.frame import Census, Frame, census, check_frame, hill_formula
+from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import Stream
+from eqff.data.splits import Split
+from eqff.errors import DataError, EqffError
+
+SEVERITIES = ("pass", "note", "not testable", "warning", "fail")  # from good to bad
+NOBLE_GASES = (2, 10, 18, 36, 54, 86)
+UNRELATED = 0.3  # correlation of work and energy below which labels do not belong to their frames
+CHANCE = 2.5  # times 1 / sqrt(number of pairs): correlations that come about by chance
+EXPLAINED = 0.3  # share of forces that pairs of atoms explain where forces belong to their atoms
+N_PAIRS = 8  # fewest pairs of frames to judge by
+LEAST_ROOM = 1.0  # Å^3 per atom of a periodic structure; diamond has 5.7
+N_FIT_FRAMES, N_FIT_ATOMS = 300, 15_000  # frames of the pair model, and their atoms together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str  # name of the file in data/checks
+    severity: str  # one of SEVERITIES
+    message: str
+    remedy: str = ""  # what to do
+    fault: str = ""  # a short stable name of what is wrong, e.g. "force unit"; empty if nothing is
+    numbers: dict[str, float] = field(default_factory=dict)
+    frames: tuple[int, ...] = ()  # numbers of frames in the file, from 0
+    curves: dict[str, np.ndarray] = field(default_factory=dict)  # for the pictures
+
+
+class Subject:
+    """Frames under examination, and measurements that several checks need; each is made once, when first asked for.
+
+    Args: name: for messages; frames: eV, Å, as read, good or bad; against: the other part (test against training);
+          rows: numbers of the frames in their file, if they are not all of it
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frames: Sequence[Frame],
+        against: "Subject | None" = None,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.name = name
+        self.n_frames = len(frames)
+        self.against = against
+        self.bad: dict[int, EqffError] = {}
+        good = []
+        for number, frame in enumerate(frames):
+            try:
+                check_frame(frame, f"frame {number}")
+                _check_density(frame, number)
+            except EqffError as error:
+                self.bad[number] = error
+            else:
+                good.append(number)
+        self.numbers = np.array(good, dtype=np.int64) if rows is None else rows[good]  # of the good frames, in the file
+        self.frames = [frames[number] for number in good]
+
+    @cached_property
+    def census(self) -> Census:
+        """Labels and compositions of the good frames."""
+        return census(self.frames)
+
+    @cached_property
+    def species(self) -> np.ndarray:
+        """Atomic numbers that occur, here or in the other part, ascending."""
+        frames = self.frames + (self.against.frames if self.against is not None else [])
+        return np.unique(np.concatenate([f.atomic_numbers for f in frames])) if frames else np.zeros(0, dtype=np.int64)
+
+    @cached_property
+    def formulas(self) -> np.ndarray:
+        """[n_good] composition of each frame."""
+        return np.array([hill_formula(frame.atomic_numbers) for frame in self.frames], dtype=object)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """[n_good, n_species] atoms of each element."""
+        return np.array([[np.sum(f.atomic_numbers == z) for z in self.species] for f in self.frames], dtype=float)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """Distances and fingerprints of all good frames."""
+        return survey(self.frames, self.species)
+
+    @cached_property
+    def sample(self) -> list[int]:
+        """Rows of good frames with forces, spread over the file: the pair model is fitted to these."""
+        rows = [row for row, frame in enumerate(self.frames) if frame.forces is not None]
+        if not rows:
+            return []
+        mean = float(np.mean([len(self.frames[row].atomic_numbers) for row in rows]))
+        n = min(len(rows), N_FIT_FRAMES, max(20, int(N_FIT_ATOMS / mean)))
+        return [rows[i] for i in np.linspace(0, len(rows) - 1, n).astype(int)]
+
+    @cached_property
+    def sample_frames(self) -> list[Frame]:
+        """Frames of the sample."""
+        return [self.frames[row] for row in self.sample]
+
+    @cached_property
+    def model(self) -> PairModel | None:
+        """Fitted to the forces of the sample; None if there are none."""
+        return fit_pair_model(self.sample_frames)
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """Of the pair model, for the sample."""
+        return [] if self.model is None else [self.model.predict(frame) for frame in self.sample_frames]
+
+    @cached_property
+    def temperature(self) -> float | None:
+        """Of forces and positions together, in K; None without a pair model that explains the forces (EXPLAINED)."""
+        if self.model is None or self.model.force_r2 < EXPLAINED:
+            return None
+        return temperature(self.sample_frames, self.predictions)
+
+    @cached_property
+    def consecutive(self) -> Work | None:
+        """Work along frames that follow each other; None if they do not."""
+        return consecutive_work(self.frames)
+
+    @cached_property
+    def neighbours(self) -> Work | None:
+        """Work between the nearest frames of the sample; rows are those of the sample."""
+        return None if self.model is None else neighbour_work(self.sample_frames, self.predictions)
+
+    @cached_property
+    def bond(self) -> float | None:
+        """Median of nearest distances over sums of covalent radii; None for single atoms and noble gases."""
+        lonely = np.isin(self.species, NOBLE_GASES).any()
+        known = self.survey.bond[np.isfinite(self.survey.bond)]
+        return None if lonely or known.size == 0 else float(np.median(known))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What can be measured of units and signs."""
+        work = self.consecutive if self.consecutive is not None and self.consecutive.complete else self.neighbours
+        usable = work is not None and work.n_pairs >= N_PAIRS and not unrelated(work)
+        spread = 0.0
+        if usable and work is not None:
+            along = work is self.consecutive
+            spread = (0.03 if along else 0.12) + 0.6 * (1.0 - abs(work.correlation))
+        return Evidence(
+            slope=work.slope if usable and work is not None else None,
+            slope_spread=spread,
+            temperature=self.temperature,
+            bond=self.bond,
+            n_atoms=float(self.counts.sum(axis=1).mean()),
+        )
+
+    @cached_property
+    def diagnosis(self) -> Fault:
+        """The most likely fault of units and signs; with an empty name if there is none."""
+        return diagnose(self.evidence)
+
+    def file_frames(self, rows: Iterable[int]) -> tuple[int, ...]:
+        """Numbers in the file of rows of good frames."""
+        return tuple(int(self.numbers[row]) for row in rows)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings on one data set."""
+
+    name: str
+    census: Census
+    findings: list[Finding]
+
+    @property
+    def verdict(self) -> str:
+        """The worst severity; what was not testable does not count."""
+        found = {finding.severity for finding in self.findings} - {"not testable"}
+        return max(found, key=SEVERITIES.index, default="pass")
+
+    @property
+    def faults(self) -> list[str]:
+        """Names of what is wrong: of warnings and failures, in order, each once."""
+        wrong = (f.fault or f.check for f in self.findings if f.severity in ("warning", "fail"))
+        return list(dict.fromkeys(wrong))
+
+
+def check_frames(
+    frames: Sequence[Frame],
+    against: Sequence[Frame] | None = None,
+    *,
+    name: str = "frames",
+    against_name: str = "the other frames",
+    damage: DataError | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Put frames through all checks.
+
+    Args:    frames: eV, Å, also such as `check_frame` refuses; against: frames that must not be among them, e.g. those
+             a potential was trained on; damage: of the file, behind these frames; progress: told the name of each check
+             before it runs
+    Raises:  DataError EQ3400 without frames
+    """
+    if not frames:
+        raise DataError("EQ3400", f"{name}: there are no frames to check")
+    other = None if against is None else Subject(against_name, against)
+    subject = Subject(name, frames, other)
+    findings: list[Finding] = []
+    if damage is not None:
+        remedy = "download or write it again; --recover of the other commands keeps the frames before the damage"
+        findings.append(
+            Finding(check="frames", severity="fail", fault="damaged file", message=damage.message, remedy=remedy)
+        )
+    for one in registry.names("data.checks"):
+        if progress is not None:
+            progress(one)
+        if subject.frames or one == "frames":
+            findings += registry.load("data.checks", one).check(subject)
+    findings.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
+    return Report(name, subject.census, findings)
+
+
+def check_split(report: Report, frames: Sequence[Frame], split: Split) -> Report:
+    """A report with what validation and test frames have in common with the training frames added.
+
+    Raises: DataError EQ3402 if the split is of another number of frames
+    """
+    if split.n_frames != len(frames):
+        raise DataError(
+            "EQ3402", f"the split is of {split.n_frames} frames, {report.name} has {len(frames)}; split this file again"
+        )
+    findings = list(report.findings)
+    training = Subject("training", [frames[i] for i in split.train], rows=split.train)
+    for part in ("validation", "test"):
+        rows = getattr(split, part)
+        if len(rows):
+            subject = Subject(part, [frames[i] for i in rows], training, rows=rows)
+            found = registry.load("data.checks", "leakage").check(subject)
+            findings += [replace(finding, message=f"{part}: {finding.message}") for finding in found]
+    return Report(report.name, report.census, sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity)))
+
+
+def unrelated(work: Work) -> bool:
+    """Whether the correlation is one that labels of other frames have."""
+    return abs(work.correlation) < max(UNRELATED, min(CHANCE / work.n_pairs**0.5, 0.6))
+
+
+def _check_density(frame: Frame, number: int) -> None:
+    """Refuse cells that no matter fits into: millions of images would be within reach."""
+    if not frame.pbc.all():
+        return
+    room = abs(float(np.linalg.det(frame.cell))) / len(frame.atomic_numbers)
+    if room < LEAST_ROOM:
+        raise DataError(
+            "EQ3401",
+            f"frame {number}: a cell with {room:.3g} Å^3 for each atom holds no matter; lengths are probably in "
+            "another unit, e.g. nm: say so with --length-unit",
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file as its format reads it, with frames that the gate would refuse."""
+
+    stream: Stream  # what was decided
+    frames: list[Frame]
+    damage: DataError | None = None  # where the file broke off
+
+
+def read_unchecked(path: str | Path, options: ReadOptions, *, format: str | None = None) -> Reading:
+    """All frames of a file, before the gate that refuses the first bad one.
+
+    Raises: DataError, ConfigError as `eqff.data.reading.read.Stream`; damage behind the first frame is returned
+    """
+    stream = Stream(path, options, format=format)
+    module = registry.load("data.formats", stream.format)
+    frames: list[Frame] = []
+    try:
+        for frame in module.read(stream.path, options.fresh()):
+            frames.append(frame)
+    except DataError as error:
+        if not frames:
+            raise
+        return Reading(stream, frames, error)
+    return Reading(stream, frames)

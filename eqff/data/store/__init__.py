@@ -1,0 +1,1 @@
+"""The HDF5 store: one file for any number of frames."""

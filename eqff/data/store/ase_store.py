@@ -1,0 +1,30 @@
+"""Reader behind `ase.io.read("frames.h5")`; declared in `eqff.engines.ase_io`."""
+
+from collections.abc import Iterator
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from eqff.data.frame import LABELS, Frame
+from eqff.data.store.store import Store
+
+
+def read_eqff_store(filename: str, index: slice | int = -1) -> Iterator[Atoms]:
+    """Frames of a store as ASE reads them, one at a time: labels as results of a calculator, the rest in info.
+
+    Args:   filename; index: of frames, as in `ase.io.read`
+    Raises: DataError for a file that is damaged or no store; IndexError
+    """
+    with Store(filename) as store:
+        chosen = range(len(store))[index]
+        for row in chosen if isinstance(chosen, range) else [chosen]:
+            yield to_atoms(store.frame(row))
+
+
+def to_atoms(frame: Frame) -> Atoms:
+    """A frame as ASE's Atoms, energy eV, forces eV/Å and stress eV/Å^3 in a SinglePointCalculator."""
+    atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, info=dict(frame.info))
+    labels = {name: getattr(frame, name) for name in LABELS if getattr(frame, name) is not None}
+    if labels:
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+    return atoms

@@ -1,0 +1,1 @@
+"""Modules exchanged for fast ones of the same function: compiled kernels, radial splines, Triton."""

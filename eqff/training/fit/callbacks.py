@@ -1,0 +1,56 @@
+"""What a run writes while it goes on: metrics.csv, a learning curve, a line per validation."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from eqff.report.plots import plot_learning_curve
+from eqff.training.folder.metrics_file import COLUMNS, read_metrics, write_metrics
+from eqff.training.folder.run_file import run_file
+
+logger = logging.getLogger("eqff.training")
+
+
+class MetricsFile(lightning.Callback):
+    """One row per validation in metrics.csv; learning_curve.png at the end.
+
+    A resumed run drops the rows behind its checkpoint and goes on; time_s counts the time spent training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.csv"
+        self.picture = folder / "learning_curve.png"
+        self.rows: list[dict[str, float]] = []
+        self.started = 0.0
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Find the rows to continue from."""
+        self.rows = [row for row in read_metrics(self.path) if row["step"] <= trainer.global_step]
+        self.started = time.monotonic() - (self.rows[-1]["time_s"] if self.rows else 0.0)
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        """Append this validation."""
+        if trainer.sanity_checking or trainer.global_rank > 0:
+            return
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        row: dict[str, float] = {name: metrics.get(name, float("nan")) for name in COLUMNS}
+        row["epoch"] = trainer.current_epoch + 1
+        row["step"] = trainer.global_step
+        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["time_s"] = round(time.monotonic() - self.started, 1)
+        self.rows.append(row)
+        write_metrics(self.path, self.rows)
+        logger.info(
+            "epoch %d/%d  forces %.2f meV/Å  energy %.2f meV  (validation MAE)  train loss %.3e  lr %.2e  %.0f s",
+            *(row["epoch"], trainer.max_epochs, row["forces_mae_meV_A"], row["energy_mae_meV"]),
+            *(row["train_loss"], row["learning_rate"], row["time_s"]),
+        )
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        """Draw the learning curve."""
+        if self.rows and trainer.global_rank == 0:
+            with run_file(self.picture) as temporary:
+                plot_learning_curve(temporary, self.rows)

@@ -1,0 +1,90 @@
+"""Checkpoints by epochs and minutes, and ends that lose nothing: Ctrl-C, SIGTERM, a time limit.
+
+After the first signal the batch in hand is finished and last.ckpt written; a second one ends the process at once.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from eqff.training.fit.stopped import Stopped
+
+STOPPED = (signal.SIGINT, signal.SIGTERM)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps last.ckpt, from the first step to the last: a run is never without one.
+
+    Args: path; every_n_epochs; minutes: at most between two, within an epoch too; deadline: of time.monotonic()
+    """
+
+    def __init__(self, path: Path, every_n_epochs: int, minutes: float, deadline: float = float("inf")) -> None:
+        self.path, self.every_n_epochs, self.seconds, self.deadline = path, every_n_epochs, 60.0 * minutes, deadline
+        self.saved = time.monotonic()
+        self.received = 0
+        self.before: dict[int, Any] = {}  # handlers of signals
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Within this context Ctrl-C and SIGTERM wait for the end of a batch; in a thread they stay as they are."""
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.getsignal(number) for number in STOPPED}
+        self._install()
+        try:
+            yield
+        except SIGTERMException:  # Lightning's, for a signal that came while it was setting up
+            raise Stopped(signal.SIGTERM) from None
+        finally:
+            for number, handler in self.before.items():
+                signal.signal(number, handler)
+
+    def _install(self) -> None:
+        for number in self.before:
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: Any) -> None:
+        self.received = number
+        for other, handler in self.before.items():
+            signal.signal(other, handler)
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """A place that takes no checkpoint is found before the first hour is lost.
+
+        By now Lightning has put a handler of SIGTERM around this one, which ends a run without a checkpoint and with
+        exit code 0; it goes.
+        """
+        if not self.received:
+            self._install()
+        due = not self.path.is_file()
+        if trainer.world_size > 1:
+            due = trainer.strategy.broadcast(due)
+        if due:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Within an epoch; behind its last batch comes its end."""
+        if not trainer.is_last_batch:
+            self._save_if(trainer, time.monotonic() - self.saved > self.seconds)
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        """Behind validation and everything else of the epoch."""
+        n_done = trainer.current_epoch + 1
+        by_epochs = n_done % self.every_n_epochs == 0 or n_done == trainer.max_epochs
+        self._save_if(trainer, by_epochs or time.monotonic() - self.saved > self.seconds)
+
+    def _save_if(self, trainer: Any, due: bool) -> None:
+        stop = self.received if self.received else (-1 if time.monotonic() > self.deadline else 0)
+        if trainer.world_size > 1:  # rank 0 has the say
+            due, stop = trainer.strategy.broadcast((due, stop))
+        if due or stop:
+            trainer.save_checkpoint(self.path)
+            self.saved = time.monotonic()
+        if stop:
+            raise Stopped(max(stop, 0))

@@ -1,0 +1,176 @@
+"""The LightningModule: one loss, one optimiser, one schedule, averaged weights."""
+
+import logging
+import math
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from eqff.data.loader import to_structure
+from eqff.errors import RunError
+from eqff.graph import Structure
+from eqff.training.config import TrainingConfig
+from eqff.training.fit.ema import WeightAverage
+from eqff.training.fit.losses import errors, loss, loss_weights
+from eqff.training.fit.optimizers import make_optimizer
+from eqff.training.fit.step import CompiledStep, EagerStep
+from eqff.units import GPA
+
+logger = logging.getLogger("eqff.training")
+
+
+def learning_rate_factor(step: int, n_steps: int, config: TrainingConfig) -> float:
+    """Learning rate at a step, divided by config.learning_rate: linear warm-up, then a cosine to the final rate."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = min((step - config.warmup_steps) / max(n_steps - config.warmup_steps, 1), 1.0)
+    final = config.final_learning_rate / config.learning_rate
+    return final + 0.5 * (1.0 - final) * (1.0 + math.cos(math.pi * progress))
+
+
+class TrainingModule(lightning.LightningModule):
+    """Trains a model on energies and forces, and on stress where the loss has a weight for it.
+
+    A step whose loss or gradient is not finite is left out; several in a row stop the run.
+
+    Args: model; config; n_steps: optimiser steps of the whole run, for the schedule
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, n_steps: int) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.n_steps = n_steps
+        self.average = WeightAverage(model, config.ema_decay)
+        self.step = CompiledStep(model, config.loss) if config.compile else EagerStep(model, config.loss)
+        self.sums = torch.zeros(7, dtype=torch.float64)
+        self.train_loss = torch.zeros(2, dtype=torch.float64)
+        self.epochs_done = self.steps_of_epoch = 0  # where a resumed run goes on
+        self.skipped = 0  # steps left out, in a row
+        self.last_loss, self.last_frames = 0.0, ""
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        """Loss of one batch."""
+        weights = loss_weights(self.config.loss, self.global_step / self.n_steps).to(batch.energy.device)
+        structure = to_structure(batch)
+        stress = batch.stress if self.config.loss.stress > 0.0 else None
+        value = self.step(structure, batch.energy, batch.forces, weights, stress, self._share(structure))
+        self.last_loss = float(value.detach())
+        self.last_frames = ", ".join(str(int(index)) for index in batch.frame_index[:8])
+        if math.isfinite(self.last_loss):
+            self.train_loss += torch.tensor([self.last_loss, 1.0], dtype=torch.float64)
+        return value
+
+    def _share(self, structure: Structure) -> Tensor | None:
+        """Atoms and frames of this process times the number of processes, divided by those of all; [2]."""
+        if self.trainer.world_size == 1:
+            return None
+        own = structure.positions.new_tensor([len(structure.positions), structure.n_graphs], dtype=torch.float64)
+        total = self.trainer.strategy.reduce(own.clone(), reduce_op="sum")
+        return own * self.trainer.world_size / total
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Take away gradients that are not finite: the optimiser then leaves the weights alone.
+
+        Processes agree, because what is not finite in one is so in their mean.
+        """
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        size = torch.stack(torch._foreach_norm(gradients)).sum() if gradients else torch.zeros(())
+        if math.isfinite(float(size)):
+            self.skipped = 0
+            return
+        optimizer.zero_grad(set_to_none=True)
+        self.skipped += 1
+        where = f"epoch {self.current_epoch + 1}, frames {self.last_frames}"
+        if self.skipped > self.config.max_skipped_steps:
+            raise RunError(
+                "EQ5201",
+                f"loss={self.last_loss}, or its gradient, is not finite in {self.skipped} steps in a row, now at "
+                f"{where}; lower training.learning_rate, or look at these frames; the last checkpoint is kept",
+            )
+        logger.warning("step left out: loss %g or its gradient is not finite (%s)", self.last_loss, where)
+
+    def optimizer_step(self, *arguments: Any, **more: Any) -> None:
+        """A step of the optimiser, then of the average, before anything can save a checkpoint."""
+        super().optimizer_step(*arguments, **more)
+        self.average.update()
+        self.steps_of_epoch += 1
+
+    def on_train_epoch_end(self) -> None:
+        """The next epoch begins at its first batch."""
+        self.epochs_done += 1
+        self.steps_of_epoch = 0
+
+    def on_train_start(self) -> None:
+        """Averaged weights follow the model to its device."""
+        self.average.average = [a.to(p.device) for a, p in zip(self.average.average, self.average.parameters)]  # noqa: B905
+
+    def on_validation_epoch_start(self) -> None:
+        """Validate the averaged weights."""
+        self.sums.zero_()
+        self.applied = self.average.applied()
+        self.applied.__enter__()
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:
+        """Sum the errors of one batch."""
+        stress = batch.stress if self.config.loss.stress > 0.0 else None
+        structure = to_structure(batch)
+        with torch.enable_grad():  # forces are a gradient, also in validation
+            found = errors(self.model, structure, batch.energy, batch.forces, create_graph=False, stress=stress)
+            value = loss(found, loss_weights(self.config.loss, 0.0).to(batch.energy.device), self.config.loss)
+        n_graphs = float(structure.n_graphs)
+        sums: list[Any] = [
+            found.forces.abs().sum(),
+            found.forces.numel(),
+            found.energy.abs().sum(),
+            n_graphs,
+            value * n_graphs,
+        ]
+        if found.virial is not None:
+            sums += [(found.virial / torch.linalg.det(structure.cell).abs().unsqueeze(1)).abs().sum(), 6.0 * n_graphs]
+        self.sums[: len(sums)] += torch.tensor([float(number) for number in sums], dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        """Report mean absolute errors and put the trained weights back; the loss keeps the first w_E."""
+        self.applied.__exit__(None, None, None)
+        sums = (
+            self.sums
+            if self.trainer.world_size == 1
+            else self.trainer.strategy.reduce(self.sums.to(self.device), reduce_op="sum")
+        )
+        force_sum, n_components, energy_sum, n_frames, loss_sum, stress_sum, n_stress = sums.tolist()
+        bar = {"forces_mae_meV_A": 1000.0 * force_sum / n_components, "energy_mae_meV": 1000.0 * energy_sum / n_frames}
+        if n_stress > 0.0:
+            bar["stress_mae_GPa"] = stress_sum / n_stress / GPA
+        self.log_dict(bar, prog_bar=True, batch_size=1)
+        self.log("validation_loss", loss_sum / n_frames, batch_size=1)
+        if not self.trainer.sanity_checking:
+            done = self.train_loss
+            if self.trainer.world_size > 1:
+                done = self.trainer.strategy.reduce(done.to(self.device, copy=True), reduce_op="sum")
+            self.log("train_loss", float(done[0] / done[1].clamp(min=1.0)), batch_size=1)
+            self.train_loss.zero_()
+
+    def configure_optimizers(self) -> Any:
+        """Adam with amsgrad, or SOAP; learning rate by step."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = make_optimizer(parameters, self.config)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, self.n_steps, self.config)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What belongs to the run beside weights and optimiser."""
+        checkpoint["average"] = self.average.state_dict()
+        checkpoint["progress"] = [self.epochs_done, self.steps_of_epoch, self.skipped]
+        checkpoint["train_loss"] = self.train_loss.clone()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue where the run stopped; the loader's position is set by whoever made the loader."""
+        self.average.load_state_dict(checkpoint["average"])
+        self.epochs_done, self.steps_of_epoch, self.skipped = checkpoint["progress"]
+        if self._trainer is None or self.trainer.global_rank == 0:  # which has saved its own
+            self.train_loss.copy_(checkpoint["train_loss"])

@@ -1,0 +1,161 @@
+"""One training step: loss and its gradient with respect to the weights, eager or compiled as a whole."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eqff.errors import ConfigError
+from eqff.graph import Structure
+from eqff.nn.fast.fused import SharedRadial, pairs_of_edges
+from eqff.training.config import LossConfig
+from eqff.training.fit.losses import errors, loss
+
+logger = logging.getLogger("eqff.training")
+LOSS_OFF, GRADIENT_OFF = 2e-4, 1e-2  # relative; rounding of float32 stays below, late in a training, too
+
+
+class GivenGradient(torch.autograd.Function):
+    """Lets a loss whose gradient is already known take part in loss.backward()."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:  # type: ignore[override]
+        if float(grad_output) == 1.0:  # nearly always
+            return None, None, *ctx.gradients
+        return None, None, *[g if g is None else g * grad_output.to(g.dtype) for g in ctx.gradients]
+
+
+class EagerStep:
+    """Loss and its gradient by autograd of autograd, with respect to the model's weights and nothing else."""
+
+    def __init__(self, model: nn.Module, config: LossConfig) -> None:
+        self.model, self.config = model, config
+
+    def __call__(
+        self,
+        structure: Structure,
+        energy: Tensor,
+        forces: Tensor,
+        weights: Tensor,
+        stress: Tensor | None = None,
+        share: Tensor | None = None,
+    ) -> Tensor:
+        found = errors(self.model, structure, energy, forces, create_graph=True, stress=stress)
+        value = loss(found, weights, self.config, share)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad([value], parameters, allow_unused=True)
+        return GivenGradient.apply(value.detach(), gradients, *parameters)
+
+
+class CompiledStep:
+    """The same loss and gradient as one torch.compile'd program of plain tensors.
+
+    The second derivative is inside the traced program (autograd cannot differentiate compiled code twice). Shapes are
+    fixed: every batch needs the same numbers of atoms and edges, so the first batch decides. It is computed both ways:
+    a program that gives something else than the eager step is not used, and that is said.
+    """
+
+    def __init__(self, model: nn.Module, config: LossConfig) -> None:
+        self.model, self.config = model, config
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.program: Any = None
+        self.shape: tuple[int, ...] = ()
+        self.instead: EagerStep | None = None
+        self.shared = [module for module in model.modules() if isinstance(module, SharedRadial)]
+
+    def constants(self) -> dict[str, Tensor]:
+        """Everything the program reads that is not trained."""
+        frozen = {name: p.detach() for name, p in self.model.named_parameters() if not p.requires_grad}
+        return frozen | dict(self.model.named_buffers())
+
+    def __call__(
+        self,
+        structure: Structure,
+        energy: Tensor,
+        forces: Tensor,
+        weights: Tensor,
+        stress: Tensor | None = None,
+        share: Tensor | None = None,  # of no use here: all batches are equal
+    ) -> Tensor:
+        shape = (structure.positions.shape[0], structure.senders.shape[0], structure.n_graphs)
+        inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
+        inputs += [structure.senders, structure.receivers, structure.edge_shift, energy, forces, weights]
+        inputs += [] if stress is None else [stress]
+        inputs += pairs_of_edges(structure.senders, structure.receivers) if self.shared else ()
+        parameters = [p.detach() for p in self.parameters.values()]
+        tensors = [*parameters, *self.constants().values(), *inputs]
+        if self.program is None:
+            self.program, self.shape = self._trace(tensors, structure.n_graphs, stress is not None), shape
+            self.instead = self._checked(tensors, (structure, energy, forces, weights, stress))
+        if shape != self.shape:
+            raise ConfigError(
+                "EQ1065",
+                f"training.compile=true, but a batch has (atoms, edges, frames)={shape}, the first had {self.shape}; "
+                "it needs frames of equally many atoms (and edges, if periodic) and n_train divisible by batch_size; "
+                'set compile = "auto" or false',
+            )
+        if self.instead is not None:
+            return self.instead(structure, energy, forces, weights, stress)
+        with torch.no_grad():
+            value, *gradients = self.program(*tensors)
+        return GivenGradient.apply(value, gradients, *self.parameters.values())
+
+    def _checked(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> EagerStep | None:
+        """None if the program does what the eager step does, else the latter."""
+        eager = EagerStep(self.model, self.config)
+        value = eager(*batch)
+        if not value.isfinite():  # nothing to compare with
+            return None
+        gradients, value = torch.autograd.grad(value, list(self.parameters.values()), allow_unused=True), value.detach()
+        with torch.no_grad():
+            found, *others = self.program(*tensors)
+            expected = [torch.zeros_like(b) if a is None else a for a, b in zip(gradients, others, strict=True)]
+            size = torch.stack([a.double().norm() for a in expected]).norm()
+            off = torch.stack([(a - b).double().norm() for a, b in zip(expected, others, strict=True)]).norm()
+        if abs(found - value) <= LOSS_OFF * abs(value) and off <= GRADIENT_OFF * size:
+            return None
+        logger.warning(
+            "the compiled step is not used, it differs from the eager one: loss %.6g, not %.6g, gradient off by %.1g",
+            *(float(found), float(value), float(off / size)),
+        )
+        return eager
+
+    def _trace(self, tensors: list[Tensor], n_graphs: int, with_stress: bool) -> Any:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        names, constant_names = list(self.parameters), list(self.constants())
+        first, last = len(names), len(names) + len(constant_names)
+
+        def step(*values: Tensor) -> list[Tensor]:
+            parameters = [value.detach().requires_grad_(True) for value in values[:first]]
+            state = dict(zip(names, parameters, strict=True))
+            state |= dict(zip(constant_names, values[first:last], strict=True))
+            positions, species, cell, pbc, batch, senders, receivers, edge_shift, *labels = values[last:]
+            energy, forces, weights, *others = labels
+            stress = others.pop(0) if with_stress else None
+            for radial in self.shared:
+                radial.pairs = (others[0], others[1])
+            structure = Structure(positions, species, cell, pbc, batch, n_graphs, senders, receivers, edge_shift)
+
+            def model(species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
+                return torch.func.functional_call(self.model, state, (species, senders, receivers, edge_vector))
+
+            found = errors(model, structure, energy, forces, create_graph=True, stress=stress)
+            value = loss(found, weights, self.config)
+            # weights that lead nowhere get 0, e.g. paths of another parity in the last layer
+            gradients = torch.autograd.grad([value], parameters, allow_unused=True, materialize_grads=True)
+            return [value.detach(), *gradients]
+
+        try:
+            traced = make_fx(step, tracing_mode="fake")(*tensors)
+        finally:
+            for radial in self.shared:
+                radial.pairs = None
+        return torch.compile(traced, dynamic=False)

@@ -1,0 +1,66 @@
+"""Files of a run folder: whole or absent, whatever happens to the process or the disk; and one run at a time there."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from eqff.errors import ResourceError
+from eqff.files import new_file
+
+LOCK = ".lock"
+BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+
+
+@contextlib.contextmanager
+def run_file(path: Path) -> Iterator[Path]:
+    """Name of a temporary file that replaces `path`, synced, when the block ends; removed if the block fails.
+
+    Raises: ResourceError EQ6130 if the disk does not take it
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path, force=True) as temporary:
+            yield temporary
+    except OSError as error:
+        raise ResourceError(
+            "EQ6130",
+            f"{path}: cannot be written ({error.strerror or error}); what the run wrote before is kept: free space, or "
+            "repair the rights, and go on with --resume",
+        ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files that a killed process left behind; their real names were never touched."""
+    for place in (folder, folder / "checkpoints"):
+        for path in place.glob(".*.part*"):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Within this context no other process trains in this folder; a process that dies gives it free.
+
+    Raises: ResourceError EQ6131 if one does
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
+        raise ResourceError(
+            "EQ6132", f"{folder}: is no folder to write to ({error.strerror or error}); choose another, or free space"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResourceError(
+                "EQ6131", f"{folder}: another process trains there; wait for its end, or stop it"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield

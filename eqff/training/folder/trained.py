@@ -1,0 +1,158 @@
+"""From a run folder back to a model, and on to a potential file."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from eqff import config as config_io
+from eqff import registry
+from eqff.data.reading.read import read_frames
+from eqff.elements import species_index
+from eqff.errors import ConfigError, DataError, PotentialError
+from eqff.exporter import export
+from eqff.graph import Structure
+from eqff.neighbors import build_structure
+from eqff.training.folder.metrics_file import read_metrics
+
+N_STRUCTURES = 3
+
+
+class Run(NamedTuple):
+    """What a training run left behind."""
+
+    model: nn.Module  # averaged weights of the chosen checkpoint
+    family: str
+    config: dict[str, Any]  # of the family, plain values
+    data: dict[str, Any]  # provenance of the training data, split hash
+    validation: dict[str, float]  # metrics of the chosen checkpoint
+    baseline: dict[str, Any] | None = None  # what the model's energies are differences from
+
+
+def load_run(folder: str | Path) -> Run:
+    """The best model of a run (lowest force error on validation frames), with its averaged weights.
+
+    Args:   folder: as `eqff train` wrote it
+    Raises: ConfigError if the folder is not a run or has no checkpoint yet; PotentialError if they do not fit
+    """
+    folder = Path(folder)
+    path = folder / "checkpoints" / "best.ckpt"
+    if not (folder / "model.json").is_file() or not path.is_file():
+        raise ConfigError("EQ1071", f"{folder}: no model.json and checkpoints/best.ckpt; give a training run")
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    family = registry.load("models", record["family"])
+    model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/model.json"))
+    state = read_checkpoint(path)
+    weights = {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise PotentialError("EQ4310", f"{path}: does not fit model.json: {error}") from error
+    average, parameters = state["average"], dict(model.named_parameters())
+    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
+    with torch.no_grad():
+        for name, value in zip(average.get("names", trained), average["average"], strict=True):
+            parameters[name].copy_(value)
+    row = measured(state, folder)
+    return Run(model.eval(), record["family"], record["config"], record["data"], row, record.get("baseline"))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What Lightning wrote, on the CPU.  Raises: PotentialError EQ4312 for a damaged file"""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds
+        raise PotentialError("EQ4312", f"{path}: cannot be read as a checkpoint ({error})") from error
+    return state
+
+
+def measured(state: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Row of metrics.csv that belongs to a checkpoint; it lies in the checkpoint itself, but not in old ones."""
+    row: dict[str, float] = state.get("callbacks", {}).get("BestCheckpoint", {}).get("row", {})
+    step = int(state["global_step"])
+    rows = [] if row else [row for row in read_metrics(folder / "metrics.csv") if int(row["step"]) <= step]
+    return rows[-1] if rows else row
+
+
+def export_run(
+    folder: str | Path,
+    output: str | Path,
+    force: bool = False,
+    card: Path | None = None,
+    metrics: Path | None = None,
+    structure: Path | None = None,
+    licence: str = "not stated",
+    citation: str = "not stated",
+) -> dict[str, Any]:
+    """Write the best model of a run as a potential file.
+
+    Args:   card: Markdown to store in the file; metrics: JSON of further metrics, e.g. on test frames;
+            structure: file whose first frames become test vectors beside the synthetic ones;
+            licence, citation: of the potential (those of the data are with the data)
+    Returns: the header
+    Raises: as load_run and eqff.exporter.export
+    """
+    run = load_run(folder)
+    found: dict[str, Any] = {
+        "validation": {
+            "forces_mae_meV_A": run.validation.get("forces_mae_meV_A"),
+            "energy_mae_meV": run.validation.get("energy_mae_meV"),
+            "n_frames": run.data["n_validation"],
+            "epoch": run.validation.get("epoch"),
+        }
+    }
+    if metrics is not None:
+        found |= _read_json(metrics)
+    metadata = {
+        "training_data": run.data,
+        "metrics": found,
+        "level_of_theory": run.data.get("level_of_theory") or "not stated",
+        "licence": licence,
+        "citation": citation,
+    }
+    text = _read_text(card) if card is not None else ""
+    structures = [] if structure is None else _structures(structure, run.config)
+    return export(
+        run.model,
+        run.family,
+        run.config,
+        output,
+        metadata=metadata,
+        baseline=run.baseline,
+        card=text,
+        structures=structures,
+        force=force,
+    )
+
+
+def _structures(path: Path, config: dict[str, Any]) -> list[Structure]:
+    frames = read_frames(path)[:N_STRUCTURES]
+    return [
+        build_structure(
+            frame.positions,
+            species_index(frame.atomic_numbers, config["species"]),
+            frame.cell,
+            frame.pbc,
+            config["r_max"],
+        )
+        for frame in frames
+    ]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError("EQ3092", f"{path}: cannot be read as text ({error})") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_read_text(path))
+    except ValueError as error:
+        raise DataError("EQ3090", f"{path}: is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise DataError("EQ3091", f"{path}: expected a table of metrics")
+    return found

@@ -1,0 +1,1 @@
+"""The exam: one check a file, run over any model, potential file or ASE calculator."""

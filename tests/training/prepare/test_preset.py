@@ -1,0 +1,121 @@
+"""Presets: each makes a model; who overrides whom; a data file alone is enough."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqff import registry
+from eqff.config import from_mapping
+from eqff.errors import ConfigError
+from eqff.training.prepare.preparation import prepare, read_config
+from eqff.training.prepare.preset import merged, preset_names, read_preset
+from eqff.training.run import train
+
+SAMPLE = Path(__file__).parents[2] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+UNIT = "data.energy_unit=kcal/mol"
+SMALL = ["model.l_max=1", "model.n_layers=1", "model.n_channels=2", "model.radial_hidden=[4]"]
+QUICK = ["training.compile=false", "training.kernels=reference", "training.export_best=false", "training.report=false"]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'preset = "accurate"\n[data]\ntrain = "{SAMPLE}"\n[training]\nlearning_rate = 0.5\n')
+    return path
+
+
+def test_every_family_has_a_fast_preset() -> None:
+    assert {f"{family}-fast" for family in registry.names("models")} <= set(preset_names())
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_each_preset_makes_a_model_and_nothing_is_of_one_data_set(preset: str) -> None:
+    family, name = preset.rsplit("-", 1)
+    assert set(read_preset(family, name)) == {"model", "training"}
+    config = read_config(SAMPLE, [f"preset={name}", f"model.family={family}"])
+    assert (config.training.compile, config.model["family"]) == ("auto", family)
+    module = registry.load("models", family)
+    model = {key: value for key, value in config.model.items() if key != "family"}
+    assert not {"species", "reference_energies", "avg_num_neighbors", "seed"} & set(model)
+    model["species"] = ["H", "C"]
+    assert sum(p.numel() for p in module.Model(from_mapping(module.Config, model)).parameters()) > 1000
+
+
+def test_the_file_overrides_the_preset_and_set_overrides_both(recipe: Path) -> None:
+    preset = read_preset("nequip", "accurate")["training"]
+    config = read_config(recipe, ["training.batch_size=7"])
+    assert (config.training.learning_rate, config.training.batch_size) == (0.5, 7)
+    assert config.training.loss.huber_delta == preset["loss"]["huber_delta"]
+    assert config.training.steps == preset["steps"]
+    assert read_config(recipe, ["preset=fast"]).preset == "fast"
+    assert read_config(recipe, ["training.loss.forces=3"]).training.loss.kind == preset["loss"]["kind"]
+
+
+def test_epochs_that_were_written_replace_the_steps_of_a_preset(recipe: Path) -> None:
+    assert (config := read_config(recipe, ["training.epochs=7"]).training).steps == 0
+    assert config.epochs == 7
+    assert read_config(recipe, ["training.epochs=7", "training.steps=9"]).training.steps == 9
+
+
+@pytest.mark.parametrize("family", ["nequip", "tfn"])
+def test_an_unknown_preset_lists_those_there_are(recipe: Path, family: str) -> None:
+    with pytest.raises(ConfigError, match=rf"EQ1430.*'quick': {family} has .*fast.*escn-accurate"):
+        read_config(recipe, ["preset=quick", f"model.family={family}"])
+    with pytest.raises(ConfigError, match=r"'fast': mine has none; all .*nequip-fast"):
+        read_config(recipe, ["preset=fast", "model.family=mine"])
+    with pytest.raises(ConfigError, match=r"EQ1010.*preset"):
+        read_config(recipe, ["preset=1", "model.family=nequip"])
+
+
+def test_a_data_file_alone(tmp_path: Path) -> None:
+    config = read_config(SAMPLE)
+    assert (config.preset, config.model["family"], config.data.train) == ("fast", "nequip", str(SAMPLE))
+    assert read_config(SAMPLE, ["preset=accurate"]).preset == "accurate"
+    with pytest.raises(ConfigError, match=r"EQ1432.*no such file"):
+        read_config(tmp_path / "frames.h5")
+    (tmp_path / "store.deepmd").mkdir()  # folders can be data sets, too
+    assert read_config(tmp_path / "store.deepmd").data.train.endswith("store.deepmd")
+
+
+def test_the_run_states_every_value_and_can_be_resumed_or_repeated_from_that(tmp_path: Path) -> None:
+    overrides = [UNIT, "preset=fast", "training.steps=7", *SMALL, *QUICK]
+    folder = train(SAMPLE, tmp_path / "run", overrides=overrides)
+    config = read_config(folder / "config.toml")
+    assert (config.data.n_train, config.data.n_validation) == (15, 5)
+    assert (config.training.epochs, config.training.steps, config.training.validate_every) == (2, 0, 1)
+    assert config.training.compile is False
+    assert config == prepare(config).config
+    train(SAMPLE, folder, resume=True, overrides=overrides)
+    with pytest.raises(ConfigError, match=r"EQ1067.*data.n_validation: 5 -> 4"):
+        train(SAMPLE, folder, resume=True, overrides=[*overrides, "data.n_validation=4"])
+
+
+def test_weights_to_start_from_say_what_the_model_is(tmp_path: Path) -> None:
+    first = train(SAMPLE, tmp_path / "first", overrides=[UNIT, "training.epochs=1", *SMALL, *QUICK])
+    start = f"init_from='{first}'"
+    config = read_config(SAMPLE, [start])
+    assert (config.model["n_channels"], config.model["l_max"], config.model["n_layers"]) == (2, 1, 1)
+    assert not {"species", "energy_scale"} & set(config.model)
+    assert config.training.steps == read_preset("nequip", "fast")["training"]["steps"]
+    assert read_config(SAMPLE, [start, "model.n_layers=2"]).model["n_layers"] == 2
+
+
+def flat(mapping: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+    for key, value in mapping.items():
+        inner = flat(value) if isinstance(value, dict) else {(): value}
+        found |= {(key, *path): leaf for path, leaf in inner.items()}
+    return found
+
+
+tables = st.fixed_dictionaries(
+    {"x": st.integers()}, optional={"t": st.dictionaries(st.sampled_from("abc"), st.integers())}
+)
+
+
+@given(tables, tables)
+def test_merged_has_the_leaves_of_both(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert flat(merged(one, other)) == {**flat(one), **flat(other)}
