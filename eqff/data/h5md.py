@@ -7,7 +7,6 @@
 the run goes on, the file can be read, here or with h5py.File(path, swmr=True).
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from eqff.data.store.damage import hdf5_errors
 from eqff.errors import DataError
 from eqff.files import new_file
 
@@ -134,7 +134,7 @@ def read_h5md(path: str | Path, stop: int | None = None) -> Iterator[H5MDFrame]:
     path = Path(path)
     if not path.is_file():
         raise DataError("EQ3024", f"{path}: no such file")
-    with _damage_named(path), _open(path) as file:
+    with hdf5_errors(path), _open(path) as file:
         if "h5md" not in file or "particles/all/position/value" not in file:
             raise DataError("EQ5123", f"{path}: HDF5, but not a trajectory in H5MD; it holds {', '.join(file)}")
         everything = file["particles/all"]
@@ -206,11 +206,3 @@ def _series(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> A
 
 def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise DataError("EQ3072", f"{path}: not HDF5, or damaged ({error})") from error

@@ -14,7 +14,9 @@ import numpy as np
 from scipy import sparse
 
 from eqff.data.frame import Frame
+from eqff.graph import edge_vectors_numpy
 from eqff.neighbors import neighbor_list
+from eqff.units import BOLTZMANN, VOIGT
 
 R_MAX = 5.0  # Å
 SPACING = 0.2  # Å, of the knots
@@ -22,8 +24,6 @@ FEW_ATOMS = 64  # of a molecule, up to which all pairs are looked at
 N_SPLINES = round(R_MAX / SPACING) + 3
 SMOOTHNESS = 1e-3  # weight of second differences of c, relative to the mean curvature of the fit
 SMALLNESS = 1e-5
-BOLTZMANN = 8.617333262e-5  # eV/K
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 class Pairs(NamedTuple):
@@ -114,7 +114,7 @@ def frame_pairs(frame: Frame, species: np.ndarray) -> Pairs:
         edge_vector = frame.positions[senders] - frame.positions[receivers]
     else:
         senders, receivers, shift = neighbor_list(frame.positions, frame.cell, frame.pbc, R_MAX)
-        edge_vector = frame.positions[senders] - frame.positions[receivers] + shift @ frame.cell
+        edge_vector = edge_vectors_numpy(frame.positions, senders, receivers, shift, frame.cell)
     length = np.sqrt((edge_vector**2).sum(axis=1))
     inside = (length > 1e-3) & (length < R_MAX)
     senders, receivers, edge_vector, length = senders[inside], receivers[inside], edge_vector[inside], length[inside]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eqff.data.forensics.pair_model import VOIGT
 from eqff.data.forensics.work import MIN_PAIRS, Work
 from eqff.data.frame import Frame
+from eqff.units import VOIGT
 
 MOST_STRAIN, LEAST_STRAIN = 0.15, 1e-6
 MOST_PAIRS = 3000  # that are looked at
