@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -132,10 +132,20 @@ class Store(Sequence[Frame]):
         return self._arrays.n_frames
 
     def __iter__(self) -> Iterator[Frame]:
-        for start in range(0, len(self), FRAMES_AT_ONCE):
-            yield from self.frames(start, start + FRAMES_AT_ONCE)
+        return self.iterate()
 
-    def __getitem__(self, index: Any) -> Any:
+    def iterate(self, start: int = 0) -> Iterator[Frame]:
+        """Frames from number `start` to the last, read many at a time.  Raises: DataError EQ3072 for a damaged chunk"""
+        for first in range(start, len(self), FRAMES_AT_ONCE):
+            yield from self.frames(first, first + FRAMES_AT_ONCE)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         """One frame, or a list of frames for a slice."""
         if isinstance(index, slice):
             return self.frames_at(range(*index.indices(len(self))))

@@ -73,6 +73,8 @@ def test_frames_stream_from_a_generator_part_by_part(mixed_frames, tmp_path, sam
     with Store(tmp_path / "a.h5") as store:
         assert len(store) == n_frames
         assert all(same_frame(frame, mixed_frames[i % 4]) for i, frame in enumerate(store))
+        assert all(same_frame(frame, mixed_frames[i % 4]) for i, frame in enumerate(store.iterate(1023), start=1023))
+        assert len(list(store.iterate(1023))) == n_frames - 1023
 
 
 def test_writing_holds_few_frames_at_a_time(mixed_frames, tmp_path):
