@@ -66,7 +66,8 @@ class H5MDWriter:
             if copy.n_frames < keep:
                 raise DataError(
                     "EQ5122",
-                    f"{self.path}: n_frames={copy.n_frames}, expected at least {keep} of the checkpoint; start the run again",
+                    f"{self.path}: n_frames={copy.n_frames}, expected at least {keep} as in the checkpoint; "
+                    "start the run again",
                 )
         self._file = h5py.File(self.path, "r+", libver="latest")
         self._file.swmr_mode = True

@@ -1,6 +1,6 @@
-import os
 import pickle
 import weakref
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,6 +15,8 @@ from eqff.data.store.layout import ARRAYS
 from eqff.data.store.store import FRAMES_AT_ONCE, Store, write_store
 from eqff.errors import DataError
 
+EARLIER = Path(__file__).parents[1] / "files" / "store_schema_2.h5"
+DIGEST = "5ce7b79d8af4453625f0ea5252edb507f9aca34f4740029bb9b6b7f3483808b5"
 FLOATS = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
@@ -177,6 +179,21 @@ def test_every_truncation_is_refused(mixed_frames, tmp_path):
         assert caught.value.id == "EQ3072"
 
 
+def test_a_store_of_an_earlier_version_opens(same_frame, ethanol_file, water_file):
+    """Three frames of ethanol, two of water with stress and a dimer, written in the first form of schema 2."""
+    expected = [*read_frames(ethanol_file)[:3], *read_frames(water_file)[:2]]
+    with Store(EARLIER) as store:
+        store.verify()
+        assert store.digest == DIGEST
+        assert store.provenance == {"source": "ethanol_gfn2_20frames.npz, water16_gfn1_5frames.extxyz"}
+        assert len(store) == 6
+        assert all(same_frame(a, b) for a, b in zip(store, expected, strict=False))
+        assert store[5].info == {"config_type": "dimer", "step": 3}
+        assert store[5].pbc.tolist() == [True, False, False]
+        assert store.has("stress").tolist() == [False, False, False, True, True, False]
+        assert store.species == [1, 6, 8]
+
+
 def test_a_flipped_bit_in_the_numbers_is_found(mixed_frames, tmp_path):
     """Fletcher-32 of the chunk finds it when it is read, whichever array it is in."""
     path = tmp_path / "a.h5"
@@ -280,28 +297,3 @@ def test_any_frames_in_any_order(written, data, same_frame, tmp_path_factory):
         assert store.energy.tolist() == [f.energy or 0.0 for f in written]
         with pytest.raises(IndexError):
             store.frames_at([0, len(written)])
-
-
-def test_what_repeats_is_kept_once(mixed_frames, tmp_path):
-    """Compositions always; cells and info as long as they do not change."""
-    write_store(tmp_path / "a.h5", [mixed_frames[i % 4] for i in range(400)] + [mixed_frames[1]] * 100)
-    with Store(tmp_path / "a.h5") as store:
-        assert store.file["composition_offsets"].shape == (5,)
-        assert store.file["cells"].shape == (1, 3, 3)
-        assert store.file["stresses"].shape == (200, 6)
-        assert store.file["info_offsets"].shape == (2,)
-
-
-def test_atoms_are_compressed_only_where_it_pays(tmp_path):
-    noise = np.random.default_rng(0)
-    numbers = np.ones(20, dtype=int)
-    hot = [Frame(atomic_numbers=numbers, positions=noise.normal(size=(20, 3)) * 9, energy=0.0) for _ in range(50)]
-    full = [Frame(**(vars(frame) | {"forces": noise.normal(size=(20, 3))})) for frame in hot]
-    write_store(tmp_path / "full.h5", full)
-    write_store(tmp_path / "without_forces.h5", hot)
-    with Store(tmp_path / "full.h5") as store:
-        assert store.file["atoms"].compression is None
-        assert store.file["atoms"].fletcher32
-    with Store(tmp_path / "without_forces.h5") as store:
-        assert store.file["atoms"].compression == "gzip"
-    assert os.path.getsize(tmp_path / "without_forces.h5") < 0.75 * os.path.getsize(tmp_path / "full.h5")
