@@ -60,7 +60,8 @@ class StoreSide:
         import eqff.data.store.store  # noqa: F401, so that no measurement contains the time of imports
 
         self.path = folder / "frames.h5"
-        self.n_frames, self.n_atoms, self.store = n_frames, n_atoms, None
+        self.n_frames, self.n_atoms = n_frames, n_atoms
+        self.store: Any = None  # a Store, once it is open
 
     def write(self) -> int:
         from eqff.data.store.store import write_store
@@ -153,7 +154,7 @@ class Side:
 def npz_sizes(folder: Path, n_frames: int, n_atoms: int) -> dict[str, float]:
     """Bytes a frame of the same numbers as npz, plain and compressed."""
     parts = [arrays(start, 1000, n_atoms) for start in range(0, n_frames, 1000)]
-    content = {name: np.concatenate(p) for name, p in zip("RFE", zip(*parts, strict=True), strict=True)}
+    content: dict[str, Any] = {name: np.concatenate(p) for name, p in zip("RFE", zip(*parts, strict=True), strict=True)}
     np.savez(folder / "plain.npz", z=molecule(n_atoms)[0], **content)
     np.savez_compressed(folder / "compressed.npz", z=molecule(n_atoms)[0], **content)
     return {f"npz {name}": (folder / f"{name}.npz").stat().st_size / n_frames for name in ("plain", "compressed")}

@@ -91,7 +91,7 @@ def fetch(
             record.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             return Fetched(target, found, source, expected is not None, True)
     except Timeout:
-        raise ResourceError("EQ3344", f"{target}: another process is downloading it; wait until it is done") from None
+        raise ResourceError("EQ3344", f"{target}: another process is loading it; wait until it is done") from None
 
 
 def _present(target: Path, expected: str | None, remote: RemoteFile, record: Path) -> Fetched:
