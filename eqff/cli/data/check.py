@@ -10,7 +10,8 @@ from eqff.cli.data._reading import AsJson, EnergyKey, EnergyUnit, ForcesKey, For
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eqff.data.forensics.examination import Finding, Reading, Report
+    from eqff.data.forensics.examination import Finding, Report
+    from eqff.data.reading.unchecked import Reading
 
 COLOURS = {"fail": "red", "warning": "yellow", "pass": "green"}
 N_SHOWN = 8  # frames that are named in the text
@@ -44,8 +45,9 @@ def command(
     """
     if page is not None and page.exists() and not force:
         raise ConfigError("EQ3410", f"{page} exists; choose another name or overwrite it with --force")
-    from eqff.data.forensics.examination import check_frames, check_split, read_unchecked
+    from eqff.data.forensics.examination import check_frames, check_split
     from eqff.data.reading.options import ReadOptions
+    from eqff.data.reading.unchecked import read_unchecked
     from eqff.data.splits import load_split
     from eqff.report.terminal import StatusLine
 
