@@ -22,12 +22,10 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from filelock import FileLock, Timeout
-
 from eqff.data.published.catalogue import RemoteFile
 from eqff.digest import file_sha256
 from eqff.errors import DataError, ResourceError
-from eqff.files import new_file
+from eqff.files import locked, new_file
 
 TRIES = 3  # of each mirror
 PAUSE = 1.0  # s between tries, doubled each time
@@ -60,37 +58,35 @@ def fetch(
     Args:    remote; folder: made if missing; about: kept beside the file; from_file: a copy from elsewhere, for
              machines without network; force: replace a file that is there; progress: told as it goes on
     Raises:  DataError EQ3340 a file of the name is there, and is not that, EQ3341 wrong SHA-256, EQ3342 from_file is
-             missing; ResourceError EQ3343 no mirror gave the file, EQ3344 another process loads it
+             missing; ResourceError EQ3343 no mirror gave the file, EQ6131 another process loads it
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     target, record = folder / remote.name, folder / f"{remote.name}.source.json"
     recorded = _read_json(record).get("sha256")
     expected = remote.sha256 or recorded
-    try:
-        with FileLock(folder / f".{remote.name}.lock", timeout=0):
-            if target.exists() and not force:
-                return _present(target, expected, remote, record)
-            part = folder / f"{remote.name}.part"
-            if from_file is None:
-                source = _load(remote, part, progress)
-            else:
-                source = _copy(Path(from_file), part, progress)
-            found = file_sha256(part)
-            if expected is not None and found != expected and not (force and remote.sha256 is None):
-                whose = "known" if remote.sha256 else "of the first download"
-                _forget(part)
-                raise DataError(
-                    "EQ3341", f"{remote.name} from {source}: SHA-256 {found[:16]}..., but the one {whose} is "
-                    f"{expected[:16]}...; it was damaged or changed: try again, or another mirror",
-                )  # fmt: skip
-            os.replace(part, target)
+    with locked(target):
+        if target.exists() and not force:
+            return _present(target, expected, remote, record)
+        part = folder / f"{remote.name}.part"
+        if from_file is None:
+            source = _load(remote, part, progress)
+        else:
+            source = _copy(Path(from_file), part, progress)
+        found = file_sha256(part)
+        if expected is not None and found != expected and not (force and remote.sha256 is None):
+            whose = "known" if remote.sha256 else "of the first download"
             _forget(part)
-            content = {"sha256": found, "source": source, "date": time.strftime("%Y-%m-%d"), **(about or {})}
-            record.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            return Fetched(target, found, source, expected is not None, True)
-    except Timeout:
-        raise ResourceError("EQ3344", f"{target}: another process is loading it; wait until it is done") from None
+            raise DataError(
+                "EQ3341", f"{remote.name} from {source}: SHA-256 {found[:16]}..., but the one {whose} is "
+                f"{expected[:16]}...; it was damaged or changed: try again, or another mirror",
+            )  # fmt: skip
+        os.replace(part, target)
+        _forget(part)
+        content = {"sha256": found, "source": source, "date": time.strftime("%Y-%m-%d"), **(about or {})}
+        with new_file(record, force=True) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return Fetched(target, found, source, expected is not None, True)
 
 
 def _present(target: Path, expected: str | None, remote: RemoteFile, record: Path) -> Fetched:

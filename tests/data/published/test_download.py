@@ -8,13 +8,13 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from filelock import FileLock
 
 from eqff.data.published import download
 from eqff.data.published.catalogue import DATA_SETS, RemoteFile
 from eqff.data.published.download import fetch, unpack
 from eqff.digest import file_sha256
 from eqff.errors import DataError, ResourceError
+from eqff.files import locked
 
 CONTENT = bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -180,7 +180,7 @@ def test_no_mirror_at_all(tmp_path, monkeypatch):
 
 
 def test_one_at_a_time(server, tmp_path):
-    with FileLock(tmp_path / ".a.npz.lock"), pytest.raises(ResourceError, match="EQ3344"):
+    with locked(tmp_path / "a.npz"), pytest.raises(ResourceError, match="EQ6131"):
         fetch(remote(server, "/good"), tmp_path)
 
 
