@@ -62,7 +62,7 @@ def compile_potential(
     if dtype not in ("auto", *DTYPES):
         raise ConfigError("EQ1101", f"dtype={dtype!r}: expected auto, {' or '.join(DTYPES)}")
     if build.compiler() is None:
-        raise ResourceError("EQ6110", "no C++ compiler found: install g++ or clang++, or set CXX")
+        raise ResourceError("EQ6110", "no C++ compiler found; install g++ or clang++, or set CXX")
     contents = archive.read(find(name_or_path))
     run_dtype: torch.dtype = getattr(torch, contents.header["dtype"] if dtype == "auto" else dtype)
     place = compiled.folder(contents.digest, run_dtype, exact)

@@ -33,7 +33,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config"
 
     text = json.dumps({"config": _plain(mapping)})
     try:
-        return _validator(cls).model_validate_json(text).config
+        return _validator(cls).model_validate_json(text).config  # type: ignore[arg-type]
     except ValidationError as failure:
         raise _error(cls, mapping, where, failure.errors(include_url=False)) from failure
 
@@ -121,7 +121,7 @@ def to_toml(obj: Any) -> str:
 
 
 @cache
-def _validator(cls: type) -> Any:
+def _validator(cls: Any) -> Any:
     """A pydantic model whose field `config` is the dataclass; dataclasses inside it inherit the strictness."""
     from pydantic import ConfigDict, create_model
 
@@ -143,7 +143,8 @@ def _error(cls: type, mapping: Any, where: str, details: Sequence[Any]) -> Confi
             return ConfigError("EQ1013", f"{path}: {detail['ctx']['error']}")
     same = [d for d in details if _follow(cls, mapping, d["loc"][1:])[0][: len(steps)] == steps]
     expected = dict.fromkeys(
-        _type_name(hint) if d["type"] == "dataclass_type" else d["msg"].removeprefix("Input should be ") for d in same
+        _type_name(hint) if d["type"] in ("dataclass_type", "dict_type") else d["msg"].removeprefix("Input should be ")
+        for d in same
     )
     allowed = [word for d in same for word in re.findall("'([^']*)'", str(d.get("ctx", {}).get("expected")))]
     guess = difflib.get_close_matches(str(value), allowed, n=1)
@@ -205,7 +206,7 @@ def _plain_number(value: Any) -> int | float:
     if isinstance(value, numbers.Real):
         return int(value) if isinstance(value, numbers.Integral) else float(value)
     raise ConfigError(
-        "EQ1016", f"{_shown(value)}: type {type(value).__name__} has no plain TOML or JSON form; give text"
+        "EQ1016", f"{_shown(value)}: type {type(value).__name__} has no plain TOML or JSON form; give text or numbers"
     )
 
 

@@ -96,7 +96,7 @@ def _library(target: Path, source: str, flags: list[str]) -> Path:
         return target
     program = compiler()
     if program is None:
-        raise ResourceError("EQ6110", "no C++ compiler found: install g++ or clang++, or set CXX")
+        raise ResourceError("EQ6110", "no C++ compiler found; install g++ or clang++, or set CXX")
     with locked(target, wait=True):  # other processes wait for the first
         if not target.is_file():
             _compile(program, source, flags, target)

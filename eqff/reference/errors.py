@@ -93,12 +93,12 @@ class _Reader:
             (docstring or "").partition("\n")[0],
         )
 
-    def _text(self, node: ast.expr, call: ast.AST, scope: ast.AST) -> str:
+    def _text(self, node: ast.expr, call: ast.Call | ast.Return, scope: ast.AST) -> str:
         """The message as a template."""
         if isinstance(node, ast.Name):
-            for other in reversed(list(_assignments(scope, node.id))):
-                if other.lineno < call.lineno:  # type: ignore[attr-defined]
-                    return self._text(other.value, call, scope)
+            before = [other for other in _assignments(scope, node.id) if other.lineno < call.lineno]
+            if before:
+                return self._text(max(before, key=lambda other: other.lineno).value, call, scope)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self.functions:
             function = self.functions[node.func.id]
             for inner in ast.walk(function):

@@ -58,7 +58,7 @@ def fetch(
     Args:    remote; folder: made if missing; about: kept beside the file; from_file: a copy from elsewhere, for
              machines without network; force: replace a file that is there; progress: told as it goes on
     Raises:  DataError EQ3340 a file of the name is there, and is not that, EQ3341 wrong SHA-256, EQ3342 from_file is
-             missing; ResourceError EQ3343 no mirror gave the file, EQ6131 another process loads it
+             missing; ResourceError EQ6191 no mirror gave the file, EQ6131 another process loads it
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _present(target: Path, expected: str | None, remote: RemoteFile, record: Pat
 
 def _copy(source: Path, part: Path, progress: Progress) -> str:
     if not source.is_file():
-        raise DataError("EQ3342", f"{source}: no such file")
+        raise DataError("EQ3342", f"{source}: no such file; give the copy that was loaded elsewhere")
     total, done = source.stat().st_size, 0
     with open(source, "rb") as reading, open(part, "wb") as writing:
         while data := reading.read(BYTES):
@@ -131,7 +131,7 @@ def _load(remote: RemoteFile, part: Path, progress: Progress) -> str:
                 return url
     reasons = "; ".join(dict.fromkeys(problems))
     raise ResourceError(
-        "EQ3343",
+        "EQ6191",
         f"{remote.name}: no mirror gave it ({reasons}); try later (what came is kept and continued), or load it "
         f"elsewhere from {remote.urls[0]} and pass it with --from-file",
     )
@@ -199,7 +199,9 @@ def unpack(archive: Path, endings: tuple[str, ...], folder: Path, force: bool = 
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise DataError("EQ3345", f"{archive}: not an archive, or damaged ({error}); load it again") from None
     if not written:
-        raise DataError("EQ3346", f"{archive}: holds no file that ends in {' or '.join(endings)}")
+        raise DataError(
+            "EQ3346", f"{archive}: holds no file that ends in {' or '.join(endings)}; was it the right archive?"
+        )
     return written
 
 
