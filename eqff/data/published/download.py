@@ -1,8 +1,8 @@
-"""Files from the network, whole or not at all: mirrors in turn, resumed where they broke off, checked, recorded.
+"""Downloads that appear whole or not at all: mirrors in turn, resumed where they broke off, checked and recorded.
 
-Own code over urllib, for none of the small packages for this resumes a download or changes to a mirror.
+Written on urllib: none of the small packages for downloads resumes one or changes to a mirror.
 
-    NAME.part         what has come so far, NAME.part.json where from (only that source can continue it)
+    NAME.part         what has arrived; NAME.part.json names the source, which alone can continue it
     NAME.source.json  beside the finished file: its SHA-256, where it came from and when, licence and citation
 """
 
@@ -35,7 +35,7 @@ Progress = Callable[[int, int | None], None]  # bytes so far, bytes of all if kn
 
 
 class Fetched(NamedTuple):
-    """A file that is there."""
+    """A file that `fetch` loaded or found."""
 
     path: Path
     sha256: str
@@ -53,11 +53,11 @@ def fetch(
     force: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Fetched:
-    """A file of the catalogue in a folder; one that is there already, and is what it was, is not loaded again.
+    """Bring a file of the catalogue into a folder, unless it is there already with the right SHA-256.
 
     Args:    remote; folder: made if missing; about: kept beside the file; from_file: a copy from elsewhere, for
-             machines without network; force: replace a file that is there; progress: told as it goes on
-    Raises:  DataError EQ3340 a file of the name is there, and is not that, EQ3341 wrong SHA-256, EQ3342 from_file is
+             machines without network; force: replace a file that exists; progress: called with bytes
+    Raises:  DataError EQ3340 another file has that name, EQ3341 wrong SHA-256, EQ3342 from_file is
              missing; ResourceError EQ6191 no mirror gave the file, EQ6131 another process loads it
     """
     folder = Path(folder)
