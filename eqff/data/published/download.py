@@ -1,9 +1,9 @@
-"""Download files: try mirrors in turn, resume what broke off, check the SHA-256, record the source.
+"""Downloads that appear whole or not at all: mirrors in turn, resumed where they broke off, checked and recorded.
 
-A file appears whole or not at all.  Built on urllib, as no small package both resumes downloads and changes mirrors.
+Written on urllib: none of the small packages for downloads resumes one or changes to a mirror.
 
-    NAME.part         the part downloaded so far; NAME.part.json: its source, the only one that can continue it
-    NAME.source.json  beside the finished file: SHA-256, source, date, licence and citation
+    NAME.part         what has arrived; NAME.part.json names the source, which alone can continue it
+    NAME.source.json  beside the finished file: its SHA-256, where it came from and when, licence and citation
 """
 
 import contextlib
@@ -22,12 +22,10 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from filelock import FileLock, Timeout
-
 from eqff.data.published.catalogue import RemoteFile
 from eqff.digest import file_sha256
 from eqff.errors import DataError, ResourceError
-from eqff.files import new_file
+from eqff.files import locked, new_file
 
 TRIES = 3  # of each mirror
 PAUSE = 1.0  # s between tries, doubled each time
@@ -37,7 +35,7 @@ Progress = Callable[[int, int | None], None]  # bytes so far, total bytes or Non
 
 
 class Fetched(NamedTuple):
-    """A file on disk."""
+    """A file that `fetch` loaded or found."""
 
     path: Path
     sha256: str
@@ -55,43 +53,40 @@ def fetch(
     force: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Fetched:
-    """Download a file of the catalogue into a folder, unless it is there already and unchanged.
+    """Bring a file of the catalogue into a folder, unless it is there already with the right SHA-256.
 
-    Args:    remote; folder: made if missing; about: texts to record beside the file; from_file: a copy from elsewhere,
-             for machines without network; force: replace an existing file; progress: called with the bytes so far
-    Returns: path, SHA-256 and source of the file
-    Raises:  DataError EQ3340 another file of this name exists, EQ3341 wrong SHA-256, EQ3342 from_file is missing;
-             ResourceError EQ3343 no mirror has the file, EQ3344 another process is downloading it
+    Args:    remote; folder: made if missing; about: kept beside the file; from_file: a copy from elsewhere, for
+             machines without network; force: replace a file that exists; progress: called with bytes
+    Raises:  DataError EQ3340 another file has that name, EQ3341 wrong SHA-256, EQ3342 from_file is
+             missing; ResourceError EQ6191 no mirror gave the file, EQ6131 another process loads it
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     target, record = folder / remote.name, folder / f"{remote.name}.source.json"
     recorded = _read_json(record).get("sha256")
     expected = remote.sha256 or recorded
-    try:
-        with FileLock(folder / f".{remote.name}.lock", timeout=0):
-            if target.exists() and not force:
-                return _present(target, expected, remote, record)
-            part = folder / f"{remote.name}.part"
-            if from_file is None:
-                source = _load(remote, part, progress)
-            else:
-                source = _copy(Path(from_file), part, progress)
-            found = file_sha256(part)
-            if expected is not None and found != expected and not (force and remote.sha256 is None):
-                whose = "known" if remote.sha256 else "of the first download"
-                _forget(part)
-                raise DataError(
-                    "EQ3341", f"{remote.name} from {source}: SHA-256 {found[:16]}..., but the one {whose} is "
-                    f"{expected[:16]}...; it was damaged or changed: try again, or another mirror",
-                )  # fmt: skip
-            os.replace(part, target)
+    with locked(target):
+        if target.exists() and not force:
+            return _present(target, expected, remote, record)
+        part = folder / f"{remote.name}.part"
+        if from_file is None:
+            source = _load(remote, part, progress)
+        else:
+            source = _copy(Path(from_file), part, progress)
+        found = file_sha256(part)
+        if expected is not None and found != expected and not (force and remote.sha256 is None):
+            whose = "known" if remote.sha256 else "of the first download"
             _forget(part)
-            content = {"sha256": found, "source": source, "date": time.strftime("%Y-%m-%d"), **(about or {})}
-            record.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            return Fetched(target, found, source, expected is not None, True)
-    except Timeout:
-        raise ResourceError("EQ3344", f"{target}: another process is loading it; wait until it is done") from None
+            raise DataError(
+                "EQ3341", f"{remote.name} from {source}: SHA-256 {found[:16]}..., but the one {whose} is "
+                f"{expected[:16]}...; it was damaged or changed: try again, or another mirror",
+            )  # fmt: skip
+        os.replace(part, target)
+        _forget(part)
+        content = {"sha256": found, "source": source, "date": time.strftime("%Y-%m-%d"), **(about or {})}
+        with new_file(record, force=True) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return Fetched(target, found, source, expected is not None, True)
 
 
 def _present(target: Path, expected: str | None, remote: RemoteFile, record: Path) -> Fetched:
@@ -104,7 +99,7 @@ def _present(target: Path, expected: str | None, remote: RemoteFile, record: Pat
 
 def _copy(source: Path, part: Path, progress: Progress) -> str:
     if not source.is_file():
-        raise DataError("EQ3342", f"{source}: no such file; check the name")
+        raise DataError("EQ3342", f"{source}: no such file; give the copy that was loaded elsewhere")
     total, done = source.stat().st_size, 0
     with open(source, "rb") as reading, open(part, "wb") as writing:
         while data := reading.read(BYTES):
@@ -136,8 +131,8 @@ def _load(remote: RemoteFile, part: Path, progress: Progress) -> str:
                 return url
     reasons = "; ".join(dict.fromkeys(problems))
     raise ResourceError(
-        "EQ3343",
-        f"{remote.name}: no mirror has it ({reasons}); try later (the part is kept and continued), or download it "
+        "EQ6191",
+        f"{remote.name}: no mirror gave it ({reasons}); try later (what came is kept and continued), or load it "
         f"elsewhere from {remote.urls[0]} and pass it with --from-file",
     )
 
@@ -206,7 +201,7 @@ def unpack(archive: Path, endings: tuple[str, ...], folder: Path, force: bool = 
         raise DataError("EQ3345", f"{archive}: not an archive, or damaged ({error}); download it again") from None
     if not written:
         raise DataError(
-            "EQ3346", f"{archive}: no member ends in {' or '.join(endings)}; check that this is the right file"
+            "EQ3346", f"{archive}: holds no file that ends in {' or '.join(endings)}; was it the right archive?"
         )
     return written
 
