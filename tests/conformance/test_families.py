@@ -5,6 +5,7 @@ import pytest
 
 from eqff.validation.checks import composition, cutoff, gradient, inversion, n_hops, rotation
 from eqff.validation.checks.batch import batch
+from eqff.validation.checks.work import path
 from eqff.validation.examination import checks_for
 from eqff.validation.finding import Check
 
@@ -67,6 +68,7 @@ def sensitive(exam: Exam) -> None:
     bent = [arm(exam, angle, 0.6) for angle in (1.9, 2.9)]  # the outer atoms do not see each other
     stretched = arm(exam, 1.9, 0.8)
     by_angle, by_length = abs(bent[0] - bent[1]), abs(bent[0] - stretched)
+    assert len({(*f.senders.tolist(), *f.receivers.tolist()) for f in path(exam)[0]}) > 3, "no edge comes or goes"
     assert by_angle > 1e-3 * by_length, f"bending changes the energy by {by_angle:.1e}, stretching by {by_length:.1e}"
 
 

@@ -4,7 +4,7 @@ The same positions with and without the edges of one pair just inside r_max: wha
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -16,22 +16,25 @@ from eqff.validation.random_structures import unit_vector
 from eqff.validation.subject import EdgeSubject, ModelSubject, Subject, edges_of
 
 N_TRIALS = 4  # additional atoms, at least, beside each cluster
+Crossing = tuple[Structure, Structure, str]  # with the edges of a pair, without them, what it is
 
 
 @check("jumps when an atom crosses r_max: energy drifts in dynamics")
 def cutoff(subject: EdgeSubject) -> Iterator[Measured]:
     """Energy and forces with and without the pair; nearer to the cut-off less is allowed."""
-    for nearness, energy, force in subject.limits.jumps:
-        for inside, outside, where in crossings(subject, nearness):
-            near, far = subject.evaluate(inside), subject.evaluate(outside)
-            yield difference("energy eV", near.energy, far.energy, energy, where)
-            yield difference("force eV/Å", near.forces, far.forces, force, where)
+    yield from _jumps(subject, crossings)
+
+
+@check("jumps when two atoms that are alone cross r_max")
+def cutoff_of_a_pair(subject: EdgeSubject) -> Iterator[Measured]:
+    """As `cutoff`, of atoms that have no other neighbours."""
+    yield from _jumps(subject, pairs)
 
 
 @check("second derivatives jump when an atom crosses r_max")
 def cutoff_of_curvature(subject: ModelSubject) -> Iterator[Measured]:
     """They fall with the distance to the cut-off, a cosine's would not."""
-    for inside, outside, where in crossings(subject, 1e-5):
+    for inside, outside, where in (*crossings(subject, 1e-5), *pairs(subject, 1e-5)):
         yield difference("curvature eV/Å^2", curvature(subject, inside), curvature(subject, outside), 0.03, where)
 
 
@@ -70,16 +73,18 @@ def beyond_the_cutoff(subject: EdgeSubject) -> Iterator[Measured]:
     yield difference("force eV/Å", got.forces, torch.zeros_like(got.forces), 0.0, "edges that are all too long")
 
 
-def crossings(subject: Subject, nearness: float) -> Iterator[tuple[Structure, Structure, str]]:
-    """(with, without, what) a pair of atoms at (1 - nearness) r_max.
+def pairs(subject: Subject, nearness: float) -> Iterator[Crossing]:
+    """Two atoms alone at (1 - nearness) r_max."""
+    reach = (1.0 - nearness) * subject.r_max * np.array([0.48, 0.6, -0.64])
+    for first in range(subject.n_species):
+        pair = subject.structure(np.stack([np.zeros(3), reach]), [first, first + 1])
+        yield pair, without(pair, torch.ones(len(pair.senders), dtype=torch.bool)), "two atoms alone"
 
-    Two atoms alone; and an additional atom beside atoms of every cluster, in the surroundings of both.
-    """
+
+def crossings(subject: Subject, nearness: float) -> Iterator[Crossing]:
+    """An atom more at (1 - nearness) r_max from an atom of each cluster, in the surroundings of both."""
     random = np.random.default_rng(0)
     reach = (1.0 - nearness) * subject.r_max
-    for first in range(subject.n_species):
-        pair = subject.structure(np.stack([np.zeros(3), reach * np.array([0.48, 0.6, -0.64])]), [first, first + 1])
-        yield pair, without(pair, torch.ones(len(pair.senders), dtype=torch.bool)), "two atoms alone"
     for structure in subject.clusters:
         positions, n_atoms = structure.positions.numpy(), len(structure.positions)
         n_done = 0
@@ -88,14 +93,23 @@ def crossings(subject: Subject, nearness: float) -> Iterator[tuple[Structure, St
                 break
             center = int(random.integers(n_atoms))
             there = positions[center] + reach * unit_vector(random)
-            if np.linalg.norm(positions - there, axis=1).min() < 0.3 * subject.r_max:
-                continue
+            distance = np.linalg.norm(np.delete(positions, center, 0) - there, axis=1)
+            if not 0.3 * subject.r_max < distance.min() < 0.9 * subject.r_max:
+                continue  # too near, or no other neighbour
             kinds = np.append(structure.species, random.integers(subject.n_species))
             inside = subject.structure(np.vstack([positions, there]), kinds)
             pair_edges = (inside.senders == n_atoms) & (inside.receivers == center)
             pair_edges |= (inside.receivers == n_atoms) & (inside.senders == center)
             n_done += 1
             yield inside, without(inside, pair_edges), f"an atom more beside {n_atoms}"
+
+
+def _jumps(subject: EdgeSubject, made: Callable[[Subject, float], Iterator[Crossing]]) -> Iterator[Measured]:
+    for nearness, energy, force in subject.limits.jumps:
+        for inside, outside, where in made(subject, nearness):
+            near, far = subject.evaluate(inside), subject.evaluate(outside)
+            yield difference("energy eV", near.energy, far.energy, energy, where)
+            yield difference("force eV/Å", near.forces, far.forces, force, where)
 
 
 def without(structure: Structure, dropped: Tensor) -> Structure:
