@@ -9,11 +9,12 @@ from torch import nn
 
 from eqff import exporter as export
 from eqff.artifact import load
+from eqff.artifact.potential import Potential
 from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import GraphError
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential, hessian
+from eqff.potential import GradientEvaluator, hessian
 
 
 class Springs(nn.Module):
@@ -60,7 +61,7 @@ def ethanol():
 def test_a_spring_is_its_constant_times_the_projection():
     """d2E/dr2 = k along the bond; across it the slope over the length, k (r - r0) / r."""
     potential = in_memory(Springs())
-    rows = hessian(potential, structure_of(potential, Atoms("H2", [[0, 0, 0], [0, 0, 1.5]])))
+    rows = hessian(potential.module, structure_of(potential, Atoms("H2", [[0, 0, 0], [0, 0, 1.5]])))
     block = np.diag([30.0 * 0.3 / 1.5] * 2 + [30.0])
     np.testing.assert_allclose(rows.numpy(), np.block([[block, -block], [-block, block]]), atol=1e-12)
 
@@ -68,7 +69,7 @@ def test_a_spring_is_its_constant_times_the_projection():
 @pytest.mark.parametrize("make", [crystal, ethanol])
 def test_against_central_differences_of_forces(exported, make):
     atoms = make()
-    analytic = hessian(exported, structure_of(exported, atoms)).numpy()
+    analytic = hessian(exported.module, structure_of(exported, atoms)).numpy()
     step, numerical = 1e-4, np.empty_like(analytic)
     for row in range(3 * len(atoms)):
         sides = []
@@ -86,19 +87,19 @@ def test_against_central_differences_of_forces(exported, make):
 
 def test_chosen_rows_progress_and_grad_modes(exported):
     structure = structure_of(exported, ethanol())
-    expected, seen = hessian(exported, structure), []
+    expected, seen = hessian(exported.module, structure), []
     with torch.no_grad():
-        rows = hessian(exported, structure, [4, 1], seen.append)
+        rows = hessian(exported.module, structure, [4, 1], seen.append)
     assert torch.allclose(rows, expected.reshape(9, 3, 27)[[4, 1]].reshape(6, 27), atol=1e-12)
     assert seen == [1, 2, 3, 4, 5, 6]
     with torch.inference_mode():
-        assert torch.allclose(hessian(exported, structure, [4]), rows[:3], atol=1e-12)
+        assert torch.allclose(hessian(exported.module, structure, [4]), rows[:3], atol=1e-12)
     assert not rows.requires_grad
 
 
 def test_atoms_that_feel_nothing(exported):
     for atoms in (Atoms("O"), Atoms("OH", [[0, 0, 0], [0, 0, 9.0]])):
-        assert not hessian(exported, structure_of(exported, atoms)).any()
+        assert not hessian(exported.module, structure_of(exported, atoms)).any()
 
 
 def test_calculator_has_it_in_ases_form(exported):
@@ -110,7 +111,7 @@ def test_calculator_has_it_in_ases_form(exported):
     assert rows.shape == (27, 27)
     assert rows.dtype == np.float64
     assert rows.flags.owndata
-    np.testing.assert_allclose(rows, hessian(exported, structure_of(exported, atoms)).numpy(), atol=1e-12)
+    np.testing.assert_allclose(rows, hessian(exported.module, structure_of(exported, atoms)).numpy(), atol=1e-12)
     atoms.calc = calculator
     atoms.get_forces()
     np.testing.assert_allclose(calculator.get_hessian(), rows, atol=1e-12)

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from eqff.artifact.potential import Potential
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
-from eqff.potential import GradientEvaluator, Potential, grouped
+from eqff.graph import grouped
+from eqff.potential import GradientEvaluator
 
 R_MAX = 4.0
 

@@ -21,12 +21,13 @@ from torch import nn
 
 import eqff
 from eqff import artifact
+from eqff.artifact.potential import Potential
 from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, PotentialError
 from eqff.exporter import export
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 
 R_MAX = 4.0
 

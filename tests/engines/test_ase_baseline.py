@@ -17,6 +17,7 @@ from ase.md.verlet import VelocityVerlet
 from torch import nn
 
 from eqff import artifact
+from eqff.artifact.potential import Potential, Prediction
 from eqff.config import to_mapping
 from eqff.data.frame import Frame
 from eqff.digest import file_sha256
@@ -25,7 +26,7 @@ from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, PotentialError
 from eqff.exporter import export
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential, Prediction
+from eqff.potential import GradientEvaluator
 from eqff.tasks.neb import BatchedNEB
 from eqff.training.prepare.baseline import _check_record
 

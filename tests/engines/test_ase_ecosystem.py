@@ -27,12 +27,13 @@ from ase.phonons import Phonons
 from ase.vibrations import Vibrations
 from torch import nn
 
+from eqff.artifact.potential import Potential
 from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError
 from eqff.exporter import export
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 
 R_MAX = 4.0
 FORK_WITH_THREADS = """

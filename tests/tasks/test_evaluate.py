@@ -6,9 +6,10 @@ import torch
 from ase.build import bulk, molecule
 from torch import nn
 
+from eqff.artifact.potential import Potential
 from eqff.data.frame import Frame
 from eqff.errors import DataError, GraphError
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 from eqff.tasks.evaluate import evaluate
 from eqff.units import energy_factor
 

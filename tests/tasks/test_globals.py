@@ -21,10 +21,11 @@ from torch import nn
 from eqff import exporter as export
 from eqff import registry
 from eqff.artifact import program
+from eqff.artifact.potential import Potential
 from eqff.data.frame import Frame
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 
 NO_TASKS = {"frames", "metrics", "resumable", "verdict", "random_structures"}  # what tasks share
 TESTS = Path(__file__).parents[1]

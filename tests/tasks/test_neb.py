@@ -12,9 +12,10 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from eqff import potential as potential_module
+from eqff.artifact.potential import Potential
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 from eqff.tasks.neb import BatchedNEB
 
 DEPTH, STEEPNESS, BOND = 4.0, 2.2, 0.97  # of a Morse curve between H and O: eV, 1/Å, Å

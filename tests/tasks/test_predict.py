@@ -12,9 +12,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from torch import nn
 
+from eqff.artifact.potential import Potential
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError, DataError, GraphError, RunError
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 from eqff.tasks import predict
 from eqff.tasks.predict import PredictConfig, parse_shard, run_predict
 

@@ -14,9 +14,10 @@ from ase.optimize import BFGS
 from scipy.optimize import minimize_scalar
 from torch import nn
 
+from eqff.artifact.potential import Potential
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 from eqff.tasks.relax import RelaxConfig, relax, run_relax
 
 R_MAX = 4.0

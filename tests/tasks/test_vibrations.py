@@ -13,9 +13,10 @@ from ase.io.jsonio import read_json
 from ase.vibrations import Vibrations, VibrationsData
 from torch import nn
 
+from eqff.artifact.potential import Potential
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, RunError
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 from eqff.tasks.vibrations import Mode, VibrationsConfig, animate, rigid_motions, run_vibrations
 
 STIFFNESS, LENGTH = 30.0, 1.2  # eV/Å^2, Å
