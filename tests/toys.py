@@ -1,9 +1,20 @@
 """Small systems and short cuts that many tests share: `from toys import close` anywhere under tests/."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from torch import nn
+from ase import Atoms
+from ase.build import bulk, molecule
+from torch import Tensor, nn
+
+from eqff.artifact.potential import Potential
+from eqff.config import to_mapping
+from eqff.exporter import export
+from eqff.models import nequip
+from eqff.potential import GradientEvaluator
 
 
 def close(got: Any, expected: Any, tolerance: float, what: str = "numbers") -> None:
@@ -30,3 +41,53 @@ class Hops(nn.Module):
         for _ in range(self.n_layers):
             h = h + 0.1 * torch.zeros_like(h).index_add(0, receivers, u * h.index_select(0, senders))
         return h.to(torch.float64)
+
+
+class Counted(GradientEvaluator):
+    """An evaluator that remembers the sizes of what it was called with."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.n_calls = 0
+        self.n_atoms: list[int] = []
+        self.n_edges: list[int] = []
+
+    def __call__(self, species: Tensor, senders: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        self.n_calls += 1
+        self.n_atoms.append(len(species))
+        self.n_edges.append(len(senders))
+        return super().__call__(species, senders, *others)
+
+
+def potential_of(module: nn.Module, **changes: Any) -> Potential:
+    """A potential in memory for H, C and O, 4 Å and one hop; its evaluator is `Counted`."""
+    facts = {"species": ("H", "C", "O"), "r_max": 4.0, "n_hops": 1, "dtype": torch.float64, "header": {}}
+    return Potential(evaluator=Counted(module), module=module, device=torch.device("cpu"), **(facts | changes))
+
+
+def tiny_file(factory: pytest.TempPathFactory, **fields: Any) -> Iterator[Path]:
+    """The potential file of an untrained NequIP for H, C and O, with a cache of its own while it is in use.
+
+    Args: factory: the fixture tmp_path_factory; fields: of nequip.Config, where they are to differ
+    """
+    path = factory.mktemp("potential") / "tiny.eqff.pt"
+    smallest = {"species": ("H", "C", "O"), "r_max": 4.0, "l_max": 1, "n_layers": 1, "n_channels": 4}
+    config = nequip.Config(**(smallest | fields))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
+        export(nequip.Model(config), "nequip", to_mapping(config), path)
+        yield path
+
+
+def ethanol(size: float = 0.05, seed: int = 0) -> Atoms:
+    """A molecule, its atoms displaced by about `size` Å."""
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(size, seed=seed)
+    return atoms
+
+
+def diamond(a: float = 3.2, size: float = 0.05, seed: int = 1) -> Atoms:
+    """Two atoms of carbon in a cell smaller than most cut-offs, displaced by about `size` Å."""
+    atoms = bulk("C", "diamond", a=a)
+    atoms.rattle(size, seed=seed)
+    return atoms
