@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 from toys import potential_of
 
-from eqff import potential as potential_module
+from eqff.artifact import potential as potential_module
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
 from eqff.tasks.neb import BatchedNEB
