@@ -87,6 +87,8 @@ def crossings(subject: Subject, nearness: float) -> Iterator[Crossing]:
     reach = (1.0 - nearness) * subject.r_max
     for structure in subject.clusters:
         positions, n_atoms = structure.positions.numpy(), len(structure.positions)
+        if n_atoms < 3:
+            continue  # no surroundings: `pairs`
         n_done = 0
         for _ in range(100):
             if n_done == max(N_TRIALS, math.ceil(subject.n_species / 2)):
