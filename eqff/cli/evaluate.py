@@ -11,8 +11,8 @@ from eqff.cli import Accelerate, Program
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
+    from eqff.artifact.potential import Potential
     from eqff.data.reading.read import Source
-    from eqff.potential import Potential
     from eqff.tasks.evaluate import Evaluation
 
 

@@ -12,9 +12,9 @@ from ase.io import iread
 from ase.io.extxyz import write_xyz
 from ase.io.formats import string2index
 
+from eqff.artifact.potential import Prediction
 from eqff.data.reading.xyz import check_layout
 from eqff.errors import DataError
-from eqff.potential import Prediction
 
 XYZ = (".extxyz", ".xyz")
 OURS = (".npz", ".h5")  # read by `eqff data`, not by ASE

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ase import Atoms
 
+from eqff.artifact.potential import Potential, Prediction, check_finite
 from eqff.data.formats import extxyz
 from eqff.data.frame import Frame
 from eqff.data.reading.options import ReadOptions
@@ -22,8 +23,7 @@ from eqff.digest import file_sha256
 from eqff.engines.ase import charge_and_spin
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
-from eqff.graph import Structure
-from eqff.potential import Potential, Prediction, check_finite, grouped, n_edges
+from eqff.graph import Structure, grouped, n_edges
 from eqff.tasks import frames
 from eqff.tasks.metrics import ErrorSums
 from eqff.tasks.resumable import ResumableFile
