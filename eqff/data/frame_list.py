@@ -8,6 +8,8 @@ import numpy as np
 
 from eqff.data.frame import Frame
 
+READ_TOGETHER = 256  # frames
+
 
 class Frames(Protocol):
     """Labelled frames, read as needed: a `FrameList`, a `Store`, or `Differences`."""
@@ -74,3 +76,13 @@ class FrameList(Sequence[Frame]):
     def frames_at(self, rows: Sequence[int]) -> list[Frame]:
         """Frames with these numbers, in this order.  Raises: IndexError"""
         return [self.frames[row] for row in rows]
+
+
+def read_in_groups(frames: Frames, rows: np.ndarray) -> Iterator[tuple[int, Frame]]:
+    """Frame numbers and frames, read a few hundred at a time.
+
+    Args: rows [n] frame numbers, in the order in which frames are returned
+    """
+    for start in range(0, len(rows), READ_TOGETHER):
+        group = rows[start : start + READ_TOGETHER].tolist()
+        yield from zip(group, frames.frames_at(group), strict=True)

@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from torch_geometric.data import Batch, Data, Dataset
 
 from eqff.data.frame import LABELS, Frame
-from eqff.data.frame_list import FrameList, Frames
+from eqff.data.frame_list import FrameList, Frames, read_in_groups
 from eqff.data.samplers import COUNTED_TOGETHER, EdgeBatchSampler, FrameSampler, SharedBatchSampler
 from eqff.elements import SYMBOLS, species_index
 from eqff.errors import ConfigError, DataError
@@ -56,7 +56,6 @@ class FrameData(Data):
 
 CACHE_BYTES = 2**30  # of frames with their neighbour lists that a data set keeps: 50,000 frames of 21 atoms at 5 Å
 FRAME_OVERHEAD = 4096  # bytes of a FrameData beside its numbers
-READ_TOGETHER = 256  # frames
 
 
 class FrameDataset(Dataset):
@@ -95,6 +94,7 @@ class FrameDataset(Dataset):
         self.require = tuple(require)
         self.kept = KeptFrames(cache_bytes)
         self.edge_count = np.full(len(source), -1, dtype=np.int32)  # -1: not counted yet
+        self.periodic = np.zeros(len(source), dtype=bool)  # in any direction; known once edges are counted
         self._check()
 
     def len(self) -> int:
@@ -124,11 +124,9 @@ class FrameDataset(Dataset):
 
         Args: rows [n] frame numbers of the source
         """
-        for start in range(0, len(rows), READ_TOGETHER):
-            group = rows[start : start + READ_TOGETHER].tolist()
-            frames = self.source.frames_at(group)
-            for frame, data in zip(frames, self._made(group, frames), strict=True):
-                yield frame, (data.senders.numpy(), data.receivers.numpy(), data.edge_shift.numpy())
+        for row, frame in read_in_groups(self.source, rows):
+            (data,) = self._made([row], [frame])
+            yield frame, (data.senders.numpy(), data.receivers.numpy(), data.edge_shift.numpy())
 
     def with_equal_edges(self, r_edges: float, n_edges: int) -> "FrameDataset":
         """The same frames, each with its n_edges shortest edges; frames that have exactly these keep their lists.
@@ -157,7 +155,7 @@ class FrameDataset(Dataset):
             data = self.kept.get(row)
             if data is None:
                 data = frame_data(frame, self.species, self.r_edges, row, self.n_shortest)
-                self.edge_count[row] = data.num_edges
+                self.edge_count[row], self.periodic[row] = data.num_edges, frame.pbc.any()
                 self.kept.add(row, data)
             found.append(data)
         return found

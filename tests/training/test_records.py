@@ -21,7 +21,8 @@ from eqff.errors import ConfigError, RunError
 from eqff.training.config import RunConfig
 from eqff.training.folder.run_file import BEST, LAST
 from eqff.training.prepare.baseline import Differences
-from eqff.training.prepare.preparation import prepare, read_config
+from eqff.training.prepare.preparation import prepare
+from eqff.training.prepare.recipe import read_config
 from eqff.training.records import check_same_run, prepare_folder, write_records
 
 RECIPE: Mapping[str, Any] = {

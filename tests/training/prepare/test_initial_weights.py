@@ -12,7 +12,8 @@ from eqff import exporter as export
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.models import nequip, tfn
 from eqff.training.prepare.initial_weights import initialise, read_start, species_axes, starting_numbers, write_start
-from eqff.training.prepare.preparation import prepare, read_config
+from eqff.training.prepare.preparation import prepare
+from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
 SMALL = nequip.Config(species=("H", "C", "O"), r_max=4.0, l_max=1, n_layers=2, n_channels=4, avg_num_neighbors=3.0)
@@ -163,7 +164,7 @@ def test_a_run_starts_where_another_one_ended(
     monkeypatch.setattr(export, "prove_in_fresh_process", lambda path: None)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(smallest_recipe)
-    first = train(recipe, tmp_path / "first", overrides=["training.export_best=true"])
+    first = train(recipe, tmp_path / "first", overrides=["training.export_best=true"]).folder
     best = first / "best.eqff.pt"
     caplog.clear()
     for start in (first, first / "checkpoints" / "last.ckpt", best):

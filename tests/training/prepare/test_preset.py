@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from eqff import registry
 from eqff.config import from_mapping
 from eqff.errors import ConfigError
-from eqff.training.prepare.preparation import prepare, read_config
+from eqff.training.prepare.preparation import prepare
 from eqff.training.prepare.preset import merged, preset_names, read_preset
+from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
 SAMPLE = Path(__file__).parents[2] / "data" / "files" / "ethanol_gfn2_20frames.npz"
@@ -82,7 +83,7 @@ def test_a_data_file_alone(tmp_path: Path) -> None:
 
 def test_the_run_states_every_value_and_can_be_resumed_or_repeated_from_that(tmp_path: Path) -> None:
     overrides = [UNIT, "preset=fast", "training.steps=7", *SMALL, *QUICK]
-    folder = train(SAMPLE, tmp_path / "run", overrides=overrides)
+    folder = train(SAMPLE, tmp_path / "run", overrides=overrides).folder
     config = read_config(folder / "config.toml")
     assert (config.data.n_train, config.data.n_validation) == (15, 5)
     assert (config.training.epochs, config.training.steps, config.training.validate_every) == (2, 0, 1)
@@ -94,7 +95,7 @@ def test_the_run_states_every_value_and_can_be_resumed_or_repeated_from_that(tmp
 
 
 def test_weights_to_start_from_say_what_the_model_is(tmp_path: Path) -> None:
-    first = train(SAMPLE, tmp_path / "first", overrides=[UNIT, "training.epochs=1", *SMALL, *QUICK])
+    first = train(SAMPLE, tmp_path / "first", overrides=[UNIT, "training.epochs=1", *SMALL, *QUICK]).folder
     start = f"init_from='{first}'"
     config = read_config(SAMPLE, [start])
     assert (config.model["n_channels"], config.model["l_max"], config.model["n_layers"]) == (2, 1, 1)
