@@ -37,14 +37,14 @@ def command(
         Optional[str],
         typer.Option(
             metavar="fast|accurate",
-            help="Values for all keys that CONFIG leaves out; training on a small molecule with one core takes half an hour "
-            "(fast) or several hours (accurate).",
+            help="Values for all keys that CONFIG leaves out; a small molecule takes half an hour, or several hours, on one "
+            "core.",
             show_default="fast for a file of frames",
         ),
     ] = None,
     energy_unit: Annotated[
         Optional[str],
-        typer.Option(help="Unit of the energies, where the file of frames does not state it, e.g. kcal/mol."),
+        typer.Option(help="Unit of the energies, if the file of frames does not state it, e.g. kcal/mol."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
     init_from: Annotated[
@@ -53,7 +53,7 @@ def command(
     ] = None,
     members: Annotated[
         int,
-        typer.Option(min=1, help="Number of models to train, with different seeds, in RUN/member-0, RUN/member-1, ..."),
+        typer.Option(min=1, help="Train this number of models, with different seeds, in RUN/member-0, member-1, ..."),
     ] = 1,
     dry_run: Annotated[
         bool,
@@ -63,7 +63,7 @@ def command(
     ] = False,
     time_limit: Annotated[
         Optional[str],
-        typer.Option(help="Stop after this time with a checkpoint, e.g. 90s, 30m, 8h; continue with --resume."),
+        typer.Option(help="Stop with a checkpoint after this time, e.g. 90s, 30m, 8h; --resume continues."),
     ] = None,
     assignments: Annotated[
         Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.l_max=2.")

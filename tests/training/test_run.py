@@ -113,7 +113,7 @@ def test_kernels_are_chosen_and_never_missed(
 
 def test_batches_by_edges(recipe: Path, tmp_path: Path) -> None:
     overrides = ["training.max_edges=200", "training.epochs=2", "training.validate_every=2"]
-    (row,) = rows(train(recipe, tmp_path / "run", overrides=overrides))
+    (row,) = rows(train(recipe, tmp_path / "run", overrides=overrides).folder)
     assert 2 * 16 / 4 < int(row["step"]) <= 2 * 16  # two frames of about 70 edges, or one
     with pytest.raises(ConfigError, match="EQ1076"):
         train(recipe, tmp_path / "other", overrides=["training.max_edges=200", "training.compile=true"])

@@ -92,10 +92,11 @@ def fit(
         rank, n_ranks = trainer.global_rank, trainer.world_size
         size = {"max_edges": config.max_edges} if config.max_edges else {"batch_size": config.batch_size}
         shares: dict[str, Any] = {"rank": rank, "n_ranks": n_ranks, **size}
-        if len(plan.split.validation) < n_ranks or len(plan.split.train) < n_ranks:
+        n_train, n_validation = len(plan.split.train), len(plan.split.validation)
+        if n_validation < n_ranks or n_train < n_ranks:
             raise ConfigError(
                 "EQ1405",
-                f"{len(plan.split.train)} training and {len(plan.split.validation)} validation frames for {n_ranks} processes: "
+                f"{n_ranks} processes for {n_train} training and {n_validation} validation frames: "
                 "every process needs at least one of each; raise data.n_validation, or lower training.devices",
             )
         train_loader = make_loader(dataset[plan.split.train], shuffle=True, seed=config.seed, **shares)
