@@ -37,8 +37,8 @@ def command(
         Optional[str],
         typer.Option(
             metavar="fast|accurate",
-            help="Values for all keys that CONFIG leaves out; a small molecule takes half an hour, or several hours, on one "
-            "core.",
+            help="Values for all keys that CONFIG leaves out: for a small molecule half an hour, or several hours, of "
+            "training on one core.",
             show_default="fast for a file of frames",
         ),
     ] = None,
@@ -77,7 +77,6 @@ def command(
 
     from eqff.config import read_toml
     from eqff.tasks.training_report import training_report
-    from eqff.training.committee import train_members
     from eqff.training.fit.stopped import Stopped
     from eqff.training.folder.metrics_file import best_row, read_metrics
     from eqff.training.run import train
@@ -103,6 +102,8 @@ def command(
             typer.echo(estimate(read_config(config, overrides)).report())
             return
         if members > 1:
+            from eqff.training.committee import train_members
+
             folders = [run.folder for run in train_members(config, folder, members, resume, overrides, limit)]
         else:
             train(config, folder, resume=resume, overrides=overrides, time_limit=limit)
