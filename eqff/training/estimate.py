@@ -16,7 +16,6 @@ from eqff.training.fit.losses import errors, loss_weights
 from eqff.training.fit.optimizers import make_optimizer
 from eqff.training.fit.step import CompiledStep, EagerStep
 from eqff.training.prepare.preparation import Prepared, prepare
-from eqff.training.run import log
 
 N_STEPS = 10  # timed, after two that warm up
 SECONDS = 30.0  # after which no further step is timed
@@ -62,7 +61,7 @@ def estimate(config: RunConfig) -> Estimate:
     Raises: as `prepare`
     """
     prepared = prepare(config)
-    log(prepared.plan)
+    prepared.plan.log()
     threads = torch.get_num_threads()
     if config.training.threads > 0:
         torch.set_num_threads(config.training.threads)

@@ -1,11 +1,14 @@
 """What was decided about a training run, once, before its first step; `RunConfig` is what the user said."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from eqff.data.splits import Split
 from eqff.data.statistics import Statistics
+
+logger = logging.getLogger("eqff.training")
 
 
 class UsedBaseline(NamedTuple):
@@ -48,6 +51,13 @@ class Plan:
             "training.checkpoint_every": self.checkpoint_every,
             "training.compile": self.compile,
         }
+
+    def log(self) -> None:
+        """Print the sentences about all decisions, and the warnings."""
+        for sentence in self.sentences:
+            logger.info("%s", sentence)
+        for warning in self.warnings:
+            logger.warning("%s", warning)
 
     def record(self) -> dict[str, Any]:
         """The plan as plain values, without what split.json, statistics.json and model.json hold."""

@@ -16,7 +16,6 @@ from eqff.training.fit.stopped import Stopped
 from eqff.training.folder.metrics_file import best_row, read_metrics
 from eqff.training.folder.run_file import BEST, LAST, only_run, remove_unfinished
 from eqff.training.folder.trained import export_run
-from eqff.training.plan import Plan
 from eqff.training.prepare.preparation import Prepared, prepare
 from eqff.training.prepare.recipe import read_config
 from eqff.training.records import write_records
@@ -81,7 +80,7 @@ def train(
                 check_same_run(folder, earlier, prepared)
                 remove_unfinished(folder)
             write_records(folder, prepared)
-            log(prepared.plan)
+            prepared.plan.log()
         resumes = resume and (folder / LAST).is_file()
         if resume and not resumes:
             logger.info("stopped before its first checkpoint: starting again")
@@ -90,14 +89,6 @@ def train(
     return TrainedRun(
         folder, best_row(read_metrics(folder / "metrics.csv")), potential if potential.is_file() else None
     )
-
-
-def log(plan: Plan) -> None:
-    """Print the sentences about all decisions, and the warnings."""
-    for sentence in plan.sentences:
-        logger.info("%s", sentence)
-    for warning in plan.warnings:
-        logger.warning("%s", warning)
 
 
 def _check_machine(config: RunConfig) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SMALLEST = 4  # rows and columns: below, there is no basis worth finding
-LARGEST = 256  # a longer side keeps its own basis
+SMALLEST = 4  # rows and columns: fewer: treated as a vector
+LARGEST = 256  # a longer side is not rotated
 
 
 class Soap(torch.optim.Optimizer):

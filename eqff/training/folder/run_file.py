@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eqff.errors import ResourceError
-from eqff.files import new_file
+from eqff.files import locked, new_file
 
-LOCK = ".lock"
 CONFIG, PLAN, MODEL = "config.toml", "plan.json", "model.json"
 BASELINE = "baseline.eqff.pt"  # copy of a baseline that is a potential; best.eqff.pt finds it beside itself
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
@@ -44,26 +43,13 @@ def only_run(folder: Path) -> Iterator[None]:
 
     Raises: ResourceError EQ6131 if another process trains there, EQ6132 if the folder cannot be written to
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    except OSError as error:
-        raise ResourceError(
-            "EQ6132",
-            f"{folder}: cannot be written to ({error.strerror or error}); choose another, or free space",
-        ) from error
-    with lock:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder))
+        except OSError as error:
             raise ResourceError(
-                "EQ6131", f"{folder}: another process trains there; wait until it ends, or stop it"
+                "EQ6132",
+                f"{folder}: cannot be written to ({error.strerror or error}); choose another folder, or free space",
             ) from error
-        except OSError:  # a file system without locks
-            pass
         yield
