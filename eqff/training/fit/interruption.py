@@ -34,7 +34,7 @@ class LastCheckpoint(Checkpoint):
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Within this context Ctrl-C and SIGTERM wait for the end of a batch; outside the main thread nothing changes."""
+        """Within this context Ctrl-C and SIGTERM wait for the end of a batch; in other threads nothing changes."""
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.getsignal(number) for number in STOPPED}
         self._install()
