@@ -16,7 +16,7 @@ from eqff.training.folder.trained import export_run
 from eqff.training.run import train
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-run = train(Path(__file__).parent / "data" / "ethanol_gfn2.toml", "runs/ethanol_gfn2")
+run = train(Path(__file__).parent / "data" / "ethanol_gfn2.toml", "runs/ethanol_gfn2").folder
 export_run(run, "ethanol-gfn2.eqff.pt", force=True)
 
 atoms = molecule("CH3CH2OH")

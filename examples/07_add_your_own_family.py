@@ -37,7 +37,7 @@ overrides = [  # the recipe is written for NequIP, whose model section does not 
     "training.export_best=false",
     "training.report=false",
 ]
-run = train(here / "data" / "ethanol_gfn2.toml", f"runs/soft_density-{int(time.time())}", overrides=overrides)
+run = train(here / "data" / "ethanol_gfn2.toml", f"runs/soft_density-{int(time.time())}", overrides=overrides).folder
 header = export_run(run, "soft-density.eqff.pt", force=True)  # proves itself in a fresh process, where torch is enough
 print(f"{header['family']}: {header['n_parameters']} parameters, {header['r_max']} Å x {header['n_hops']} hop")
 

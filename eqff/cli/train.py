@@ -13,22 +13,22 @@ from eqff.errors import ConfigError
 
 
 def seconds(text: str | None) -> float:
-    """`90s`, `30m`, `1.5h` or plain seconds -> s; None is no limit.  Raises: ConfigError for anything else."""
+    """`90s`, `30m`, `1.5h` or plain seconds -> s; None: no limit.  Raises: ConfigError EQ1400 for anything else"""
     if text is None:
         return math.inf
     factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
     try:
-        found = float(text if factor is None else text[:-1]) * (factor or 1.0)
+        limit = float(text if factor is None else text[:-1]) * (factor or 1.0)
     except ValueError:
-        found = math.nan
-    if not found > 0.0:
+        limit = math.nan
+    if not limit > 0.0:
         raise ConfigError("EQ1400", f"--time-limit={text!r}: expected a time > 0, e.g. 90s, 30m or 8h")
-    return found
+    return limit
 
 
 def command(
     config: Annotated[
-        Path, typer.Argument(help="TOML file that says what to train on what, or labelled frames (.npz, .extxyz, .h5).")
+        Path, typer.Argument(help="Recipe (TOML), or a file of labelled frames (.npz, .extxyz, .h5 ...).")
     ],
     output: Annotated[
         Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/<name of CONFIG>")
@@ -37,30 +37,33 @@ def command(
         Optional[str],
         typer.Option(
             metavar="fast|accurate",
-            help="Settings for all keys that CONFIG leaves out: half an hour, or several hours, for a small molecule "
-            "on one core.",
+            help="Values for all keys that CONFIG leaves out: for a small molecule half an hour, or several hours, of "
+            "training on one core.",
             show_default="fast for a file of frames",
         ),
     ] = None,
     energy_unit: Annotated[
-        Optional[str], typer.Option(help="Of the frames, where their file does not state it, e.g. kcal/mol.")
+        Optional[str],
+        typer.Option(help="Unit of the energies, if the file of frames does not state it, e.g. kcal/mol."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
     init_from: Annotated[
         Optional[str],
-        typer.Option(help="Begin with the weights of this potential, run folder, .ckpt or NAME.start.safetensors."),
+        typer.Option(help="Begin with the weights of this potential, run folder or .ckpt file."),
     ] = None,
     members: Annotated[
-        int, typer.Option(min=1, help="Train so many, with seeds of their own, in RUN/member-0, RUN/member-1, ...")
+        int,
+        typer.Option(min=1, help="Train this number of models, with different seeds, in RUN/member-0, member-1, ..."),
     ] = 1,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Do a few steps on the CPU, print size, memory and expected time, and write nothing."
+            "--dry-run", help="Do a few steps on the CPU and print size, memory and expected time; nothing is written."
         ),
     ] = False,
     time_limit: Annotated[
-        Optional[str], typer.Option(help="Stop after this time with a checkpoint, e.g. 90s, 30m, 8h; then --resume.")
+        Optional[str],
+        typer.Option(help="Stop with a checkpoint after this time, e.g. 90s, 30m, 8h; --resume continues."),
     ] = None,
     assignments: Annotated[
         Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.l_max=2.")
@@ -74,14 +77,13 @@ def command(
 
     from eqff.config import read_toml
     from eqff.tasks.training_report import training_report
-    from eqff.training.committee import train_members
     from eqff.training.fit.stopped import Stopped
-    from eqff.training.folder.metrics_file import read_metrics
+    from eqff.training.folder.metrics_file import best_row, read_metrics
     from eqff.training.run import train
 
     folder, limit = output or Path("runs") / config.stem, seconds(time_limit)
-    told = {"preset": preset, "data.energy_unit": energy_unit}
-    overrides = tuple(f"{key}={json.dumps(value)}" for key, value in told.items() if value is not None)
+    options = {"preset": preset, "data.energy_unit": energy_unit}
+    overrides = tuple(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)
     overrides += tuple(assignments or ())
     if init_from is not None:
         place = str(Path(init_from).resolve()) if Path(init_from).exists() else init_from
@@ -95,36 +97,36 @@ def command(
     try:
         if dry_run:
             from eqff.training.estimate import estimate
-            from eqff.training.prepare.preparation import read_config
+            from eqff.training.prepare.recipe import read_config
 
             typer.echo(estimate(read_config(config, overrides)).report())
             return
         if members > 1:
-            folders = train_members(config, folder, members, resume, overrides, limit)
+            from eqff.training.committee import train_members
+
+            folders = [run.folder for run in train_members(config, folder, members, resume, overrides, limit)]
         else:
             train(config, folder, resume=resume, overrides=overrides, time_limit=limit)
     except Stopped as stop:
-        typer.echo(f"stopped ({stop}); the same command with --resume goes on where it stopped", err=True)
+        typer.echo(f"stopped ({stop}); the same command with --resume continues the run", err=True)
         if stop.signal != 0:
             sys.exit(128 + stop.signal)
     finally:
         logger.removeHandler(handler)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
-        return  # one of several processes; the first speaks
-    for each in (folder for folder in folders if (folder / "config.toml").is_file()):
-        rows = read_metrics(each / "metrics.csv")
-        if rows:
-            best = min(rows, key=lambda row: (math.isnan(row["forces_mae_meV_A"]), row["forces_mae_meV_A"]))
+        return  # only the first of several processes prints
+    for run in (folder for folder in folders if (folder / "config.toml").is_file()):
+        best, ready = best_row(read_metrics(run / "metrics.csv")), run / "best.eqff.pt"
+        if best:
             typer.echo(
                 f"best on validation frames: forces {best['forces_mae_meV_A']:.2f} meV/Å, "
                 f"energy {best['energy_mae_meV']:.2f} meV (epoch {best['epoch']:.0f})"
             )
-        ready = each / "best.eqff.pt"
-        if ready.is_file() and rows and read_toml(each / "config.toml")["training"]["report"]:
-            typer.echo(f"report     {training_report(each)}")
+        if ready.is_file() and best and read_toml(run / "config.toml")["training"]["report"]:
+            typer.echo(f"report     {training_report(run)}")
         if ready.is_file():
             typer.echo(f"potential  {ready}")
-        elif rows:
-            typer.echo(f"run folder {each}; next: eqff export {each} -o FILE")
+        elif best:
+            typer.echo(f"run folder {run}; next: eqff export {run} -o FILE")
         else:
-            typer.echo(f"run folder {each}; no epoch was validated yet, so there is nothing to export")
+            typer.echo(f"run folder {run}; no epoch was validated yet, so there is nothing to export")

@@ -1,5 +1,6 @@
-"""One labelled structure on its way from a file to a store: plain numpy, eV and Å."""
+"""One labelled structure in plain numpy, eV and Å: what every reader returns."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,9 @@ LABELS = ("energy", "forces", "stress")
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Numbers of one frame; labels are None where the file has none.
+    """One frame; a label that the file does not contain is None.
 
-    Energies are totals as the file gives them (float64: -4,000 eV needs the digits).
+    Energies are totals, as in the file (float64: -4,000 eV needs the digits).
     """
 
     atomic_numbers: np.ndarray  # [n_atoms] int64
@@ -32,7 +33,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Census:
-    """How many frames carry which label, and what they are made of."""
+    """How many frames have which label, and their compositions."""
 
     n_frames: int
     n_atoms: int  # over all frames
@@ -52,7 +53,7 @@ class Census:
 
 
 class Counter:
-    """A census taken frame by frame."""
+    """Takes a census frame by frame."""
 
     def __init__(self) -> None:
         self.n_frames, self.n_atoms, self.periodic = 0, 0, 0
@@ -60,7 +61,7 @@ class Counter:
         self.compositions: dict[bytes, int] = {}  # sorted atomic numbers -> frames
 
     def add(self, frame: Frame) -> None:
-        """Count one more."""
+        """Count one frame."""
         self.n_frames += 1
         self.n_atoms += len(frame.atomic_numbers)
         self.periodic += bool(frame.pbc.any())
@@ -70,7 +71,7 @@ class Counter:
         self.compositions[composition] = self.compositions.get(composition, 0) + 1
 
     def census(self) -> Census:
-        """What was counted so far."""
+        """The census of all frames counted so far."""
         formulas = {hill_formula(np.frombuffer(c, dtype=np.uint8)): n for c, n in self.compositions.items()}
         by_count = sorted(formulas.items(), key=lambda item: (-item[1], item[0]))
         return Census(self.n_frames, self.n_atoms, dict(self.labels), self.periodic, dict(by_count))
@@ -91,6 +92,18 @@ def hill_formula(atomic_numbers: np.ndarray) -> str:
     first = [s for s in ("C", "H") if s in amount] if "C" in amount else []
     order = first + sorted(s for s in amount if s not in first)
     return "".join(s + (str(amount[s]) if amount[s] > 1 else "") for s in order)
+
+
+def calmest(frames: Iterable[Frame]) -> Frame:
+    """Of the frames with most atoms, the one whose largest force component is smallest: a good start for dynamics.
+
+    Args: frames: at least one; frames without forces come last
+    """
+
+    def order(frame: Frame) -> tuple[int, float]:
+        return -len(frame.atomic_numbers), math.inf if frame.forces is None else float(np.abs(frame.forces).max())
+
+    return min(frames, key=order)
 
 
 def check_frame(frame: Frame, where: str) -> None:

@@ -1,9 +1,10 @@
-"""Frames as torch_geometric data sets and batches: neighbours found once, shuffles that a resumed run repeats.
+"""Frames as torch_geometric data sets and batches: every neighbour list is made once, a resumed run repeats the order.
 
 Any PyG model can be trained on these batches: `edge_index` and `pos` are there under PyG's names too.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,22 @@ from torch.utils.data import BatchSampler, DataLoader
 from torch_geometric.data import Batch, Data, Dataset
 
 from eqff.data.frame import LABELS, Frame
+from eqff.data.frame_list import FrameList, Frames, read_in_groups
 from eqff.data.samplers import COUNTED_TOGETHER, EdgeBatchSampler, FrameSampler, SharedBatchSampler
-from eqff.data.store.store import Store
 from eqff.elements import SYMBOLS, species_index
 from eqff.errors import ConfigError, DataError
 from eqff.graph import Structure
-from eqff.neighbors import neighbor_list
+from eqff.neighbors import Edges, neighbor_list
+
+GEOMETRY = tuple(name for name in Structure._fields if name not in ("batch", "n_graphs"))  # which batching adds
 
 
 class FrameData(Data):
-    """One frame as tensors.  Batching concatenates everything; senders and receivers move with the atoms.
+    """One frame as tensors: the fields of a Structure with n_graphs = 1, and labels.
 
-    positions [n_atoms, 3] Å, species [n_atoms], cell [1, 3, 3] Å, pbc [1, 3], senders, receivers [n_edges],
-    edge_shift [n_edges, 3], energy [1] eV, forces [n_atoms, 3] eV/Å, stress [1, 6] eV/Å^3, has_energy, has_forces,
-    has_stress [1] bool (a label that is absent is 0), frame_index [1].  Floats are float64, integers int64.
+    energy [1] eV, forces [n_atoms, 3] eV/Å, stress [1, 6] eV/Å^3 in Voigt order; has_energy, has_forces, has_stress [1]
+    bool (an absent label is 0); frame_index [1].  Floats are float64, integers int64.  Batching concatenates everything
+    and shifts senders and receivers by the number of atoms before them.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -56,21 +59,21 @@ FRAME_OVERHEAD = 4096  # bytes of a FrameData beside its numbers
 
 
 class FrameDataset(Dataset):
-    """Frames with their neighbour lists, each found at first use and kept while there is room.
+    """Frames with their neighbour lists; a list is made when its frame is first used, and kept while there is room.
 
-    Args:   source: frames, or a Store that is read as needed and may be larger than memory;
+    Args:   source: frames in memory, or a Store, which is read as needed and may be larger than memory;
             species: symbols, their order gives the index;
             r_max Å; r_edges Å: cut-off of the lists if larger than r_max (edges beyond r_max add exactly 0 to any
-            energy; they make edge counts of one molecule equal); n_edges: of these so many of each frame, the
-            shortest ones; require: labels that every frame must have;
-            cache_bytes: of frames that are kept, all processes of a loader together
-    Raises: ConfigError EQ1032 for a cut-off that cannot be; DataError EQ3060 for a frame without a required label,
-            EQ3310 for elements of a store that are not in species; GraphError for those of a frame
+            energy; they make the numbers of edges of one molecule equal); n_edges: keep only this many edges of a
+            frame, the shortest; require: labels that every frame must have;
+            cache_bytes: of frames that are kept, by all processes of a loader together
+    Raises: ConfigError EQ1032 for an impossible cut-off, EQ1033 for an unknown label; DataError EQ3060 for a frame
+            without a required label, EQ3310 for elements that are not in species
     """
 
     def __init__(
         self,
-        source: Sequence[Frame] | Store,
+        source: Sequence[Frame] | Frames,
         species: Sequence[str],
         r_max: float,
         r_edges: float | None = None,
@@ -85,17 +88,14 @@ class FrameDataset(Dataset):
         unknown = sorted(set(require) - set(LABELS))
         if unknown:
             raise ConfigError("EQ1033", f"require={unknown}: labels are {', '.join(LABELS)}")
-        self.source = source
+        self.source: Frames = FrameList(source) if isinstance(source, list | tuple) else source  # type: ignore[assignment]
         self.species = tuple(species)
         self.r_edges, self.n_shortest = float(r_edges), n_edges
         self.require = tuple(require)
         self.kept = KeptFrames(cache_bytes)
-        self.edge_count = np.full(len(source), -1, dtype=np.int32)  # of frames that were seen
-        if isinstance(source, Store):
-            self._check_store(source)
-        else:
-            for index, frame in enumerate(source):
-                self._check(index, frame)
+        self.edge_count = np.full(len(source), -1, dtype=np.int32)  # -1: not counted yet
+        self.periodic = np.zeros(len(source), dtype=bool)  # in any direction; known once edges are counted
+        self._check()
 
     def len(self) -> int:
         """Number of frames (all; a subset made by indexing has its own len())."""
@@ -111,7 +111,7 @@ class FrameDataset(Dataset):
         return self._frames([int(indices[k]) for k in positions])
 
     def n_edges(self, positions: Sequence[int]) -> np.ndarray:
-        """[n] edges of frames of this set; lists are made where that was not done before."""
+        """[n] numbers of edges of frames of this set; lists that do not exist yet are made."""
         indices = self.indices()
         rows = np.array([int(indices[k]) for k in positions], dtype=np.int64)
         for start in range(0, len(rows), COUNTED_TOGETHER):
@@ -119,42 +119,69 @@ class FrameDataset(Dataset):
             self._frames(group[self.edge_count[group] < 0].tolist())
         return self.edge_count[rows]
 
+    def with_edges(self, rows: np.ndarray) -> Iterator[tuple[Frame, Edges]]:
+        """Frames of the source and their edges, one after the other.
+
+        Args: rows [n] frame numbers of the source
+        """
+        for row, frame in read_in_groups(self.source, rows):
+            (data,) = self._made([row], [frame])
+            yield frame, (data.senders.numpy(), data.receivers.numpy(), data.edge_shift.numpy())
+
+    def with_equal_edges(self, r_edges: float, n_edges: int) -> "FrameDataset":
+        """The same frames, each with its n_edges shortest edges; frames that have exactly these keep their lists.
+
+        Args: r_edges Å: cut-off within which every frame has n_edges edges
+        """
+        equal = copy.copy(self)
+        equal.r_edges, equal.n_shortest = float(r_edges), n_edges
+        equal.kept = KeptFrames(self.kept.n_bytes)
+        equal.edge_count = np.full(len(self.edge_count), -1, dtype=np.int32)
+        for row, data in self.kept.frames.items():
+            if data.num_edges == n_edges:
+                equal.kept.add(row, data)
+                equal.edge_count[row] = n_edges
+        return equal
+
     def _frames(self, rows: list[int]) -> list[FrameData]:
-        found = {row: self.kept.get(row) for row in rows}
-        missing = [row for row, data in found.items() if data is None]
-        read = self.source.frames_at(missing) if isinstance(self.source, Store) else [self.source[k] for k in missing]
-        for row, frame in zip(missing, read, strict=True):
-            data = found[row] = frame_data(frame, self.species, self.r_edges, row, self.n_shortest)
-            self.edge_count[row] = data.num_edges
-            self.kept.add(row, data)
-        return [data for data in map(found.get, rows) if data is not None]
+        missing = [row for row in rows if self.kept.get(row) is None]
+        made = dict(zip(missing, self._made(missing, self.source.frames_at(missing)), strict=True))
+        return [made[row] if row in made else self.kept.frames[row] for row in rows]
 
-    def _check(self, index: int, frame: Frame) -> None:
-        species_index(frame.atomic_numbers, self.species)
-        for name in self.require:
-            if getattr(frame, name) is None:
-                self._refuse(index, name)
+    def _made(self, rows: list[int], frames: list[Frame]) -> list[FrameData]:
+        """Tensors of frames that were read; those that are kept are taken from there."""
+        found = []
+        for row, frame in zip(rows, frames, strict=True):
+            data = self.kept.get(row)
+            if data is None:
+                data = frame_data(frame, self.species, self.r_edges, row, self.n_shortest)
+                self.edge_count[row], self.periodic[row] = data.num_edges, frame.pbc.any()
+                self.kept.add(row, data)
+            found.append(data)
+        return found
 
-    def _check_store(self, store: Store) -> None:
-        present = [SYMBOLS[z] for z in store.species]
+    def _check(self) -> None:
+        present = [SYMBOLS[z] for z in self.source.species]
         unknown = [symbol for symbol in present if symbol not in self.species]
         if unknown:
             raise DataError(
                 "EQ3310",
-                f"{store.path}: holds {' '.join(present)}, but species={' '.join(self.species)} has no "
+                f"the frames contain {' '.join(present)}, but species={' '.join(self.species)} has no "
                 f"{' '.join(unknown)}; add them, or select frames without",
             )
         for name in self.require:
-            has = store.has(name)
+            has = self.source.has(name)
             if not has.all():
-                self._refuse(int(np.argmin(has)), name)
-
-    def _refuse(self, index: int, name: str) -> None:
-        raise DataError("EQ3060", f"frame {index} has no {name}; drop such frames, or leave {name!r} out of the loss")
+                raise DataError(
+                    "EQ3060",
+                    f"frame {int(np.argmin(has))} has no {name}; drop such frames, or leave {name!r} out of the loss",
+                )
 
 
 class KeptFrames:
-    """Frames with their lists, until so many bytes are full; the first stay, as each epoch asks for all of them once.
+    """Frames with their neighbour lists, up to a number of bytes.
+
+    The first that come stay: every epoch asks for all frames once, so none is a better choice than another.
 
     Args: n_bytes: of this process, or of all workers of a loader together
     """
@@ -183,7 +210,8 @@ def frame_data(
 ) -> FrameData:
     """One frame as tensors, with its edges.
 
-    Args: frame: eV, Å; species: symbols; r_edges Å; index: kept as frame_index; n_edges: at most so many, the shortest
+    Args: frame: eV, Å; species: symbols; r_edges Å; index: stored as frame_index; n_edges: keep at most this many
+          edges, the shortest; None keeps all
     """
     n_atoms = len(frame.atomic_numbers)
     senders, receivers, edge_shift = neighbor_list(
@@ -216,7 +244,7 @@ def frame_data(
 
 
 def collate(frames: Sequence[FrameData]) -> Batch:
-    """What Batch.from_data_list makes of frames, a tenth of the time: it only has to know FrameData.
+    """`Batch.from_data_list` for FrameData, in a tenth of its time.
 
     Args:    frames: at least one
     Returns: Batch with batch [n_atoms] and ptr [n_graphs + 1]; it cannot be taken apart again
@@ -280,7 +308,7 @@ def n_batches(loader: DataLoader) -> int:
 
 
 def start_at(loader: DataLoader, epoch: int, batch: int) -> None:
-    """Let the next pass over a loader be of this epoch and begin at this batch, where a stopped run goes on."""
+    """Make the next pass over a loader begin at this batch of this epoch, where a stopped run continues."""
     set_epoch(loader, epoch)
     batches: Any = loader.batch_sampler
     n_ranks = 1
@@ -300,16 +328,7 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
 
 def to_structure(batch: Batch | FrameData) -> Structure:
     """A batch (or one frame) as the Structure that models and engines take."""
-    n_atoms = batch.positions.shape[0]
     index = getattr(batch, "batch", None)
-    return Structure(
-        positions=batch.positions,
-        species=batch.species,
-        cell=batch.cell,
-        pbc=batch.pbc,
-        batch=batch.positions.new_zeros(n_atoms, dtype=torch.int64) if index is None else index,
-        n_graphs=int(batch.cell.shape[0]),
-        senders=batch.senders,
-        receivers=batch.receivers,
-        edge_shift=batch.edge_shift,
-    )
+    if index is None:
+        index = batch.positions.new_zeros(batch.positions.shape[0], dtype=torch.int64)
+    return Structure(batch=index, n_graphs=int(batch.cell.shape[0]), **{name: batch[name] for name in GEOMETRY})

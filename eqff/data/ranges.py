@@ -1,4 +1,4 @@
-"""What the numbers of a data file span, collected frame by frame in constant memory."""
+"""Ranges of the numbers in a data file, collected frame by frame in constant memory."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from eqff.data.frame import Frame
 
 @dataclass
 class Span:
-    """Smallest, largest, mean and standard deviation of numbers that come one after the other (Welford)."""
+    """Smallest, largest, mean and standard deviation of numbers that are added one by one (Welford)."""
 
     n: int = 0
     smallest: float = math.inf
@@ -19,7 +19,7 @@ class Span:
     _squares: float = 0.0
 
     def add(self, value: float) -> None:
-        """One more number."""
+        """Add a number."""
         self.n += 1
         self.smallest, self.largest = min(self.smallest, value), max(self.largest, value)
         difference = value - self.mean
@@ -52,7 +52,7 @@ class Ranges:
         self._n_sample, self._stride, self._n_frames = n_sample, 1, 0
 
     def add(self, frame: Frame) -> None:
-        """One more frame."""
+        """Add a frame."""
         n_atoms = len(frame.atomic_numbers)
         self.n_atoms.add(n_atoms)
         self.elements.update(np.unique(frame.atomic_numbers).tolist())
@@ -69,7 +69,7 @@ class Ranges:
         self._keep(frame)
 
     def _keep(self, frame: Frame) -> None:
-        """Every frame at first; when the sample is full, every second of it stays and the stride doubles."""
+        """Keep every frame at first; when the sample is full, drop every second of it and double the stride."""
         if self._n_frames % self._stride == 0:
             if len(self.sample) == self._n_sample:
                 self.sample = self.sample[::2]
@@ -80,6 +80,6 @@ class Ranges:
 
 
 def _copy(frame: Frame) -> Frame:
-    """The frame by itself: its arrays may be rows of a block of thousands."""
+    """A copy with its own arrays: those of the frame may be views of a block of thousands of frames."""
     forces = None if frame.forces is None else frame.forces.copy()
     return replace(frame, positions=frame.positions.copy(), forces=forces)

@@ -1,4 +1,4 @@
-"""Which frames make the batches of an epoch: orders that a resumed run repeats, batches by edges, shares of ranks."""
+"""Which frames form the batches of an epoch: repeatable orders, batches by number of edges, shares of processes."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -18,8 +18,8 @@ COUNTED_TOGETHER = 1024  # frames whose edges are asked for at once
 class FrameSampler(Sampler[int]):
     """Order of frames: a function of (seed, epoch) alone, so a resumed run draws what the first would have drawn.
 
-    Args: n_frames; shuffle: False keeps the order; seed.  Lightning calls set_epoch before each epoch.
-    Attributes: skip: frames to leave out at the beginning of the next pass, already seen before a run was stopped
+    Args:       n_frames; shuffle: False keeps the order; seed.  Lightning calls set_epoch before each epoch.
+    Attributes: skip: frames to leave out at the beginning of the next pass, because a stopped run has used them
     """
 
     def __init__(self, n_frames: int, shuffle: bool = False, seed: int = 0) -> None:
@@ -51,7 +51,7 @@ class FrameSampler(Sampler[int]):
 
 
 class EdgeBatchSampler(DynamicBatchSampler):
-    """Batches of at most max_edges edges, one frame at least, in the order of a FrameSampler.
+    """Batches of at most max_edges edges, but at least one frame, in the order of a FrameSampler.
 
     The number of batches differs from epoch to epoch, so len() is undefined (TypeError, as Lightning expects).
     """
@@ -85,10 +85,10 @@ class EdgeBatchSampler(DynamicBatchSampler):
 
 
 class SharedBatchSampler(Sampler[list[int]]):
-    """What one of several processes takes of the batches that all of them draw.
+    """The share that one of several processes takes of the batches that all of them draw.
 
-    A batch of n frames is divided among them, each process taking at least one; of batches with a largest number of
-    edges each process takes whole ones in turn.  A remainder that cannot be divided is left out of an epoch.
+    A batch of a fixed number of frames is divided among the processes, at least one frame for each; batches with a
+    largest number of edges are dealt out whole, in turn.  A remainder that cannot be divided is left out of the epoch.
     """
 
     def __init__(self, batches: BatchSampler | EdgeBatchSampler, rank: int, n_ranks: int) -> None:

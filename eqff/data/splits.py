@@ -1,4 +1,4 @@
-"""Which frames train, which validate, which test: drawn or given, saved, and identified by a hash."""
+"""Division of frames into training, validation and test frames: drawn or given, saved, identified by a hash."""
 
 import hashlib
 import json
@@ -50,8 +50,8 @@ class Split:
                 self._refuse(int(np.delete(indices, first)[0]), part, part)
             owner[distinct] = number
 
-    def _refuse(self, index: int, one: str, other: str) -> None:
-        raise DataError("EQ3051", f"split: frame {index} is in {one} and again in {other}; parts must not overlap")
+    def _refuse(self, index: int, first: str, second: str) -> None:
+        raise DataError("EQ3051", f"split: frame {index} is in {first} and again in {second}; parts must not overlap")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Split) and self.sha256 == other.sha256
@@ -114,8 +114,8 @@ def random_split(n_frames: int, n_train: int, n_validation: int, n_test: int | N
 def blocked_split(n_frames: int, n_train: int, n_validation: int, n_test: int | None = None, gap: int = 0) -> Split:
     """Parts that are blocks in time: train, then validation, then test, with `gap` frames left out between them.
 
-    Neighbours in a trajectory are alike, so a random split of one tests little; here no frame of one part is closer
-    than `gap` + 1 frames to one of another.
+    Successive frames of a trajectory are similar, so that a random split tests little; here the frames of two parts
+    are at least `gap` + 1 frames apart.
 
     Args:   n_test: None takes all that is left
     Raises: ConfigError EQ1031 if the counts do not fit, EQ3321 if gap is negative
@@ -136,9 +136,9 @@ def blocked_split(n_frames: int, n_train: int, n_validation: int, n_test: int | 
 def composition_split(
     compositions: np.ndarray, n_train: int, n_validation: int, n_test: int | None = None, seed: int = 0
 ) -> Split:
-    """Parts that share no composition; their sizes are as near to the asked ones as whole compositions allow.
+    """Parts that share no composition, with sizes as close to the requested ones as whole compositions allow.
 
-    The largest compositions are given away first, each to the part that lacks most.
+    The largest compositions are assigned first, each to the part that lacks most frames.
 
     Args:   compositions [n_frames] a number for each composition; n_test: None takes all that is left
     Raises: ConfigError EQ1031 if the counts do not fit; DataError EQ3322 with fewer compositions than parts
@@ -158,7 +158,7 @@ def composition_split(
     order = random.permutation(len(distinct))
     order = order[np.argsort(-sizes[order], kind="stable")]
     for n_left, k in zip(range(len(order), 0, -1), order.tolist(), strict=True):
-        candidates = empty if n_left <= len(empty) else range(3)  # none that was asked for stays empty
+        candidates = empty if n_left <= len(empty) else range(3)  # every requested part gets at least one
         part = max(candidates, key=lambda p: lacking[p])
         part_of[k] = part
         lacking[part] -= sizes[k]
@@ -168,13 +168,13 @@ def composition_split(
 
 
 def without(split: Split, frames: np.ndarray) -> Split:
-    """A split that leaves these frames out of every part."""
+    """The split without these frames."""
     parts = [part[~np.isin(part, frames)] for part in (split.train, split.validation, split.test)]
     return Split(parts[0], parts[1], parts[2], split.n_frames, split.seed, split.origin)
 
 
 def check_leaks(split: Split, identities: Sequence[bytes]) -> None:
-    """That no frame is in two parts under two numbers.
+    """Check that no frame is in two parts under two numbers.
 
     Args:   identities [n_frames] equal for frames that are the same
     Raises: DataError EQ3323 naming two such frames
@@ -182,12 +182,12 @@ def check_leaks(split: Split, identities: Sequence[bytes]) -> None:
     owner: dict[bytes, tuple[str, int]] = {}
     for part in PARTS:
         for index in getattr(split, part).tolist():
-            one, first = owner.setdefault(identities[index], (part, index))
-            if one != part:
+            other, first = owner.setdefault(identities[index], (part, index))
+            if other != part:
                 raise DataError(
                     "EQ3323",
-                    f"split: frame {first} of {one} and frame {index} of {part} are the same structure, so {part} "
-                    "would test what was learned; leave such frames out (--drop-duplicates)",
+                    f"split: frame {first} of {other} and frame {index} of {part} are the same structure, so {part} "
+                    "would test on training data; leave such frames out (--drop-duplicates)",
                 )
 
 
@@ -220,7 +220,7 @@ def _npz_content(path: Path) -> dict:
     about = as_text(arrays.get("eqff"))
     if about is not None:
         return json.loads(about) | parts
-    # SchNetPack does not say of how many frames: at least so many
+    # SchNetPack does not store the number of frames: use the smallest possible
     n_frames = 1 + max((int(part.max()) for part in parts.values() if part.size), default=-1)
     return {"format": FORMAT, "n_frames": n_frames, "seed": None, "sha256": None} | parts
 

@@ -1,14 +1,14 @@
 """Numbers of a data set that a model's configuration needs: mean degree, force scale, reference energies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from eqff.data.frame import Frame
+from eqff.data.frame import Frame, hill_formula
 from eqff.elements import SYMBOLS, atomic_number, species_index
 from eqff.errors import ConfigError, DataError
-from eqff.neighbors import neighbor_list
+from eqff.neighbors import Edges, neighbor_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Statistics:
 
     @property
     def report(self) -> str:
-        """What the numbers say, and what they cannot say, in a few lines."""
+        """The numbers in a few lines, and a warning where they cannot determine the energy of each element."""
         n_occurring = int(np.isfinite(self.avg_num_neighbors_per_species).sum())
         degree = f"mean degree {self.avg_num_neighbors:.3f}, largest {self.max_neighbors}, within {self.r_max} Å"
         lines = [f"{self.n_frames} frames, {self.n_atoms} atoms; {degree}"]
@@ -56,20 +56,30 @@ class Statistics:
 def statistics(frames: Iterable[Frame], species: Sequence[str] | None, r_max: float) -> Statistics:
     """Count neighbours, forces and energies of frames, which are taken one after the other.
 
-    Reference energies e minimise |N e - E| (N: atoms of each species per frame); where N leaves a choice, the
-    shortest e is taken and `reference_rank` says so.
-
     Args:    frames: eV, Å; species: symbols, None for those that occur, by atomic number; r_max Å
     Returns: Statistics
     Raises:  DataError EQ3025 without frames; GraphError for an element not in species; ConfigError EQ1032 if r_max <= 0
     """
     if not r_max > 0.0:
         raise ConfigError("EQ1032", f"r_max={r_max} Å: must be > 0")
-    sums = _Sums(r_max)
-    for frame in frames:
-        if species is not None:
-            species_index(frame.atomic_numbers, species)
-        sums.add(frame)
+    return statistics_with_edges(_with_edges(frames, species, r_max), species, r_max)
+
+
+def statistics_with_edges(
+    frames: Iterable[tuple[Frame, Edges]], species: Sequence[str] | None, r_max: float
+) -> Statistics:
+    """`statistics` of frames whose neighbour lists exist already.
+
+    Reference energies e minimise |N e - E| (N: atoms of each species per frame); where N leaves a choice, the
+    shortest e is taken and `reference_rank` says so.
+
+    Args:    frames: eV, Å, each with its edges shorter than r_max; species: symbols, None for those that occur; r_max Å
+    Returns: Statistics
+    Raises:  DataError EQ3025 without frames
+    """
+    sums = _Sums()
+    for frame, edges in frames:
+        sums.add(frame, edges)
     if sums.n_frames == 0:
         raise DataError("EQ3025", "statistics: there are no frames")
     if species is None:
@@ -96,24 +106,29 @@ def statistics(frames: Iterable[Frame], species: Sequence[str] | None, r_max: fl
     )
 
 
-class _Sums:
-    """What is kept of frames that went by: sums by atomic number."""
+def _with_edges(frames: Iterable[Frame], species: Sequence[str] | None, r_max: float) -> Iterator[tuple[Frame, Edges]]:
+    for index, frame in enumerate(frames):
+        if species is not None:
+            species_index(frame.atomic_numbers, species)
+        yield frame, neighbor_list(frame.positions, frame.cell, frame.pbc, r_max, where=f"frame {index}")
 
-    def __init__(self, r_max: float) -> None:
-        self.r_max = r_max
+
+class _Sums:
+    """Sums over frames, by atomic number."""
+
+    def __init__(self) -> None:
         self.n_frames = self.max_neighbors = 0
         self.atoms, self.edges, self.components = (np.zeros(len(SYMBOLS), dtype=np.int64) for _ in range(3))
         self.squares = np.zeros(len(SYMBOLS))
         self.min_distance, self.largest_force = np.inf, 0.0
         self.energies = CompositionEnergies()
 
-    def add(self, frame: Frame) -> None:
-        """One more frame."""
+    def add(self, frame: Frame, edges: Edges) -> None:
+        """Add one frame."""
         numbers, n_kinds = frame.atomic_numbers, len(SYMBOLS)
+        senders, receivers, shift = edges
         count = np.bincount(numbers, minlength=n_kinds)
         self.atoms += count
-        where = f"frame {self.n_frames}"
-        senders, receivers, shift = neighbor_list(frame.positions, frame.cell, frame.pbc, self.r_max, where=where)
         self.edges += np.bincount(numbers[receivers], minlength=n_kinds)
         if len(senders):
             vector = frame.positions[senders] - frame.positions[receivers] + shift @ frame.cell
@@ -130,14 +145,14 @@ class _Sums:
 
 
 class CompositionEnergies:
-    """Energies gathered by composition: number, mean and sum of squares about it, so that a million frames fit."""
+    """Energies grouped by composition (number, mean, sum of squares about the mean): a million frames fit in memory."""
 
     def __init__(self) -> None:
         self._groups: dict[bytes, list[float]] = {}
         self.range: tuple[float, float] | None = None  # eV
 
     def add(self, count: np.ndarray, energy: float) -> None:
-        """One more frame: count [n] atoms of each kind; energy eV."""
+        """Add one frame: count [n] atoms of each kind; energy eV."""
         group = self._groups.setdefault(np.asarray(count, dtype=np.int64).tobytes(), [0.0, 0.0, 0.0])
         group[0] += 1.0
         difference = energy - group[1]
@@ -178,6 +193,23 @@ def reference_energies(
     for count, energy in zip(compositions, np.asarray(energies).tolist(), strict=True):
         gathered.add(count, energy)
     return gathered.fit(np.arange(n_species))
+
+
+def spanning_formulas(frames: Iterable[Frame]) -> list[str]:
+    """Formulas of the frames whose compositions are linearly independent and span all others, in order of appearance.
+
+    Args: frames: labelled or not; only their atoms count
+    """
+    distinct: dict[str, np.ndarray] = {}
+    for frame in frames:
+        counts = np.bincount(frame.atomic_numbers, minlength=len(SYMBOLS))
+        distinct.setdefault(hill_formula(frame.atomic_numbers), counts)
+    chosen: list[str] = []
+    for formula in distinct:
+        rows = np.array([distinct[name] for name in (*chosen, formula)])
+        if np.linalg.matrix_rank(rows) == len(rows):
+            chosen.append(formula)
+    return chosen
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, ...]:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 from eqff import config as config_io
 from eqff import registry
 from eqff.artifact.header import PROVENANCE
-from eqff.errors import ConfigError, PotentialError
+from eqff.errors import ConfigError
 from eqff.exporter import checked_path, export
 from eqff.importers._source import Source, read
-from eqff.training.prepare.initial_weights import START_SUFFIX, write_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,9 @@ def import_model(config: ImportConfig) -> ImportReport:
         raise ConfigError("EQ1190", f"code={config.code!r}: expected one of {', '.join(codes())}")
     importer = registry.load("importers", config.code)
     refused = getattr(importer, "POTENTIAL_REFUSED", "")
-    path = _start_path(config, refused) if refused else checked_path(config.output, config.force)
+    if refused:
+        raise ConfigError("EQ1193", f"{config.code} gives no potential: {refused}")
+    path = checked_path(config.output, config.force)
     source = read(config.source, config.config)
     foreign = dict(source.config)
     if config.code in source.versions:
@@ -66,33 +67,15 @@ def import_model(config: ImportConfig) -> ImportReport:
     imported = _convert(importer, foreign, source)
     plain = config_io.to_mapping(imported.config)
     origin = {"imported_from": config.code, "source": source.path.name, "source_sha256": source.sha256}
-    header = None
-    if refused:
-        write_start(path, imported.model, importer.FAMILY, imported.config, origin)
-    else:
-        unknown = sorted(config.metadata.keys() - set(PROVENANCE))
-        if unknown:
-            raise ConfigError("EQ1192", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
-        metadata = {"training_data": origin | {"source_versions": source.versions}, **config.metadata}
-        header = export(
-            imported.model, importer.FAMILY, plain, path, metadata=metadata, card=config.card, force=config.force
-        )
+    unknown = sorted(config.metadata.keys() - set(PROVENANCE))
+    if unknown:
+        raise ConfigError("EQ1192", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
+    metadata = {"training_data": origin | {"source_versions": source.versions}, **config.metadata}
+    header = export(
+        imported.model, importer.FAMILY, plain, path, metadata=metadata, card=config.card, force=config.force
+    )
     n_parameters = sum(parameter.numel() for parameter in imported.model.parameters())
     return ImportReport(path, importer.FAMILY, plain, n_parameters, header, refused, guessed)
-
-
-def _start_path(config: ImportConfig, refused: str) -> Path:
-    """Where a starting point may be written."""
-    path = Path(config.output)
-    if not path.name.endswith(START_SUFFIX) or path.name == START_SUFFIX:
-        raise ConfigError(
-            "EQ1193",
-            f"{config.code} gives no potential: {refused}. Write a starting point for training instead: "
-            f"-o <name>{START_SUFFIX}, for `eqff train --init-from`",
-        )
-    if path.exists() and not config.force:
-        raise PotentialError("EQ4116", f"{path}: exists already; choose another name or overwrite with --force")
-    return path
 
 
 def _name_species(importer: Any, foreign: dict[str, Any], config: ImportConfig, source: Source) -> bool:

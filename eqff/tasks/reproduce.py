@@ -1,4 +1,4 @@
-"""Train a shipped potential anew from its recipe, on the same frames, and compare with what its card says."""
+"""Train a shipped potential again from its recipe, on the same frames, and compare the errors with its card."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ COMPARED = ("forces_mae_meV_A", "energy_mae_meV")
 
 
 class Reproduction(NamedTuple):
-    """Errors on the test frames, then and now."""
+    """Errors on the test frames: published, and of this run."""
 
     name: str
     expected: dict[str, float]
@@ -32,7 +32,7 @@ class Reproduction(NamedTuple):
 
     @property
     def reproduced(self) -> bool:
-        """Force error within the band; a better one is no failure."""
+        """Whether the force error is within the band; a smaller one always is."""
         return self.found["forces_mae_meV_A"] <= self.expected["forces_mae_meV_A"] * (1.0 + self.band)
 
 
@@ -45,12 +45,12 @@ def reproduce(
     overrides: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Reproduction:
-    """Train, test on the frames of the published figure, compare, and write a potential with card and metrics.
+    """Train, evaluate the published test frames, compare, and write a potential with card and metrics.
 
-    Args:   name: of a potential with recipe.toml and metrics.json beside its file; data: folder with the data files it
-            names, or with rmd17_MOLECULE.npz as published; output: run folder; resume: go on in it; band: how much
-            larger the force error may be, relative; overrides: of the recipe, e.g. a shorter schedule;
-            progress: called with (test frames done, all)
+    Args:   name: of a potential with recipe.toml and metrics.json beside its file; data: folder with the data files
+            that the recipe names, or with rmd17_MOLECULE.npz as published; output: run folder; resume: continue the
+            run there; band: by how much the force error may be larger, relative; overrides: of the recipe, e.g. a
+            shorter schedule; progress: called with (test frames done, all)
     Raises: ConfigError for a potential that cannot be reproduced; DataError if a file is not the pinned one; as `train`
     """
     file, output = find(name), Path(output)
@@ -111,7 +111,7 @@ def _write(result: Reproduction, header: dict[str, Any], recipe: Path, test: dic
     )
     data = header["training_data"]
     card = (
-        f"# {result.name}, trained anew\n\n"
+        f"# {result.name}, trained again\n\n"
         f"From its recipe ([recipe.toml](recipe.toml)), on the same {data['n_train']} + {data['n_validation']} frames "
         f"({data.get('level_of_theory') or 'level of theory not stated'}; "
         f"{data.get('licence') or 'licence not stated'}).\n\n"

@@ -1,4 +1,4 @@
-"""report.html in a run folder: the best model on the validation frames, beside everything the run recorded."""
+"""report.html in a run folder: errors of the best model on validation frames, and what the run recorded."""
 
 import json
 import platform
@@ -19,6 +19,8 @@ from eqff.report.training import training_page, write_training_page
 from eqff.tasks.evaluate import evaluate
 from eqff.training.estimate import memory_text, peak_memory
 from eqff.training.folder.metrics_file import read_metrics
+from eqff.training.folder.run_file import CONFIG, PLAN
+from eqff.training.folder.trained import read_record
 
 PACKAGES = ("torch", "numpy", "lightning", "e3nn")
 
@@ -34,10 +36,11 @@ def training_report(folder: str | Path) -> Path:
     potential_file, rows = folder / "best.eqff.pt", read_metrics(folder / "metrics.csv")
     if not potential_file.is_file() or not rows:
         raise ConfigError("EQ1411", f"{folder}: no best.eqff.pt and metrics.csv; set training.export_best = true")
-    config, record = read_toml(folder / "config.toml"), json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    told = config["data"]
+    config, record = read_toml(folder / CONFIG), read_record(folder)
+    decided = json.loads((folder / PLAN).read_text(encoding="utf-8"))["decided"]
     names = ("energy_unit", "length_unit", "energy_key", "forces_key", "stress_key")
-    source = read_source(told["train"], ReadOptions(**{name: told.get(name) for name in names}))
+    options = ReadOptions(**{name: config["data"].get(name) for name in names})
+    source = read_source(config["data"]["train"], options)
     validation = load_split(folder / "split.json").validation
     potential = artifact.load(potential_file, accelerate="off")
     found = evaluate(potential, [source.frames[index] for index in validation], "validation")
@@ -52,7 +55,8 @@ def training_report(folder: str | Path) -> Path:
     facts: dict[str, dict[str, Any]] = {
         "Data": record["data"],
         "Model": {"family": record["family"], "weights": parameters} | record["config"],
-        "Training": _flat(config["training"]),
+        "Training": _flat(config["training"])
+        | {key.removeprefix("training."): value for key, value in decided.items() if key.startswith("training.")},
         "Environment": {"eqff": __version__}
         | {name: version(name) for name in PACKAGES}
         | {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}

@@ -1,13 +1,15 @@
-"""Several models that differ in their initial weights and shuffles alone, one after another."""
+"""Several models that differ only in their initial weights and order of frames, trained one after another."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from eqff.errors import ConfigError
-from eqff.training.prepare.preparation import read_config
-from eqff.training.run import train
+from eqff.training.folder.run_file import CONFIG
+from eqff.training.prepare.recipe import read_config
+from eqff.training.run import TrainedRun, train
 
 
 def train_members(
@@ -17,21 +19,24 @@ def train_members(
     resume: bool = False,
     overrides: Sequence[str] = (),
     time_limit: float = math.inf,
-) -> list[Path]:
+) -> list[TrainedRun]:
     """Train a committee: OUTPUT/member-0, member-1, ... with seeds training.seed, training.seed + 1, ...
 
-    The split is the same for all, so that their errors on validation frames compare.
+    All members have the same split, so that their errors on validation frames can be compared.
 
-    Args:    as `train`; n_members: at least 2; time_limit: of all together
-    Returns: their run folders
-    Raises:  as `train`; ConfigError for fewer than 2
+    Args:    path: recipe or data file; n_members: at least 2; time_limit: seconds for all members together; the others
+             as for `train`
+    Returns: their runs
+    Raises:  as `train`; ConfigError EQ1404 for fewer than 2 members
     """
     if n_members < 2:
         raise ConfigError("EQ1404", f"--members {n_members}: a committee has at least 2")
     config, deadline = read_config(Path(path), overrides), time.monotonic() + time_limit
-    folders = [Path(output) / f"member-{k}" for k in range(n_members)]
-    for k, folder in enumerate(folders):
-        again = resume and (folder / "config.toml").is_file()
-        own = (*overrides, f"training.seed={config.training.seed + k}")
-        train(path, folder, again, own, deadline - time.monotonic())
-    return folders
+    runs = []
+    for k in range(n_members):
+        training = dataclasses.replace(config.training, seed=config.training.seed + k)
+        folder = Path(output) / f"member-{k}"
+        began = resume and (folder / CONFIG).is_file()
+        member = dataclasses.replace(config, training=training)
+        runs.append(train(member, folder, began, time_limit=deadline - time.monotonic()))
+    return runs

@@ -1,4 +1,4 @@
-"""What a training run is told: one TOML file, every key with its unit."""
+"""What the user says about a training run: the keys of a recipe, each with its meaning and unit."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,90 +9,85 @@ from eqff.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Labelled frames and how they are divided."""
+    """Labelled frames and their division into training and validation frames."""
 
-    train: str  # file with frames to train and validate on
-    energy_unit: str | None = None  # of the file, where it does not state it, e.g. "kcal/mol"
-    length_unit: str | None = None
-    energy_key: str | None = None  # of extended XYZ
-    forces_key: str | None = None
-    stress_key: str | None = None
-    # labels minus those of a calculator: tblite:GFN2-xTB, emt, a potential, my_module:make (engines/ase/calculators)
-    baseline: str | None = None
-    n_train: int | None = None  # None: all others, in whole batches
-    n_validation: int | None = None  # None: 5 % of the frames, at least 1, at most 1000, and what batches leave over
-    split_seed: int = 0
-    split: str | None = None  # a saved split instead of a random one
-    level_of_theory: str = ""  # goes into the potential's header, e.g. "PBE/def2-SVP"
-    licence: str = ""  # of the data
+    train: str  # file of labelled frames, to train and to validate on
+    energy_unit: str | None = None  # of the energies in the file, where it does not state one, e.g. "kcal/mol"
+    length_unit: str | None = None  # of the positions in the file, where it does not state one, e.g. "bohr"
+    energy_key: str | None = None  # name of the energy in extended XYZ
+    forces_key: str | None = None  # name of the forces in extended XYZ
+    stress_key: str | None = None  # name of the stress in extended XYZ
+    baseline: str | None = None  # calculator to subtract: tblite:GFN2-xTB, emt, a potential, or my_module:make
+    n_train: int | None = None  # number of training frames; by default all that do not validate, in whole batches
+    n_validation: int | None = None  # number of validation frames; by default 5 %, at least 1 and at most about 1000
+    split_seed: int = 0  # of the random split
+    split: str | None = None  # file of a saved split, instead of a random one
+    level_of_theory: str = ""  # for the potential's header, e.g. "PBE/def2-SVP"; by default as the file states
+    licence: str = ""  # of the data, for the potential's header; by default as the file states
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     r"""L = w_F l(F - F_ref) + w_E l(E - E_ref) + w_S l((s - s_ref) V / n_atoms), means over components and frames.
 
-    Energies per atom or per frame, eV; forces eV/Å; stress times the volume of an atom, eV.
+    Energies are per atom or per frame, eV; forces eV/Å; stress is multiplied by the volume per atom, eV.
     """
 
-    forces: float = 1.0
-    energy_per_atom: float = 1.0
-    final_energy_per_atom: float | None = (
-        None  # w_E at the end, reached geometrically; energies profit late, at small steps
-    )
-    energy: Literal["per_atom", "total"] = "per_atom"  # total: the energy weights are of the frame's whole energy
-    stress: float = 0.0  # 0: labels of stress are not needed and not used
-    kind: Literal["mse", "mae", "l2", "huber"] = "mse"  # l2: mean length of the force error; the rest as mae
-    huber_delta: float = 0.01  # eV/Å (and eV/atom): quadratic below, linear above
+    forces: float = 1.0  # weight w_F of the forces
+    energy_per_atom: float = 1.0  # weight w_E of the energies
+    final_energy_per_atom: float | None = None  # w_E at the end of the run, approached geometrically; default: constant
+    energy: Literal["per_atom", "total"] = "per_atom"  # whether w_E is for the energy per atom or of the whole frame
+    stress: float = 0.0  # weight w_S of the stress; 0: stress labels are neither needed nor used
+    kind: Literal["mse", "mae", "l2", "huber"] = "mse"  # function l; l2: mean length of force errors, otherwise as mae
+    huber_delta: float = 0.01  # eV/Å (and eV/atom) up to which the Huber function is quadratic, and linear beyond
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Optimiser, schedule and bookkeeping."""
 
-    epochs: int = 100
-    steps: int = 0  # of the optimiser: instead of epochs, as many as come nearest to it; 0 leaves it to epochs
-    batch_size: int = 5  # frames
-    max_edges: int = 0  # of a batch, instead of batch_size; 0 is none
-    optimizer: Literal["adam", "soap"] = "adam"  # adam: with amsgrad; soap: several times faster to an accuracy
-    learning_rate: float = 0.01  # of either
-    final_learning_rate: float = 1e-5  # cosine from one to the other
-    warmup_steps: int = 100
-    ema_decay: float = 0.999  # of the weights that are validated and exported
-    gradient_clip: float = 0.0  # norm; 0 is none
-    seed: int = 0  # of weights and shuffles
-    validate_every: int = 1  # epochs; 0: about a hundred times in a run
-    checkpoint_every: int = 10  # epochs; 0: about a hundred times in a run
-    checkpoint_minutes: float = 10.0  # and at the latest after so many minutes, within an epoch too
-    max_skipped_steps: int = 5  # in a row whose loss is not finite; one more stops the run
-    export_best: bool = True  # best.eqff.pt in the run folder, renewed while the run goes on
-    report: bool = True  # report.html at the end
-    loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.csv; their packages must be installed
-    devices: int = 1  # processes on each node, one GPU or a share of the cores each; batch_size is of all together
+    epochs: int = 100  # passes over the training frames
+    steps: int = 0  # of the optimiser: if > 0, the nearest whole number of epochs replaces `epochs`
+    batch_size: int = 5  # frames in a batch, of all processes together
+    max_edges: int = 0  # largest number of edges in a batch; if > 0, it replaces batch_size
+    optimizer: Literal["adam", "soap"] = "adam"  # adam: with amsgrad; soap: reaches an accuracy several times faster
+    learning_rate: float = 0.01  # largest, after the warm-up
+    final_learning_rate: float = 1e-5  # at the end of the cosine schedule
+    warmup_steps: int = 100  # in which the learning rate rises linearly
+    ema_decay: float = 0.999  # of the averaged weights, which are validated and exported
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0: no limit
+    seed: int = 0  # of initial weights and of the order of frames
+    validate_every: int = 1  # epochs between validations; 0: about a hundred validations in a run
+    checkpoint_every: int = 10  # epochs between checkpoints; 0: about a hundred checkpoints in a run
+    checkpoint_minutes: float = 10.0  # longest time between checkpoints, also within an epoch
+    max_skipped_steps: int = 5  # successive steps with a loss that is not finite; one more stops the run
+    export_best: bool = True  # write best.eqff.pt to the run folder, and renew it during the run
+    report: bool = True  # write report.html at the end
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # besides metrics.csv; their packages must be installed
+    devices: int = 1  # processes on each machine, each with a GPU or its share of the cores
     nodes: int = 1  # machines, started by torchrun or SLURM
-    accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"  # of the weights; geometry is always float64
-    threads: int = 0  # of torch; 0 leaves it alone
-    kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU where a C++ compiler is found
-    freeze: tuple[str, ...] = ()  # names of weights to leave as they are, e.g. "embedding", "layers.0.*"
-    # torch.compile of the whole step; needs frames of equally many atoms, periodic ones of equally many edges, too.
-    # auto: where that is so, it pays, and a compiler is found
-    compile: bool | Literal["auto"] = False
-    loss: LossConfig = field(default_factory=LossConfig)
+    accelerator: Literal["cpu", "cuda", "auto"] = "cpu"  # auto: a GPU where there is one
+    dtype: Literal["float32", "float64"] = "float32"  # of the weights; positions and edge vectors are always float64
+    threads: int = 0  # of torch; 0: as torch decides
+    kernels: Literal["auto", "reference"] = "auto"  # auto: compiled for this CPU, where a C++ compiler is found
+    freeze: tuple[str, ...] = ()  # names of weights to leave unchanged, e.g. "embedding", "layers.0.*"
+    compile: bool | Literal["auto"] = False  # compile the whole step; frames must be of equal size; auto: if it pays
+    loss: LossConfig = field(default_factory=LossConfig)  # weights and form of the loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A training run: data, model (`family` and the fields of its Config), training."""
+    """What the user says about a training run; `plan.Plan` is what was decided from it and the data."""
 
-    data: DataConfig
-    model: dict[str, Any]
-    preset: str | None = None  # fast or accurate: of a family, for every key that is not given
-    init_from: str | None = None  # potential, run folder, checkpoint or start file whose weights to begin with
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    data: DataConfig  # labelled frames
+    model: dict[str, Any]  # family, and fields of the family's Config
+    preset: str | None = None  # fast or accurate: values of a family for every key that is not given
+    init_from: str | None = None  # potential, run folder or checkpoint whose weights the run begins with
+    training: TrainingConfig = field(default_factory=TrainingConfig)  # optimiser, schedule and bookkeeping
 
 
 def check(config: RunConfig) -> None:
-    """Raises: ConfigError for values that cannot work together."""
+    """Check values and their combinations.  Raises: ConfigError naming the key"""
     training = config.training
     positive = {
         "training.epochs": training.epochs,
@@ -125,7 +120,7 @@ def check(config: RunConfig) -> None:
         if not value >= 0:
             raise ConfigError("EQ1075", f"{name}={value}: expected >= 0")
     if training.compile is True:
-        check_compile(config)
+        check_compile(training, config.data.n_train)
     if not 0.0 <= training.ema_decay < 1.0:
         raise ConfigError("EQ1061", f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1")
     if training.loss.forces < 0 or training.loss.energy_per_atom < 0:
@@ -142,13 +137,13 @@ def check(config: RunConfig) -> None:
             raise ConfigError("EQ1064", f"data.{name}={path!r}: no such file (relative paths start at the config file)")
 
 
-def check_compile(config: RunConfig) -> None:
-    """That batches of a compiled step are equal.  Raises: ConfigError saying why they are not"""
-    training, n_train, n_processes = (
-        config.training,
-        config.data.n_train,
-        config.training.devices * config.training.nodes,
-    )
+def check_compile(training: TrainingConfig, n_train: int | None) -> None:
+    """Check that all batches of a compiled step are equal.
+
+    Args:   n_train: number of training frames, None if it is not decided yet
+    Raises: ConfigError EQ1074, EQ1076 or EQ1431 saying why they are not
+    """
+    n_processes = training.devices * training.nodes
     if training.max_edges:
         raise ConfigError(
             "EQ1076", "training.max_edges: training.compile=true needs batches of equal size; set one of the two"

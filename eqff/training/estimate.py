@@ -1,4 +1,4 @@
-"""What a training will take, found by doing its first steps."""
+"""Time and memory that a training will need, measured on its first steps."""
 
 import copy
 import dataclasses
@@ -17,25 +17,25 @@ from eqff.training.fit.optimizers import make_optimizer
 from eqff.training.fit.step import CompiledStep, EagerStep
 from eqff.training.prepare.preparation import Prepared, prepare
 
-N_STEPS = 10  # timed, behind two of warming up
+N_STEPS = 10  # timed, after two that warm up
 SECONDS = 30.0  # after which no further step is timed
 
 
 class Estimate(NamedTuple):
-    """Of one process."""
+    """Measurements of one process."""
 
-    n_parameters: int  # as in the header of the potential: frozen and fixed ones, too
+    n_parameters: int  # as in the header of the potential, with frozen and fixed ones
     n_train: int
     n_validation: int
     n_batches: int  # of an epoch
     n_epochs: int
-    compiled: bool  # the step as a whole
-    largest_batch: tuple[int, int]  # atoms, edges, among the batches tried
-    first_step_s: float  # compiling, where there is something to compile
+    compiled: bool  # whether the step is compiled as a whole
+    largest_batch: tuple[int, int]  # atoms and edges of the largest batch that was timed
+    first_step_s: float  # with the time for compiling, if anything is compiled
     step_s: float  # median
-    step_cpu_s: float  # median of the process's CPU time, all threads
+    step_cpu_s: float  # median CPU time of the process, all threads
     epoch_s: float
-    total_s: float  # with validations
+    total_s: float  # of the whole run, with validations
     peak_memory_MB: float | None  # noqa: N815 - as `peak_memory`
 
     def report(self) -> str:
@@ -56,11 +56,12 @@ class Estimate(NamedTuple):
 
 
 def estimate(config: RunConfig) -> Estimate:
-    """Prepare a run, do its first steps and a batch of validation, and write nothing.
+    """Prepare a run, do its first steps and validate one batch; nothing is written.
 
-    Raises: what preparing raises
+    Raises: as `prepare`
     """
     prepared = prepare(config)
+    prepared.plan.log()
     threads = torch.get_num_threads()
     if config.training.threads > 0:
         torch.set_num_threads(config.training.threads)
@@ -71,17 +72,17 @@ def estimate(config: RunConfig) -> Estimate:
 
 
 def _measure(prepared: Prepared) -> Estimate:
-    training = prepared.config.training
+    training, plan = prepared.config.training, prepared.plan
     size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
-    loader = make_loader(prepared.dataset[prepared.split.train], shuffle=True, seed=training.seed, **size)
+    loader = make_loader(prepared.dataset[plan.split.train], shuffle=True, seed=training.seed, **size)
     parameters = [p for p in prepared.model.parameters() if p.requires_grad]
     initial = copy.deepcopy(prepared.model.state_dict())
     optimizer = make_optimizer(parameters, dataclasses.replace(training, learning_rate=0.0))
-    step = (CompiledStep if training.compile else EagerStep)(prepared.model, training.loss)
+    step = (CompiledStep if plan.compile else EagerStep)(prepared.model, training.loss)
     weights = loss_weights(training.loss, 0.0)
     times: list[float] = []
     cpu_times: list[float] = []
-    largest, first_done = (0, 0), math.inf  # compiling, if anything, is part of the first step
+    largest, first_done = (0, 0), math.inf  # the first step includes compiling
     for batch in loader:
         start, cpu_start = time.perf_counter(), time.process_time()
         structure = to_structure(batch)
@@ -92,36 +93,36 @@ def _measure(prepared: Prepared) -> Estimate:
         times.append(time.perf_counter() - start)
         cpu_times.append(time.process_time() - cpu_start)
         first_done = min(first_done, time.perf_counter())
-        largest = max(largest, (len(structure.positions), len(structure.senders)), key=lambda found: found[1])
+        largest = max(largest, (len(structure.positions), len(structure.senders)), key=lambda size: size[1])
         if len(times) >= N_STEPS + 2 or time.perf_counter() - first_done > SECONDS:
             break
     prepared.model.load_state_dict(initial)
     step_s = statistics.median(times[2:] or times[-1:])
     start = time.perf_counter()
-    first = next(iter(make_loader(prepared.dataset[prepared.split.validation], batch_size=training.batch_size)))
+    first = next(iter(make_loader(prepared.dataset[plan.split.validation], batch_size=training.batch_size)))
     stress = first.stress if training.loss.stress > 0.0 else None
     errors(prepared.model, to_structure(first), first.energy, first.forces, create_graph=False, stress=stress)
-    validation_s = (time.perf_counter() - start) / first.num_graphs * len(prepared.split.validation)
+    validation_s = (time.perf_counter() - start) / first.num_graphs * len(plan.split.validation)
     epoch_s = n_batches(loader) * step_s
     return Estimate(
         n_parameters=sum(p.numel() for p in prepared.model.parameters()),
-        n_train=len(prepared.split.train),
-        n_validation=len(prepared.split.validation),
+        n_train=len(plan.split.train),
+        n_validation=len(plan.split.validation),
         n_batches=n_batches(loader),
-        n_epochs=training.epochs,
-        compiled=bool(training.compile),
+        n_epochs=plan.epochs,
+        compiled=plan.compile,
         largest_batch=largest,
         first_step_s=times[0],
         step_s=step_s,
         step_cpu_s=statistics.median(cpu_times[2:] or cpu_times[-1:]),
         epoch_s=epoch_s,
-        total_s=training.epochs * (epoch_s + validation_s / training.validate_every) + times[0],
+        total_s=plan.epochs * (epoch_s + validation_s / plan.validate_every) + times[0],
         peak_memory_MB=peak_memory(),
     )
 
 
 def peak_memory() -> float | None:
-    """The most memory this process has had until now, in MB; that of a GPU does not count.  None on Windows."""
+    """Largest memory of this process so far, MB, without that of a GPU; None on Windows."""
     try:
         import resource
     except ImportError:
@@ -130,7 +131,7 @@ def peak_memory() -> float | None:
 
 
 def memory_text(megabytes: float | None) -> str:
-    """For people."""
+    """The memory as text."""
     return "not known on this system" if megabytes is None else f"{megabytes:.0f} MB"
 
 

@@ -1,8 +1,4 @@
-"""eqff train: from a TOML file to a run folder.
-
-run/  config.toml (resolved)  model.json  split.json  statistics.json  metrics.csv  learning_curve.png
-      checkpoints/{best,last}.ckpt  best.eqff.pt  structure.xyz (a training frame, for runs with best.eqff.pt)
-"""
+"""Training, from a recipe or a file of labelled frames to a run folder."""
 
 import contextlib
 import logging
@@ -10,84 +6,121 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from eqff.errors import ResourceError
-from eqff.training.config import TrainingConfig
+from eqff.errors import ConfigError, ResourceError
+from eqff.training.config import RunConfig
 from eqff.training.fit.stopped import Stopped
+from eqff.training.folder.metrics_file import best_row, read_metrics
 from eqff.training.folder.run_file import BEST, LAST, only_run, remove_unfinished
 from eqff.training.folder.trained import export_run
-from eqff.training.prepare.preparation import Prepared, prepare, read_config
-from eqff.training.records import check_same_run, prepare_folder, write_records
+from eqff.training.prepare.preparation import Prepared, prepare
+from eqff.training.prepare.recipe import read_config
+from eqff.training.records import write_records
+from eqff.training.resume import check_same_run, epochs_to_keep, prepare_folder, read_earlier
 
 logger = logging.getLogger("eqff.training")
 
 
+class TrainedRun(NamedTuple):
+    """A finished training run."""
+
+    folder: Path  # with everything about the run; `eqff export FOLDER` makes a potential of it
+    best: dict[str, float]  # row of metrics.csv with the lowest force error: epoch, forces_mae_meV_A, ...
+    potential: Path | None  # best.eqff.pt; None with training.export_best = false
+
+
 def train(
-    path: str | Path,
-    output: str | Path,
+    config: str | Path | RunConfig,
+    run_folder: str | Path | None = None,
     resume: bool = False,
     overrides: Sequence[str] = (),
     time_limit: float = math.inf,
-) -> Path:
-    """Train a model and leave everything about it in a run folder.
+) -> TrainedRun:
+    """Train a model on labelled frames; everything about the run is left in a run folder.
 
-    Args:    path: TOML file of a RunConfig; output: run folder; resume: continue its last checkpoint;
-             overrides: "training.epochs=10"; time_limit: seconds after which the run stops, to be resumed
-    Returns: the run folder
-    Raises:  ConfigError, DataError as they come; ResourceError without Lightning, on a full disk (EQ6130), while
-             another process trains in the folder (EQ6131), and if one of several processes is lost (EQ6133);
-             `Stopped` at the time limit and after Ctrl-C or SIGTERM, with a checkpoint to go on from
+        run/  config.toml (what was said)  plan.json (what was decided)  model.json  split.json  statistics.json
+              structure.xyz (a training frame)  checkpoints/{best,last}.ckpt  metrics.csv  learning_curve.png
+              best.eqff.pt
+
+    Args:    config: a recipe (TOML), a file of labelled frames (which trains with preset "fast"), or a RunConfig;
+             run_folder: default runs/<name of the recipe or data file>; resume: continue the run in this folder from
+             its last checkpoint; overrides: keys that take precedence over the recipe, e.g. "training.epochs=10";
+             time_limit: seconds after which the run stops with a checkpoint, to be resumed
+    Returns: TrainedRun: the folder, the errors of the best weights on validation frames, the potential file
+    Raises:  ConfigError and DataError for a configuration or data to be changed, before anything is written;
+             ResourceError EQ6010 without Lightning, EQ6011 without the GPU asked for, EQ6130 on a full disk, EQ6131
+             while another process trains in the folder, EQ6133 if one of several processes is lost; RunError EQ5201
+             for a loss that stays not finite; Stopped at the time limit and after Ctrl-C or SIGTERM, with a
+             checkpoint to resume from
     """
     deadline = time.monotonic() + time_limit
-    config, folder = read_config(Path(path), overrides), Path(output)
-    if config.training.accelerator == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("EQ6011", "training.accelerator='cuda': torch sees no such device; use cpu or auto")
-    try:
-        from lightning.pytorch.utilities import rank_zero_only
+    if not isinstance(config, RunConfig):
+        run_folder = Path("runs") / Path(config).stem if run_folder is None else run_folder
+        config = read_config(Path(config), overrides)
+    elif overrides:
+        raise ConfigError(
+            "EQ5500", f"overrides={list(overrides)}: expected none beside a RunConfig; use dataclasses.replace on it"
+        )
+    folder = Path("runs") / Path(config.data.train).stem if run_folder is None else Path(run_folder)
+    _check_machine(config)
+    from lightning.pytorch.utilities import rank_zero_only
 
+    first = rank_zero_only.rank == 0  # of several processes, the first looks after the folder
+    if first:
+        prepare_folder(folder, resume)
+    earlier = read_earlier(folder) if resume else None
+    prepared = prepare(config, folder, epochs_to_keep(earlier, config))  # nothing has been written before this succeeds
+    with only_run(folder) if first else contextlib.nullcontext():
+        if first:
+            prepare_folder(folder, resume)  # again: another run may have started and ended in the meantime
+            if resume:
+                check_same_run(folder, earlier, prepared)
+                remove_unfinished(folder)
+            write_records(folder, prepared)
+            prepared.plan.log()
+        resumes = resume and (folder / LAST).is_file()
+        if resume and not resumes:
+            logger.info("stopped before its first checkpoint: starting again")
+        _fit(prepared, folder, resumes, deadline)
+    potential = folder / "best.eqff.pt"
+    return TrainedRun(
+        folder, best_row(read_metrics(folder / "metrics.csv")), potential if potential.is_file() else None
+    )
+
+
+def _check_machine(config: RunConfig) -> None:
+    if config.training.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ResourceError("EQ6011", "training.accelerator='cuda': torch finds no CUDA device; use cpu or auto")
+    try:
         import eqff.training.fit.trainer  # noqa: F401
     except ImportError as error:
         raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
-    if rank_zero_only.rank == 0:  # of several processes the first looks after the folder
-        prepare_folder(folder, resume)
-    prepared = prepare(config, folder)  # nothing is written before this worked
-    with only_run(folder) if rank_zero_only.rank == 0 else contextlib.nullcontext():
-        if rank_zero_only.rank == 0:
-            prepare_folder(folder, resume)  # again: another run may have come and gone in the meantime
-            if resume:
-                check_same_run(folder, prepared)
-                remove_unfinished(folder)
-            write_records(folder, prepared.config, prepared)
-            logger.info("%s", prepared.numbers.report)
-        if resume and not (folder / LAST).is_file():
-            logger.info("stopped before its first checkpoint: starts again")
-        _fit(prepared, folder, resume and (folder / LAST).is_file(), deadline)
-    return folder
 
 
 def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> None:
     from eqff.training.fit.trainer import fit
 
-    training = prepared.config.training
+    training, plan = prepared.config.training, prepared.plan
     threads = torch.get_num_threads()
     if training.threads > 0:
         torch.set_num_threads(training.threads)
     try:
-        fit(prepared.model, training, prepared.dataset, prepared.split, folder, resume, deadline)
+        fit(prepared.model, training, plan, prepared.dataset, folder, resume, deadline)
     except Stopped as stop:
         if stop.signal == 0:
-            _finish(folder, training)
+            _export(folder, training.export_best)
         raise
     finally:
         torch.set_num_threads(threads)
-    _finish(folder, training)
+    _export(folder, training.export_best)
 
 
-def _finish(folder: Path, training: TrainingConfig) -> None:
-    """The best model as a potential file that has proved itself."""
+def _export(folder: Path, wanted: bool) -> None:
+    """Export the best model; the file proves itself in a fresh process."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    if rank_zero_only.rank == 0 and training.export_best and (folder / BEST).is_file():
+    if rank_zero_only.rank == 0 and wanted and (folder / BEST).is_file():
         export_run(folder, folder / "best.eqff.pt", force=True)

@@ -25,12 +25,12 @@ from pathlib import Path
 import campaign
 import numpy as np
 
+from eqff.data.differences import difference
 from eqff.data.reading.read import read_frames
 from eqff.engines.ase.baseline import Baseline
 from eqff.engines.ase.calculators import calculator_maker
 from eqff.report import plots
 from eqff.training.folder.trained import load_run
-from eqff.training.prepare.baseline import difference
 
 parser = campaign.parser(__doc__, steps=4000)
 parser.add_argument("data", type=Path)

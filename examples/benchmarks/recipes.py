@@ -25,7 +25,7 @@ from eqff.errors import EqffError
 from eqff.training.estimate import estimate
 from eqff.training.folder.metrics_file import read_metrics
 from eqff.training.folder.trained import load_run
-from eqff.training.prepare.preparation import read_config
+from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
 ALWAYS = ["training.export_best=false", "training.report=false"]

@@ -32,7 +32,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, smallest_recipe: str) -> P
     recipe = folder / "recipe.toml"
     recipe.write_text(smallest_recipe.replace(str(SAMPLE), SAMPLE.name))
     shutil.copyfile(SAMPLE, folder / SAMPLE.name)
-    run = train(recipe, folder / "run")
+    run = train(recipe, folder / "run").folder
     export_run(run, folder / "small.eqff.pt")
     frames = read_source(SAMPLE, ReadOptions(energy_unit="kcal/mol")).frames
     metrics = evaluate(artifact.load(folder / "small.eqff.pt"), frames).metrics

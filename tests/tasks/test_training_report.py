@@ -20,7 +20,7 @@ SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.n
 def test_page(tmp_path: Path, smallest_recipe: str) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(smallest_recipe)
-    folder = train(recipe, tmp_path / "run")
+    folder = train(recipe, tmp_path / "run").folder
     text = training_report(folder).read_text(encoding="utf-8")
     frames = read_source(SAMPLE, ReadOptions(energy_unit="kcal/mol")).frames
     chosen = load_split(folder / "split.json").validation

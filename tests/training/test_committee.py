@@ -17,10 +17,10 @@ def test_members(tmp_path: Path, smallest_recipe: str) -> None:
     recipe.write_text(smallest_recipe + "export_best = false\n")
     with pytest.raises(Stopped):
         train_members(recipe, tmp_path / "run", 2, time_limit=1e-3)
-    folders = train_members(recipe, tmp_path / "run", 2, resume=True)
-    weights = [torch.load(folder / LAST, weights_only=True)["state_dict"]["model.embedding"] for folder in folders]
+    runs = train_members(recipe, tmp_path / "run", 2, resume=True)
+    weights = [torch.load(run.folder / LAST, weights_only=True)["state_dict"]["model.embedding"] for run in runs]
     assert not torch.equal(*weights)
-    one, other = (json.loads((folder / "split.json").read_text()) for folder in folders)
+    one, other = (json.loads((run.folder / "split.json").read_text()) for run in runs)
     assert one == other
     with pytest.raises(ConfigError, match="EQ1404"):
         train_members(recipe, tmp_path / "other", 1)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from eqff.training.estimate import estimate
-from eqff.training.prepare.preparation import prepare, read_config
+from eqff.training.prepare.preparation import prepare
+from eqff.training.prepare.recipe import read_config
 
 
 def test_what_can_be_counted(tmp_path: Path, smallest_recipe: str) -> None:
@@ -13,7 +14,7 @@ def test_what_can_be_counted(tmp_path: Path, smallest_recipe: str) -> None:
     found = estimate(config)
     prepared = prepare(config)
     assert found.n_parameters == 824 == sum(p.numel() for p in prepared.model.parameters())  # 8 of them are fixed
-    assert (found.n_train, found.n_validation) == (len(prepared.split.train), len(prepared.split.validation))
+    assert (found.n_train, found.n_validation) == (len(prepared.plan.split.train), len(prepared.plan.split.validation))
     assert found.n_batches == -(-found.n_train // config.training.batch_size)
     assert found.largest_batch[0] == 9 * config.training.batch_size
     assert found.step_cpu_s > 0.0

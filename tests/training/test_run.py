@@ -25,7 +25,8 @@ from eqff.training.fit.module import TrainingModule
 from eqff.training.fit.stopped import Stopped
 from eqff.training.folder.run_file import BEST, LAST
 from eqff.training.folder.trained import load_run
-from eqff.training.prepare.preparation import Prepared, prepare, read_config
+from eqff.training.prepare.preparation import Prepared, prepare
+from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
 SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
@@ -67,10 +68,18 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_run_folder(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = train(recipe, tmp_path / "run")
+    folder = train(recipe, tmp_path / "run").folder
     assert "16 frames are few" in caplog.text
     written = {path.name for path in folder.iterdir()}
-    expected = {"config.toml", "model.json", "split.json", "statistics.json", "metrics.csv", "learning_curve.png"}
+    expected = {
+        "config.toml",
+        "plan.json",
+        "model.json",
+        "split.json",
+        "statistics.json",
+        "metrics.csv",
+        "learning_curve.png",
+    }
     assert expected | {"checkpoints", "structure.xyz"} <= written
     table = rows(folder)
     assert [int(float(row["epoch"])) for row in table] == [1, 2, 3, 4, 5, 6]
@@ -96,15 +105,15 @@ def test_kernels_are_chosen_and_never_missed(
     def fails(model: torch.nn.Module) -> None:
         raise ResourceError("EQ6111", "g++ cannot compile")
 
-    monkeypatch.setattr("eqff.training.prepare.preparation.fuse", fails)
-    folder = train(recipe, tmp_path / "run", overrides=[f"training.kernels={kernels}", "training.epochs=1"])
+    monkeypatch.setattr("eqff.training.prepare.model.fuse", fails)
+    folder = train(recipe, tmp_path / "run", overrides=[f"training.kernels={kernels}", "training.epochs=1"]).folder
     assert len(rows(folder)) == 1
     assert ("convolutions run on ATen" in caplog.text) == (kernels == "auto")
 
 
 def test_batches_by_edges(recipe: Path, tmp_path: Path) -> None:
     overrides = ["training.max_edges=200", "training.epochs=2", "training.validate_every=2"]
-    (row,) = rows(train(recipe, tmp_path / "run", overrides=overrides))
+    (row,) = rows(train(recipe, tmp_path / "run", overrides=overrides).folder)
     assert 2 * 16 / 4 < int(row["step"]) <= 2 * 16  # two frames of about 70 edges, or one
     with pytest.raises(ConfigError, match="EQ1076"):
         train(recipe, tmp_path / "other", overrides=["training.max_edges=200", "training.compile=true"])
@@ -115,7 +124,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     optimizer: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [f"training.optimizer={optimizer}"]
-    whole = train(recipe, tmp_path / "whole", overrides=overrides)
+    whole = train(recipe, tmp_path / "whole", overrides=overrides).folder
 
     def stop_after_epoch_4(self: callbacks.MetricsFile, trainer: Any, module: Any) -> None:
         original(self, trainer, module)
@@ -150,7 +159,7 @@ def test_a_run_stopped_by_signals_goes_on_within_its_epoch_bit_for_bit(
     stop_at: int, batches: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [batches, "training.checkpoint_every=100", "training.validate_every=2"]
-    whole = train(recipe, tmp_path / "whole", overrides=overrides)
+    whole = train(recipe, tmp_path / "whole", overrides=overrides).folder
     original = TrainingModule.optimizer_step
 
     def kill(self: TrainingModule, *arguments: Any, **more: Any) -> None:
@@ -189,14 +198,14 @@ def test_a_signal_at_other_moments_ends_a_run_no_other_way(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     monkeypatch.undo()
     train(recipe, tmp_path / "parts", resume=True, overrides=overrides)
-    same_run(train(recipe, tmp_path / "whole", overrides=overrides), tmp_path / "parts")
+    same_run(train(recipe, tmp_path / "whole", overrides=overrides).folder, tmp_path / "parts")
 
 
 def test_a_time_limit_stops_with_a_checkpoint(recipe: Path, tmp_path: Path) -> None:
     for resume in (False, True):
         with pytest.raises(Stopped, match="time limit"):
             train(recipe, tmp_path / "parts", resume=resume, time_limit=1e-3)
-    whole = train(recipe, tmp_path / "whole")
+    whole = train(recipe, tmp_path / "whole").folder
     train(recipe, tmp_path / "parts", resume=True)
     same_run(whole, tmp_path / "parts")
 
@@ -213,7 +222,7 @@ def test_checkpoints_by_minutes_are_written_within_an_epoch(recipe: Path, tmp_pa
 def test_the_best_model_lies_ready_as_a_potential(recipe: Path, tmp_path: Path) -> None:
     import eqff
 
-    folder = train(recipe, tmp_path / "run", overrides=["training.export_best=true", "training.epochs=2"])
+    folder = train(recipe, tmp_path / "run", overrides=["training.export_best=true", "training.epochs=2"]).folder
     header = eqff.artifact.inspect(folder / "best.eqff.pt")
     best = min(rows(folder), key=lambda row: float(row["forces_mae_meV_A"]))
     measured = header["metrics"]["validation"]["forces_mae_meV_A"]
@@ -226,7 +235,7 @@ def test_metrics_are_those_of_an_independent_evaluation(recipe: Path, tmp_path: 
     from eqff.neighbors import build_structure
     from eqff.potential import GradientEvaluator, energy_forces_stress
 
-    folder = train(recipe, tmp_path / "run")
+    folder = train(recipe, tmp_path / "run").folder
     run = load_run(folder)
     frames = read_frames(SAMPLE, energy_unit="kcal/mol")
     force_errors, energy_errors = [], []
@@ -263,7 +272,7 @@ def test_config_errors_name_key_and_remedy(recipe: Path, tmp_path: Path, overrid
 
 
 def test_a_finished_run_can_be_resumed_whatever_the_checkpoint_interval(recipe: Path, tmp_path: Path) -> None:
-    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=2", "training.checkpoint_every=100"])
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=2", "training.checkpoint_every=100"]).folder
     before = rows(folder)
     train(recipe, folder, resume=True, overrides=["training.epochs=2", "training.checkpoint_every=100"])
     assert [float(row["step"]) for row in rows(folder)] == [float(row["step"]) for row in before] == [4.0, 8.0]
@@ -273,7 +282,7 @@ def test_a_finished_run_can_be_resumed_whatever_the_checkpoint_interval(recipe: 
 
 
 def test_no_run_is_overwritten_and_no_changed_config_resumed(recipe: Path, tmp_path: Path) -> None:
-    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=2"])
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=2"]).folder
     with pytest.raises(ConfigError, match="not empty"):
         train(recipe, folder)
     with pytest.raises(ConfigError, match=r"training.batch_size: 4 -> 8"):
@@ -287,11 +296,12 @@ def test_no_run_is_overwritten_and_no_changed_config_resumed(recipe: Path, tmp_p
 def test_a_run_that_came_and_went_while_this_one_read_its_data_stays(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(config: RunConfig, folder: Path) -> Prepared:
+    def slow(config: RunConfig, folder: Path, epochs: int | None) -> Prepared:
+        monkeypatch.undo()
         train(recipe, folder, overrides=["training.epochs=1"])
-        return prepare(config, folder)
+        return prepare(config, folder, epochs)
 
-    monkeypatch.setattr("eqff.training.run.prepare", lambda config, folder: monkeypatch.undo() or slow(config, folder))
+    monkeypatch.setattr("eqff.training.run.prepare", slow)
     with pytest.raises(ConfigError, match="EQ1068"):
         train(recipe, tmp_path / "run")
     assert len(rows(tmp_path / "run")) == 1
@@ -300,8 +310,8 @@ def test_a_run_that_came_and_went_while_this_one_read_its_data_stays(
 def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_had_them_at_once(recipe: Path, tmp_path: Path) -> None:
     """With a constant learning rate, where the schedule does not depend on the number of epochs."""
     constant = ["training.warmup_steps=0", "training.final_learning_rate=0.01"]
-    whole = train(recipe, tmp_path / "whole", overrides=[*constant, "training.epochs=3"])
-    folder = train(recipe, tmp_path / "parts", overrides=[*constant, "training.epochs=2"])
+    whole = train(recipe, tmp_path / "whole", overrides=[*constant, "training.epochs=3"]).folder
+    folder = train(recipe, tmp_path / "parts", overrides=[*constant, "training.epochs=2"]).folder
     (tmp_path / "elsewhere").mkdir()
     folder = folder.rename(tmp_path / "elsewhere" / "parts")  # a run folder may move
     train(recipe, folder, resume=True, overrides=[*constant, "training.epochs=3"])
@@ -326,7 +336,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     monkeypatch.undo()
     assert torch.load(tmp_path / "parts" / LAST, weights_only=True)["global_step"] == 0
     train(recipe, tmp_path / "parts", resume=True, overrides=["training.epochs=1"])
-    same_run(train(recipe, tmp_path / "whole", overrides=["training.epochs=1"]), tmp_path / "parts")
+    same_run(train(recipe, tmp_path / "whole", overrides=["training.epochs=1"]).folder, tmp_path / "parts")
 
 
 @pytest.mark.parametrize("full_at", ["last.ckpt", "metrics.csv"])
@@ -349,7 +359,7 @@ def test_a_full_disk_stops_the_run_and_leaves_one_that_goes_on_bit_for_bit(
     torch.load(tmp_path / "parts" / LAST, weights_only=True)
     assert not list((tmp_path / "parts").rglob(".*.part*"))
     train(recipe, tmp_path / "parts", resume=True, overrides=overrides)
-    same_run(train(recipe, tmp_path / "whole", overrides=overrides), tmp_path / "parts")
+    same_run(train(recipe, tmp_path / "whole", overrides=overrides).folder, tmp_path / "parts")
 
 
 def test_losses_that_stay_not_finite_stop_the_run(recipe: Path, tmp_path: Path) -> None:
@@ -369,9 +379,9 @@ def test_a_single_step_that_is_not_finite_is_left_out_and_named(
         return original(self, batch, batch_index) * (torch.nan if self.global_step == 5 else 1.0)
 
     monkeypatch.setattr(TrainingModule, "training_step", spoiled)
-    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=3"])
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=3"]).folder
     assert torch.equal(*weights)
-    assert "step left out" in caplog.text
+    assert "step skipped" in caplog.text
     assert "epoch 2, frames" in caplog.text
     assert all(math.isfinite(float(row["forces_mae_meV_A"])) for row in rows(folder))
 
@@ -386,22 +396,22 @@ def test_ctrl_c_comes_out_as_such(recipe: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_compositions_that_fix_the_reference_energies_are_recorded(recipe: Path, tmp_path: Path) -> None:
-    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=1"])
+    folder = train(recipe, tmp_path / "run", overrides=["training.epochs=1"]).folder
     data = load_run(folder).data
     assert (data["compositions"], data["reference_rank"]) == (["C2H6O"], 1)
 
 
 def test_a_store_trains_as_the_file_it_was_made_from(recipe: Path, tmp_path: Path) -> None:
     write_store(tmp_path / "frames.h5", read_frames(SAMPLE, energy_unit="kcal/mol"))
-    whole = train(recipe, tmp_path / "npz")
+    whole = train(recipe, tmp_path / "npz").folder
     lines = RECIPE.format(sample=tmp_path / "frames.h5").splitlines()
     recipe.write_text("\n".join(line for line in lines if not line.startswith("energy_unit")))
-    same_run(whole, train(recipe, tmp_path / "store"))
+    same_run(whole, train(recipe, tmp_path / "store").folder)
 
 
 def test_frozen_weights_stay_and_the_run_exports(recipe: Path, tmp_path: Path) -> None:
     frozen = ["training.freeze=['embedding', 'layers.0']", "training.epochs=2"]
-    folder = train(recipe, tmp_path / "run", overrides=frozen)
+    folder = train(recipe, tmp_path / "run", overrides=frozen).folder
     prepared = prepare(read_config(recipe))
     run = load_run(folder)
     for name, parameter in run.model.named_parameters():

@@ -1,4 +1,4 @@
-"""The best weights of a run: best.ckpt at every new best, best.eqff.pt soon after, while the run goes on."""
+"""The best weights of a run: best.ckpt at every new best, best.eqff.pt soon afterwards, while the run continues."""
 
 import logging
 import math
@@ -14,19 +14,19 @@ from lightning.pytorch.callbacks import Checkpoint
 from eqff.artifact import inspect
 from eqff.errors import EqffError
 from eqff.training.fit.callbacks import MetricsFile
+from eqff.training.folder import trained
 from eqff.training.folder.run_file import BEST
-from eqff.training.folder.trained import measured, read_checkpoint
 
 logger = logging.getLogger("eqff.training")
-SHARE = 0.02  # of the run's time may go into exports; a new best waits for its turn
+SHARE = 0.02  # largest part of the run's time that exports may take
 
 
 class BestCheckpoint(Checkpoint):
-    """Keeps best.ckpt: lowest force error on validation frames.  What was measured is stored with the weights.
+    """Keeps best.ckpt: the weights with the lowest force error on validation frames, together with their errors.
 
-    The file itself is what a resumed run compares with, so that no better one is lost.
+    A resumed run compares with the file itself, so that it never replaces better weights.
 
-    Attributes: row: of metrics.csv, of the weights in best.ckpt; {} before there are any
+    Attributes: row: row of metrics.csv of the weights in best.ckpt; {} before there are any
     """
 
     def __init__(self, folder: Path, metrics: MetricsFile) -> None:
@@ -34,20 +34,20 @@ class BestCheckpoint(Checkpoint):
         self.row: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Goes into every checkpoint."""
+        """What every checkpoint stores for this callback."""
         return {"row": self.row}
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """See what is there."""
+        """Read the errors of an existing best.ckpt."""
         path = self.folder / BEST
         if trainer.global_rank == 0 and path.is_file():
             try:
-                self.row = measured(read_checkpoint(path), self.folder)
+                self.row = trained.measured(trained.read_checkpoint(path))
             except EqffError as error:
                 logger.warning("%s; the next validation makes a new one", error)
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
-        """Behind metrics.csv, which has a row of every checkpoint then."""
+        """Save new best weights; runs after MetricsFile, which has written the row of this validation by then."""
         better = False
         if trainer.global_rank == 0:
             row = self.metrics.rows[-1]
@@ -60,9 +60,9 @@ class BestCheckpoint(Checkpoint):
 
 
 class BestPotential(lightning.Callback):
-    """Exports best.ckpt in a process of its own when best.eqff.pt is of an older one and as many minutes have passed.
+    """Exports a new best.ckpt to best.eqff.pt in a separate process, at most once in a number of minutes.
 
-    The last one is written, and must succeed, by who started the run (see `run.train`).
+    The last export is done by `run.train` itself, where a failure is an error.
     """
 
     def __init__(self, folder: Path, best: BestCheckpoint, minutes: float) -> None:
@@ -72,7 +72,7 @@ class BestPotential(lightning.Callback):
         self.began = self.wait_until = 0.0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """A resumed run has an export already; a short run is exported at its end alone."""
+        """Find the export of a resumed run; a short run is exported only at its end."""
         self.wait_until = time.monotonic() + self.seconds
         try:
             self.exported = inspect(self.folder / "best.eqff.pt")["metrics"]["validation"]["epoch"]
@@ -80,7 +80,7 @@ class BestPotential(lightning.Callback):
             self.exported = None
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        """Start an export if there is a new best and the last one is long ago."""
+        """Start an export if there are new best weights and the last export was long enough ago."""
         if trainer.global_rank > 0:
             return
         self._collect()
@@ -89,21 +89,22 @@ class BestPotential(lightning.Callback):
         epoch = self.best.row["epoch"]
         if epoch != self.exported:
             self.exported, self.began = epoch, time.monotonic()
-            command = [sys.executable, "-m", "eqff", "export", str(self.folder), "--force", "-o"]
-            self.child = subprocess.Popen(  # our own interpreter, no shell
-                [*command, str(self.folder / "best.eqff.pt")],
+            # -P: a file eqff.py in the working directory must not be run
+            command = [sys.executable, "-P", "-m", trained.__name__]
+            self.child = subprocess.Popen(  # this interpreter, no shell
+                [*command, str(self.folder), str(self.folder / "best.eqff.pt")],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
-                start_new_session=True,  # Ctrl-C is meant for the run, which waits for this
+                start_new_session=True,  # Ctrl-C interrupts the run, which waits for the export
             )
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
-        """Wait for an export under way."""
+        """Wait for a running export."""
         self._end()
 
     def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
-        """Wait for an export under way."""
+        """Wait for a running export."""
         self._end()
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: metrics.csv, a learning curve, a line per validation."""
+"""What a run writes during training: metrics.csv, a line in the log for every validation, a learning curve."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ logger = logging.getLogger("eqff.training")
 class MetricsFile(lightning.Callback):
     """One row per validation in metrics.csv; learning_curve.png at the end.
 
-    A resumed run drops the rows behind its checkpoint and goes on; time_s counts the time spent training.
+    A resumed run drops the rows after its checkpoint and continues; time_s counts the time spent training.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,12 +27,12 @@ class MetricsFile(lightning.Callback):
         self.started = 0.0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """Find the rows to continue from."""
+        """Read the rows before the checkpoint of a resumed run."""
         self.rows = [row for row in read_metrics(self.path) if row["step"] <= trainer.global_step]
         self.started = time.monotonic() - (self.rows[-1]["time_s"] if self.rows else 0.0)
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
-        """Append this validation."""
+        """Add a row for this validation."""
         if trainer.sanity_checking or trainer.global_rank > 0:
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}

@@ -19,7 +19,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take one step's weights in."""
+        """Include the weights after one step."""
         self.n_updates += 1
         decay = min(self.decay, (1.0 + self.n_updates) / (10.0 + self.n_updates))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1.0 - decay)
@@ -40,11 +40,11 @@ class WeightAverage:
             parameter.copy_(value)
 
     def state_dict(self) -> dict[str, object]:
-        """For checkpoints."""
+        """State for checkpoints."""
         return {"n_updates": self.n_updates, "names": self.names, "average": self.average}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Continue an average."""
+        """Continue the average of a checkpoint."""
         self.n_updates = int(state["n_updates"])  # type: ignore[call-overload]
-        for own, saved in zip(self.average, state["average"], strict=True):  # type: ignore[call-overload]
-            own.copy_(saved)
+        for value, saved in zip(self.average, state["average"], strict=True):  # type: ignore[call-overload]
+            value.copy_(saved)

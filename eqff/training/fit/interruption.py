@@ -1,6 +1,6 @@
-"""Checkpoints by epochs and minutes, and ends that lose nothing: Ctrl-C, SIGTERM, a time limit.
+"""Checkpoints by epochs and minutes; Ctrl-C, SIGTERM and a time limit stop a run with a checkpoint.
 
-After the first signal the batch in hand is finished and last.ckpt written; a second one ends the process at once.
+After the first signal the current batch is finished and last.ckpt is written; a second one ends the process at once.
 """
 
 import signal
@@ -20,20 +20,21 @@ STOPPED = (signal.SIGINT, signal.SIGTERM)
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps last.ckpt, from the first step to the last: a run is never without one.
+    """Keeps last.ckpt, which exists from the first step on.
 
-    Args: path; every_n_epochs; minutes: at most between two, within an epoch too; deadline: of time.monotonic()
+    Args: path; every_n_epochs; minutes: longest time between two checkpoints, also within an epoch; deadline: of
+          time.monotonic()
     """
 
     def __init__(self, path: Path, every_n_epochs: int, minutes: float, deadline: float = float("inf")) -> None:
         self.path, self.every_n_epochs, self.seconds, self.deadline = path, every_n_epochs, 60.0 * minutes, deadline
         self.saved = time.monotonic()
         self.received = 0
-        self.before: dict[int, Any] = {}  # handlers of signals
+        self.before: dict[int, Any] = {}  # signal -> handler
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Within this context Ctrl-C and SIGTERM wait for the end of a batch; in a thread they stay as they are."""
+        """Within this context Ctrl-C and SIGTERM wait for the end of a batch; in other threads nothing changes."""
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.getsignal(number) for number in STOPPED}
         self._install()
@@ -55,10 +56,10 @@ class LastCheckpoint(Checkpoint):
             signal.signal(other, handler)
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """A place that takes no checkpoint is found before the first hour is lost.
+        """Write a checkpoint now, so that a folder that cannot be written to is noticed at once.
 
-        By now Lightning has put a handler of SIGTERM around this one, which ends a run without a checkpoint and with
-        exit code 0; it goes.
+        Lightning has by now wrapped the handler of SIGTERM in its own, which ends a run without a checkpoint and with
+        exit code 0; install ours again.
         """
         if not self.received:
             self._install()
@@ -69,19 +70,19 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Within an epoch; behind its last batch comes its end."""
+        """Save within an epoch; after its last batch, on_train_epoch_end does."""
         if not trainer.is_last_batch:
             self._save_if(trainer, time.monotonic() - self.saved > self.seconds)
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        """Behind validation and everything else of the epoch."""
+        """Save after validation and everything else of the epoch."""
         n_done = trainer.current_epoch + 1
         by_epochs = n_done % self.every_n_epochs == 0 or n_done == trainer.max_epochs
         self._save_if(trainer, by_epochs or time.monotonic() - self.saved > self.seconds)
 
     def _save_if(self, trainer: Any, due: bool) -> None:
         stop = self.received if self.received else (-1 if time.monotonic() > self.deadline else 0)
-        if trainer.world_size > 1:  # rank 0 has the say
+        if trainer.world_size > 1:  # process 0 decides
             due, stop = trainer.strategy.broadcast((due, stop))
         if due or stop:
             trainer.save_checkpoint(self.path)

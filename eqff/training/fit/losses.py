@@ -9,7 +9,7 @@ from eqff.graph import Structure
 from eqff.potential import GradientEvaluator, Model, energy_forces_stress
 from eqff.training.config import LossConfig
 
-TINY = 1e-24  # eV^2/Å^2: the length of a force error has a gradient where the error is 0
+TINY = 1e-24  # eV^2/Å^2: the so that the length of a force error has a gradient where the error is 0
 
 
 class Errors(NamedTuple):
@@ -31,7 +31,7 @@ def errors(
 ) -> Errors:
     """Evaluate a batch against its labels.
 
-    Args: energy [n_graphs] eV; forces [n_atoms, 3] eV/Å; create_graph: keep it differentiable for training;
+    Args: energy [n_graphs] eV; forces [n_atoms, 3] eV/Å; create_graph: keep the result differentiable, for training;
           stress [n_graphs, 6] eV/Å^3, Voigt order xx yy zz yz xz xy, ASE sign; every cell needs a volume then
     """
     predicted = energy_forces_stress(GradientEvaluator(model, create_graph=create_graph), structure)
@@ -56,8 +56,8 @@ def loss_weights(config: LossConfig, progress: float) -> Tensor:
 def loss(difference: Errors, weights: Tensor, config: LossConfig, share: Tensor | None = None) -> Tensor:
     """w_F times the mean penalty of forces + w_E times that of energies + w_S times that of virials; a scalar.
 
-    Args: weights [3]: see `loss_weights`; share [2]: what to multiply means over atoms and over frames with, so that
-          the mean over processes is the mean over all their atoms and frames; None is 1
+    Args: weights [3]: see `loss_weights`; share [2]: factors of means over atoms and over frames that make the mean
+          over processes the mean over all their atoms and frames; None: 1
     """
     if config.kind == "l2":
         forces = (difference.forces.square().sum(1) + TINY).sqrt().mean()

@@ -33,22 +33,23 @@ def learning_rate_factor(step: int, n_steps: int, config: TrainingConfig) -> flo
 class TrainingModule(lightning.LightningModule):
     """Trains a model on energies and forces, and on stress where the loss has a weight for it.
 
-    A step whose loss or gradient is not finite is left out; several in a row stop the run.
+    A step whose loss or gradient is not finite is skipped; several in a row stop the run.
 
-    Args: model; config; n_steps: optimiser steps of the whole run, for the schedule
+    Args: model; config: what the user said; compiled: compile the step as a whole; n_steps: optimiser steps of the
+          whole run, for the schedule
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, n_steps: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, compiled: bool, n_steps: int) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.n_steps = n_steps
         self.average = WeightAverage(model, config.ema_decay)
-        self.step = CompiledStep(model, config.loss) if config.compile else EagerStep(model, config.loss)
+        self.step = CompiledStep(model, config.loss) if compiled else EagerStep(model, config.loss)
         self.sums = torch.zeros(7, dtype=torch.float64)
         self.train_loss = torch.zeros(2, dtype=torch.float64)
-        self.epochs_done = self.steps_of_epoch = 0  # where a resumed run goes on
-        self.skipped = 0  # steps left out, in a row
+        self.epochs_done = self.steps_of_epoch = 0  # where a resumed run continues
+        self.skipped = 0  # successive steps
         self.last_loss, self.last_frames = 0.0, ""
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
@@ -64,17 +65,17 @@ class TrainingModule(lightning.LightningModule):
         return value
 
     def _share(self, structure: Structure) -> Tensor | None:
-        """Atoms and frames of this process times the number of processes, divided by those of all; [2]."""
+        """[2] atoms and frames of this process, divided by their means over all processes; None for one process."""
         if self.trainer.world_size == 1:
             return None
-        own = structure.positions.new_tensor([len(structure.positions), structure.n_graphs], dtype=torch.float64)
-        total = self.trainer.strategy.reduce(own.clone(), reduce_op="sum")
-        return own * self.trainer.world_size / total
+        counts = structure.positions.new_tensor([len(structure.positions), structure.n_graphs], dtype=torch.float64)
+        total = self.trainer.strategy.reduce(counts.clone(), reduce_op="sum")
+        return counts * self.trainer.world_size / total
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Take away gradients that are not finite: the optimiser then leaves the weights alone.
+        """Remove gradients that are not finite, so that the optimiser leaves the weights unchanged.
 
-        Processes agree, because what is not finite in one is so in their mean.
+        All processes do the same: a gradient that is not finite in one of them makes the mean not finite.
         """
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         size = torch.stack(torch._foreach_norm(gradients)).sum() if gradients else torch.zeros(())
@@ -90,21 +91,21 @@ class TrainingModule(lightning.LightningModule):
                 f"loss={self.last_loss}, or its gradient, is not finite in {self.skipped} steps in a row, now at "
                 f"{where}; lower training.learning_rate, or look at these frames; the last checkpoint is kept",
             )
-        logger.warning("step left out: loss %g or its gradient is not finite (%s)", self.last_loss, where)
+        logger.warning("step skipped: loss %g or its gradient is not finite (%s)", self.last_loss, where)
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
-        """A step of the optimiser, then of the average, before anything can save a checkpoint."""
+        """Update the weights, then their average, before anything can save a checkpoint."""
         super().optimizer_step(*arguments, **more)
         self.average.update()
         self.steps_of_epoch += 1
 
     def on_train_epoch_end(self) -> None:
-        """The next epoch begins at its first batch."""
+        """Count the epoch; the next one begins at its first batch."""
         self.epochs_done += 1
         self.steps_of_epoch = 0
 
     def on_train_start(self) -> None:
-        """Averaged weights follow the model to its device."""
+        """Move the averaged weights to the device of the model."""
         self.average.average = [a.to(p.device) for a, p in zip(self.average.average, self.average.parameters)]  # noqa: B905
 
     def on_validation_epoch_start(self) -> None:
@@ -114,7 +115,7 @@ class TrainingModule(lightning.LightningModule):
         self.applied.__enter__()
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        """Sum the errors of one batch."""
+        """Add the errors of one batch."""
         stress = batch.stress if self.config.loss.stress > 0.0 else None
         structure = to_structure(batch)
         with torch.enable_grad():  # forces are a gradient, also in validation
@@ -133,7 +134,7 @@ class TrainingModule(lightning.LightningModule):
         self.sums[: len(sums)] += torch.tensor([float(number) for number in sums], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
-        """Report mean absolute errors and put the trained weights back; the loss keeps the first w_E."""
+        """Report mean absolute errors and restore the trained weights; the loss is that with the initial w_E."""
         self.applied.__exit__(None, None, None)
         sums = (
             self.sums
@@ -154,7 +155,7 @@ class TrainingModule(lightning.LightningModule):
             self.train_loss.zero_()
 
     def configure_optimizers(self) -> Any:
-        """Adam with amsgrad, or SOAP; learning rate by step."""
+        """Adam with amsgrad, or SOAP; the learning rate changes with every step."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = make_optimizer(parameters, self.config)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -163,14 +164,14 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What belongs to the run beside weights and optimiser."""
+        """Add the state of the run besides weights and optimiser."""
         checkpoint["average"] = self.average.state_dict()
         checkpoint["progress"] = [self.epochs_done, self.steps_of_epoch, self.skipped]
         checkpoint["train_loss"] = self.train_loss.clone()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue where the run stopped; the loader's position is set by whoever made the loader."""
+        """Continue where the run stopped; `ResumedModule` sets the position of the loader."""
         self.average.load_state_dict(checkpoint["average"])
         self.epochs_done, self.steps_of_epoch, self.skipped = checkpoint["progress"]
-        if self._trainer is None or self.trainer.global_rank == 0:  # which has saved its own
+        if self._trainer is None or self.trainer.global_rank == 0:  # the checkpoint has the sum of process 0
             self.train_loss.copy_(checkpoint["train_loss"])

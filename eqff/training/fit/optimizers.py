@@ -1,4 +1,4 @@
-"""The optimiser that a configuration names."""
+"""The optimiser of a configuration."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What a terminal shows of a training run: epoch, speed, errors of the last validation, time that is left."""
+"""Progress bar of a training run: epoch, loss, errors of the last validation, time left."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 
 class ProgressBar(lightning.Callback):
-    """One line, renewed a few times a second; messages scroll above it."""
+    """One line, updated a few times a second; messages scroll above it."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -17,7 +17,7 @@ class ProgressBar(lightning.Callback):
         self.shown = 0.0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """Show it."""
+        """Show the bar."""
         if trainer.global_rank > 0:
             return
         self.progress = Progress(
@@ -37,7 +37,7 @@ class ProgressBar(lightning.Callback):
         self.progress.start()
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move on, not more often than an eye sees."""
+        """Update the bar, at most five times a second."""
         if self.progress is None or time.monotonic() - self.shown < 0.2:
             return
         self.shown = time.monotonic()
@@ -49,11 +49,11 @@ class ProgressBar(lightning.Callback):
         self.progress.update(self.task, completed=trainer.global_step, epoch=epoch, text=text)
 
     def on_fit_end(self, trainer: Any, module: Any) -> None:
-        """Take it away."""
+        """Remove the bar."""
         self._stop()
 
     def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
-        """Take it away before the message."""
+        """Remove the bar before the error message is printed."""
         self._stop()
 
     def _stop(self) -> None:

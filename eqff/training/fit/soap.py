@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqff.errors import RunError
-
-SMALLEST = 4  # rows and columns: below, there is no basis worth finding
-LARGEST = 256  # a longer side keeps its own basis
+SMALLEST = 4  # rows and columns: fewer: treated as a vector
+LARGEST = 256  # a longer side is not rotated
 
 
 class Soap(torch.optim.Optimizer):
@@ -36,15 +34,6 @@ class Soap(torch.optim.Optimizer):
         interval: int = 10,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "interval": interval})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As every optimiser.  Raises: RunError EQ5222 for the state of an eqff that kept the mean another way"""
-        if any("mean" in state for state in state_dict["state"].values()):
-            raise RunError(
-                "EQ5222",
-                "the optimiser's state is of an older eqff; start another run from the best weights: --init-from",
-            )
-        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

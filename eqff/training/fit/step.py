@@ -14,11 +14,11 @@ from eqff.training.config import LossConfig
 from eqff.training.fit.losses import errors, loss
 
 logger = logging.getLogger("eqff.training")
-LOSS_OFF, GRADIENT_OFF = 2e-4, 1e-2  # relative; rounding of float32 stays below, late in a training, too
+LOSS_OFF, GRADIENT_OFF = 2e-4, 1e-2  # relative; rounding of float32 stays below, also late in a training
 
 
 class GivenGradient(torch.autograd.Function):
-    """Lets a loss whose gradient is already known take part in loss.backward()."""
+    """Gives a loss whose gradient is already known to loss.backward()."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
@@ -58,8 +58,8 @@ class CompiledStep:
     """The same loss and gradient as one torch.compile'd program of plain tensors.
 
     The second derivative is inside the traced program (autograd cannot differentiate compiled code twice). Shapes are
-    fixed: every batch needs the same numbers of atoms and edges, so the first batch decides. It is computed both ways:
-    a program that gives something else than the eager step is not used, and that is said.
+    fixed by the first batch: every batch needs the same numbers of atoms and edges. The first batch is also computed by
+    the eager step; if the results differ, the eager step is used instead, with a warning.
     """
 
     def __init__(self, model: nn.Module, config: LossConfig) -> None:
@@ -82,7 +82,7 @@ class CompiledStep:
         forces: Tensor,
         weights: Tensor,
         stress: Tensor | None = None,
-        share: Tensor | None = None,  # of no use here: all batches are equal
+        share: Tensor | None = None,  # not needed: all batches are equal
     ) -> Tensor:
         shape = (structure.positions.shape[0], structure.senders.shape[0], structure.n_graphs)
         inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
@@ -108,7 +108,7 @@ class CompiledStep:
         return GivenGradient.apply(value, gradients, *self.parameters.values())
 
     def _checked(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> EagerStep | None:
-        """None if the program does what the eager step does, else the latter."""
+        """None if the program agrees with the eager step, else the eager step."""
         eager = EagerStep(self.model, self.config)
         value = eager(*batch)
         if not value.isfinite():  # nothing to compare with
@@ -149,7 +149,7 @@ class CompiledStep:
 
             found = errors(model, structure, energy, forces, create_graph=True, stress=stress)
             value = loss(found, weights, self.config)
-            # weights that lead nowhere get 0, e.g. paths of another parity in the last layer
+            # weights that do not affect the energy get 0, e.g. paths of another parity in the last layer
             gradients = torch.autograd.grad([value], parameters, allow_unused=True, materialize_grads=True)
             return [value.detach(), *gradients]
 

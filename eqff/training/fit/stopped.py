@@ -1,10 +1,10 @@
-"""How a run says that it ended early."""
+"""The exception with which a run ends early."""
 
 import signal
 
 
 class Stopped(Exception):  # noqa: N818 - no error
-    """The run ended before its last epoch, with a checkpoint to go on from.
+    """The run ended before its last epoch, with a checkpoint to resume from.
 
     Attributes: signal: its number; 0 for the time limit
     """

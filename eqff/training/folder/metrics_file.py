@@ -20,15 +20,20 @@ COLUMNS = (
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a metrics.csv; an empty list if there is none yet."""
+    """Rows of a metrics.csv; an empty list if the file does not exist yet."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+def best_row(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The row with the lowest force error, NaN last; {} without rows."""
+    return min(rows, key=lambda row: (math.isnan(row["forces_mae_meV_A"]), row["forces_mae_meV_A"]), default={})
+
+
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
-    """All rows, replaced as a whole; a column that holds nothing but NaN is left out.
+    """Replace the file by one with these rows; a column with nothing but NaN is left out.
 
     Raises: ResourceError EQ6130
     """

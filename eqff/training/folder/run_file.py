@@ -1,13 +1,14 @@
-"""Files of a run folder: whole or absent, whatever happens to the process or the disk; and one run at a time there."""
+"""Files of a run folder: their names, writing them whole or not at all, and a lock that admits one process."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from eqff.errors import ResourceError
-from eqff.files import new_file
+from eqff.files import locked, new_file
 
-LOCK = ".lock"
+CONFIG, PLAN, MODEL = "config.toml", "plan.json", "model.json"
+BASELINE = "baseline.eqff.pt"  # copy of a baseline that is a potential; best.eqff.pt finds it beside itself
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 
 
@@ -15,7 +16,7 @@ BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 def run_file(path: Path) -> Iterator[Path]:
     """Name of a temporary file that replaces `path`, synced, when the block ends; removed if the block fails.
 
-    Raises: ResourceError EQ6130 if the disk does not take it
+    Raises: ResourceError EQ6130 if it cannot be written, e.g. on a full disk
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,8 +25,8 @@ def run_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise ResourceError(
             "EQ6130",
-            f"{path}: cannot be written ({error.strerror or error}); what the run wrote before is kept: free space, or "
-            "repair the rights, and go on with --resume",
+            f"{path}: cannot be written ({error.strerror or error}); what the run wrote before is kept; free space, or "
+            "repair the permissions, and continue with --resume",
         ) from error
 
 
@@ -38,29 +39,17 @@ def remove_unfinished(folder: Path) -> None:
 
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Within this context no other process trains in this folder; a process that dies gives it free.
+    """Within this context no other process trains in this folder; the lock of a process that dies is released.
 
-    Raises: ResourceError EQ6131 if one does
+    Raises: ResourceError EQ6131 if another process trains there, EQ6132 if the folder cannot be written to
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    except OSError as error:
-        raise ResourceError(
-            "EQ6132", f"{folder}: is no folder to write to ({error.strerror or error}); choose another, or free space"
-        ) from error
-    with lock:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder))
+        except OSError as error:
             raise ResourceError(
-                "EQ6131", f"{folder}: another process trains there; wait for its end, or stop it"
+                "EQ6132",
+                f"{folder}: cannot be written to ({error.strerror or error}); choose another folder, or free space",
             ) from error
-        except OSError:  # a file system without locks
-            pass
         yield

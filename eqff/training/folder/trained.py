@@ -1,6 +1,10 @@
-"""From a run folder back to a model, and on to a potential file."""
+"""From a run folder to its best model, and to a potential file.
+
+python -m eqff.training.folder.trained RUN OUTPUT     what a training run starts to export while it goes on
+"""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +15,11 @@ from eqff import config as config_io
 from eqff import registry
 from eqff.data.reading.read import read_frames
 from eqff.elements import species_index
-from eqff.errors import ConfigError, DataError, PotentialError
+from eqff.errors import ConfigError, DataError, EqffError, PotentialError
 from eqff.exporter import export
 from eqff.graph import Structure
 from eqff.neighbors import build_structure
-from eqff.training.folder.metrics_file import read_metrics
+from eqff.training.folder.run_file import BEST, MODEL
 
 N_STRUCTURES = 3
 
@@ -28,22 +32,22 @@ class Run(NamedTuple):
     config: dict[str, Any]  # of the family, plain values
     data: dict[str, Any]  # provenance of the training data, split hash
     validation: dict[str, float]  # metrics of the chosen checkpoint
-    baseline: dict[str, Any] | None = None  # what the model's energies are differences from
+    baseline: dict[str, Any] | None = None  # calculator whose energies were subtracted from the labels
 
 
 def load_run(folder: str | Path) -> Run:
     """The best model of a run (lowest force error on validation frames), with its averaged weights.
 
-    Args:   folder: as `eqff train` wrote it
-    Raises: ConfigError if the folder is not a run or has no checkpoint yet; PotentialError if they do not fit
+    Args:   folder: a run folder of `eqff train`
+    Raises: ConfigError EQ1071 if the folder has no best model yet; PotentialError if checkpoint and model do not fit
     """
     folder = Path(folder)
-    path = folder / "checkpoints" / "best.ckpt"
-    if not (folder / "model.json").is_file() or not path.is_file():
-        raise ConfigError("EQ1071", f"{folder}: no model.json and checkpoints/best.ckpt; give a training run")
-    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    path = folder / BEST
+    record = read_record(folder)
+    if not path.is_file():
+        raise _not_a_run(folder)
     family = registry.load("models", record["family"])
-    model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/model.json"))
+    model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/{MODEL}"))
     state = read_checkpoint(path)
     weights = {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
     try:
@@ -51,16 +55,27 @@ def load_run(folder: str | Path) -> Run:
     except RuntimeError as error:
         raise PotentialError("EQ4310", f"{path}: does not fit model.json: {error}") from error
     average, parameters = state["average"], dict(model.named_parameters())
-    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
     with torch.no_grad():
-        for name, value in zip(average.get("names", trained), average["average"], strict=True):
+        for name, value in zip(average["names"], average["average"], strict=True):
             parameters[name].copy_(value)
-    row = measured(state, folder)
+    row = measured(state)
     return Run(model.eval(), record["family"], record["config"], record["data"], row, record.get("baseline"))
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """model.json of a run: family, config and data.  Raises: ConfigError EQ1071 if the folder is not of a run"""
+    if not (folder / MODEL).is_file():
+        raise _not_a_run(folder)
+    record: dict[str, Any] = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+    return record
+
+
+def _not_a_run(folder: Path) -> ConfigError:
+    return ConfigError("EQ1071", f"{folder}: no {MODEL} and {BEST}; give a run folder of `eqff train`")
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What Lightning wrote, on the CPU.  Raises: PotentialError EQ4312 for a damaged file"""
+    """The content of a checkpoint, on the CPU.  Raises: PotentialError EQ4312 for a damaged file"""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
@@ -68,12 +83,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def measured(state: dict[str, Any], folder: Path) -> dict[str, float]:
-    """Row of metrics.csv that belongs to a checkpoint; it lies in the checkpoint itself, but not in old ones."""
-    row: dict[str, float] = state.get("callbacks", {}).get("BestCheckpoint", {}).get("row", {})
-    step = int(state["global_step"])
-    rows = [] if row else [row for row in read_metrics(folder / "metrics.csv") if int(row["step"]) <= step]
-    return rows[-1] if rows else row
+def measured(state: dict[str, Any]) -> dict[str, float]:
+    """Row of metrics.csv that belongs to a checkpoint; {} before the first validation."""
+    row: dict[str, float] = state["callbacks"]["BestCheckpoint"]["row"]
+    return row
 
 
 def export_run(
@@ -90,12 +103,12 @@ def export_run(
 
     Args:   card: Markdown to store in the file; metrics: JSON of further metrics, e.g. on test frames;
             structure: file whose first frames become test vectors beside the synthetic ones;
-            licence, citation: of the potential (those of the data are with the data)
+            licence, citation: of the potential; those of the data are in the run folder
     Returns: the header
     Raises: as load_run and eqff.exporter.export
     """
     run = load_run(folder)
-    found: dict[str, Any] = {
+    measured_errors: dict[str, Any] = {
         "validation": {
             "forces_mae_meV_A": run.validation.get("forces_mae_meV_A"),
             "energy_mae_meV": run.validation.get("energy_mae_meV"),
@@ -104,10 +117,10 @@ def export_run(
         }
     }
     if metrics is not None:
-        found |= _read_json(metrics)
+        measured_errors |= _read_json(metrics)
     metadata = {
         "training_data": run.data,
-        "metrics": found,
+        "metrics": measured_errors,
         "level_of_theory": run.data.get("level_of_theory") or "not stated",
         "licence": licence,
         "citation": citation,
@@ -156,3 +169,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError("EQ3091", f"{path}: expected a table of metrics")
     return found
+
+
+def _main(folder: str, output: str) -> int:
+    try:
+        export_run(folder, output, force=True)
+    except EqffError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

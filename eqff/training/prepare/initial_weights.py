@@ -1,17 +1,10 @@
-"""Weights to start a training from: of a potential file, a run folder, a checkpoint, or a start file.
-
-A start file is a safetensors file whose metadata state `family` and `config` (JSON): weights that are no potential,
-e.g. because they come from a model of other mathematics.
-"""
+"""Weights that a training begins with: those of a potential, a run folder or a checkpoint."""
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -20,16 +13,16 @@ from eqff.artifact.lookup import SUFFIX
 from eqff.config import to_mapping
 from eqff.errors import ConfigError, PotentialError
 from eqff.rebuild import rebuild
-from eqff.training.folder.trained import load_run
+from eqff.training.folder.run_file import MODEL
+from eqff.training.folder.trained import load_run, read_record
 
-START_SUFFIX = ".start.safetensors"
-KEPT = ("avg_num_neighbors", "energy_scale")  # numbers the weights were made for
-FREE = ("species", "reference_energies", "seed", *KEPT)  # what may differ between models of one architecture
-LEAST_SHARE = 0.5  # of a model's weights that a start must have
+KEPT = ("avg_num_neighbors", "energy_scale")  # numbers that the weights were trained with
+FREE = ("species", "reference_energies", "seed", *KEPT)  # may differ between models of one architecture
+LEAST_SHARE = 0.5  # of a model's weights must be in a start
 
 
 class Start(NamedTuple):
-    """What a training may start from."""
+    """Initial weights and the model that they are of."""
 
     path: Path
     family: str  # "" where the file does not say
@@ -42,15 +35,15 @@ class Start(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What became of the weights of a model."""
+    """Which weights of a model were copied from a start."""
 
     copied: list[str]
-    partly: list[str]  # per species, of those the start knows
-    new: list[str]  # not in the start, or of another shape: as initialised
+    partly: list[str]  # per species, for the species of the start only
+    new: list[str]  # not in the start, or of another shape: random
     unused: list[str]  # of the start
 
     def report(self) -> str:
-        """For people; names are listed where few."""
+        """Some lines to print; long lists of names are shortened."""
         lines = [f"{len(self.copied) + len(self.partly)} of {len(self.copied + self.partly + self.new)} weights taken"]
         for what, names in (
             ("taken for known species only", self.partly),
@@ -63,49 +56,53 @@ class Taken(NamedTuple):
         return "\n".join(lines)
 
 
-def read_start(name_or_path: str | Path) -> Start:
-    """Weights of a potential (file or name), run folder, checkpoint (.ckpt) or start file.
+def architecture(name_or_path: str | Path) -> tuple[str, dict[str, Any]]:
+    """Family and hyper-parameters of initial weights, without reading the weights.
 
-    Raises: ConfigError for a file or folder that is none of these; PotentialError for a damaged potential
+    Returns: (family, fields of its Config); ("", {}) for a checkpoint outside its run folder
+    Raises:  as read_start
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        record = read_record(path)
+    elif path.suffix == ".ckpt":
+        run = path.parent.parent
+        record = read_record(run) if (run / MODEL).is_file() else {"family": "", "config": {}}
+    else:
+        record = _header(name_or_path)
+    return record["family"], record["config"]
+
+
+def read_start(name_or_path: str | Path) -> Start:
+    """Weights of a potential (file or name), a run folder (its best, averaged ones) or a checkpoint (its last ones).
+
+    Raises: ConfigError EQ1198 for another file, EQ1071 for a folder that is not of a run; PotentialError for a damaged
+            potential or checkpoint
     """
     path = Path(name_or_path)
     if path.is_dir():
         run = load_run(path)
         return Start(path, run.family, run.config, _parameters(run.model))
-    if path.name.endswith(".safetensors"):
-        return _start_file(path)
     if path.suffix == ".ckpt":
-        return _checkpoint(path)
-    from eqff.artifact import inspect
-
-    if not path.name.endswith(SUFFIX) and path.is_file():
-        raise ConfigError(
-            "EQ1198", f"{path}: expected a potential <name>{SUFFIX}, <name>{START_SUFFIX}, a .ckpt file or a run folder"
-        )
-    header = inspect(name_or_path)
+        return Start(path, *architecture(path), _checkpoint(path))
+    header = _header(name_or_path)
     return Start(path, header["family"], header["config"], _parameters(rebuild(name_or_path)))
 
 
-def write_start(path: Path, model: nn.Module, family: str, config: Any, provenance: Mapping[str, str]) -> None:
-    """Store a model's weights as a start file; replaces an existing one in one step.
+def _header(name_or_path: str | Path) -> dict[str, Any]:
+    from eqff.artifact import inspect
 
-    Args: config: the family's dataclass; provenance: text for the metadata
-    """
-    metadata = {"family": family, "config": json.dumps(to_mapping(config)), **provenance}
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        safetensors.torch.save_file(_parameters(model), scratch, metadata=metadata)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    path = Path(name_or_path)
+    if not path.name.endswith(SUFFIX) and path.is_file():
+        raise ConfigError("EQ1198", f"{path}: expected a potential <name>{SUFFIX}, a .ckpt file or a run folder")
+    return inspect(name_or_path)
 
 
 def starting_numbers(start: Start, species: Sequence[str]) -> dict[str, Any]:
-    """Fields of a Config the weights were made for; per-species numbers only if the species are the same."""
-    found = {name: start.config[name] for name in KEPT if name in start.config}
-    return {
-        name: value for name, value in found.items() if not isinstance(value, list) or start.species == list(species)
-    }
+    """Fields of a Config that the weights were trained with; per-species values only if the species are the same."""
+    values = {name: start.config[name] for name in KEPT if name in start.config}
+    same_species = start.species == list(species)
+    return {name: value for name, value in values.items() if same_species or not isinstance(value, list)}
 
 
 @torch.no_grad()
@@ -167,7 +164,7 @@ def _way_out(config: Any, start: Start) -> str:
 
 
 def species_axes(family: str, config: Any) -> dict[str, int]:
-    """Which dimension of which parameter runs over species: the one that grows with one species more."""
+    """Name of a parameter -> the dimension that runs over species: it grows with an additional species."""
     extra = next(symbol for symbol in ("He", "Ne", "Ar", "Kr") if symbol not in config.species)
     n_species = len(config.species)
     fields: dict[str, Any] = {"species": (*config.species, extra)}
@@ -189,26 +186,10 @@ def _parameters(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone().contiguous() for name, parameter in model.named_parameters()}
 
 
-def _start_file(path: Path) -> Start:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        family, config = metadata["family"], json.loads(metadata["config"])
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        reason = f"{path}: not a start file, which states family and config ({error}); give one of `eqff import`"
-        raise ConfigError("EQ1199", reason) from error
-    return Start(path, family, config, weights)
-
-
-def _checkpoint(path: Path) -> Start:
-    """A checkpoint of `eqff train`: its last weights (a run folder gives the averaged ones)."""
+def _checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch raises nearly anything for a file that is no checkpoint
+    except Exception as error:  # torch raises nearly anything for a file that is not a checkpoint
         reason = " ".join(str(error).split())[:200]
         raise PotentialError("EQ4311", f"{path}: cannot be read as a checkpoint of `eqff train` ({reason})") from error
-    weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-    record = path.parent.parent / "model.json"  # of its run folder
-    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    return Start(path, known.get("family", ""), known.get("config", {}), weights)
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}

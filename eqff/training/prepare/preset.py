@@ -1,4 +1,4 @@
-"""Presets: settings of model and training that are known to work, a TOML file for each family and name."""
+"""Presets: tested settings of model and training, a TOML file for each family and name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ from eqff.config import read_toml
 from eqff.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "presets"  # <family>-<name>.toml, with [model] and [training]
-FAMILY = "nequip"  # where none is given
-NAME = "fast"  # of a data file alone
+FAMILY = "nequip"  # where the user gives none
+NAME = "fast"  # for a data file without a recipe
 
 
 def preset_names() -> list[str]:
@@ -18,38 +18,38 @@ def preset_names() -> list[str]:
 
 
 def read_preset(family: str, name: str) -> dict[str, Any]:
-    """[model] and [training] of a preset.  Raises: ConfigError naming those there are"""
+    """[model] and [training] of a preset.  Raises: ConfigError EQ1430 naming the presets that exist"""
     known = preset_names()
     if f"{family}-{name}" not in known:
-        own = [each.removeprefix(f"{family}-") for each in known if each.startswith(f"{family}-")]
-        there = f"{family} has {', '.join(own)}" if own else f"{family} has none"
-        raise ConfigError("EQ1430", f"preset={name!r}: {there}; all (family-preset): {', '.join(known)}")
-    found = read_toml(FOLDER / f"{family}-{name}.toml")
-    found["model"]["family"] = family
-    return found
+        of_family = [preset.removeprefix(f"{family}-") for preset in known if preset.startswith(f"{family}-")]
+        choice = f"{family} has {', '.join(of_family)}" if of_family else f"{family} has none"
+        raise ConfigError("EQ1430", f"preset={name!r}: {choice}; all (family-preset): {', '.join(known)}")
+    preset = read_toml(FOLDER / f"{family}-{name}.toml")
+    preset["model"]["family"] = family
+    return preset
 
 
 def with_preset(mapping: Mapping[str, Any], model_of_start: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A run's nested mapping with the keys of its preset where it gives none of its own.
+    """A recipe's nested mapping, completed with the keys of its preset.
 
-    Args:   model_of_start: family and hyper-parameters of weights to start from, instead of the preset's
+    Args:   model_of_start: family and hyper-parameters of the initial weights, instead of the preset's
     Raises: ConfigError for a preset that does not exist
     """
     name, model = mapping.get("preset"), mapping.get("model", {})
     if not isinstance(name, str) or not isinstance(model, Mapping):
-        return dict(mapping)  # there is no preset, or from_mapping will say what is wrong
+        return dict(mapping)  # no preset, or an error that from_mapping will report
     family = model.get("family", FAMILY if model_of_start is None else model_of_start["family"])
     preset = read_preset(str(family), name)
     if model_of_start is not None:
         preset["model"] = model_of_start
-    own = mapping.get("training", {})
-    if isinstance(own, Mapping) and "epochs" in own:
-        preset["training"]["steps"] = 0  # of the two, what was written decides
+    training = mapping.get("training", {})
+    if isinstance(training, Mapping) and "epochs" in training:
+        preset["training"]["steps"] = 0  # epochs that the user wrote go before steps of the preset
     return merged(preset, mapping)
 
 
 def merged(mapping: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings, table by table; where they differ, `over`."""
+    """Both mappings, table by table; `over` takes precedence."""
     result = {**mapping, **over}
     for key in mapping.keys() & over.keys():
         if isinstance(mapping[key], Mapping) and isinstance(over[key], Mapping):

@@ -42,7 +42,7 @@ def test_the_best_is_kept_with_what_was_measured(tmp_path: Path) -> None:
     trainer = validated(tmp_path, [5.0, float("nan"), 4.0, 4.0, 6.0])
     assert trainer.saved == 2
     state = torch.load(tmp_path / best.BEST, weights_only=True)
-    assert measured(state, tmp_path) == {"epoch": 3.0, "forces_mae_meV_A": 4.0}
+    assert measured(state) == {"epoch": 3.0, "forces_mae_meV_A": 4.0}
 
 
 def test_a_resumed_run_compares_with_the_file_itself(tmp_path: Path) -> None:
@@ -51,12 +51,6 @@ def test_a_resumed_run_compares_with_the_file_itself(tmp_path: Path) -> None:
     assert validated(tmp_path, [3.0]).saved == 1
     (tmp_path / best.BEST).write_bytes(b"damaged")
     assert validated(tmp_path, [5.0]).saved == 1
-
-
-def test_checkpoints_of_older_versions_have_their_row_in_metrics_csv(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("epoch,step,forces_mae_meV_A\n1,10,7\n2,20,5\n3,30,6\n")
-    assert measured({"global_step": 20, "callbacks": {}}, tmp_path)["forces_mae_meV_A"] == 5.0
-    assert measured({"global_step": 5}, tmp_path) == {}
 
 
 class Child:

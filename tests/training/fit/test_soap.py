@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eqff.errors import RunError
 from eqff.training.fit.soap import LARGEST, Soap
 
 LR, BETA, INTERVAL = 0.05, 0.95, 3
@@ -108,18 +107,6 @@ def test_it_goes_on_from_a_saved_state_to_the_bit() -> None:
     walk(other, resumed, gradients[7:])
     for one, two in zip(ours, resumed, strict=True):
         assert torch.equal(one, two)
-
-
-def test_the_state_of_an_older_eqff_is_refused() -> None:
-    """Its mean was not in the eigenbasis."""
-    ours = weights([(6, 9), (4,)])
-    optimizer = Soap(ours, LR)
-    walk(optimizer, ours, random_gradients(ours, 3))
-    state = optimizer.state_dict()
-    for each in state["state"].values():
-        each["mean"] = each.pop("rotated_mean")
-    with pytest.raises(RunError, match="EQ5222"):
-        optimizer.load_state_dict(state)
 
 
 def test_without_gradients_nothing_moves() -> None:

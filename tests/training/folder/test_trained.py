@@ -17,7 +17,7 @@ from eqff.training.run import train
 def run(tmp_path_factory: pytest.TempPathFactory, smallest_recipe: str) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "recipe.toml").write_text(smallest_recipe)
-    return train(folder / "recipe.toml", folder / "run")
+    return train(folder / "recipe.toml", folder / "run").folder
 
 
 def test_exported_run_predicts_what_the_run_reported(run: Path, tmp_path: Path) -> None:

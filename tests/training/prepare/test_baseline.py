@@ -12,7 +12,9 @@ from ase.calculators.emt import EMT
 
 from eqff import artifact
 from eqff.artifact.potential import Prediction
+from eqff.data.differences import difference
 from eqff.data.frame import Frame
+from eqff.data.frame_list import FrameList
 from eqff.data.reading.read import read_frames
 from eqff.data.splits import load_split, random_split, split_from_indices
 from eqff.data.store.store import Store, write_store
@@ -20,8 +22,10 @@ from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.predict import PredictConfig, run_predict
+from eqff.training.folder.run_file import BASELINE
 from eqff.training.folder.trained import export_run, load_run
-from eqff.training.prepare.baseline import CACHE, COPY, difference, differences
+from eqff.training.prepare.baseline import differences
+from eqff.training.prepare.baseline_results import CACHE
 from eqff.training.run import train
 
 SAMPLE = Path(__file__).parents[2] / "data" / "files" / "ethanol_gfn2_20frames.npz"
@@ -70,8 +74,8 @@ def make():
 
 
 @pytest.fixture
-def frames() -> list[Frame]:
-    return read_frames(SAMPLE, energy_unit="kcal/mol")
+def frames() -> FrameList:
+    return FrameList(read_frames(SAMPLE, energy_unit="kcal/mol"))
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def recipe(place: Path, name: str, more: str = "") -> Path:
     return path
 
 
-def test_labels_are_those_of_the_file_minus_the_baseline(frames: list[Frame]) -> None:
+def test_labels_are_those_of_the_file_minus_the_baseline(frames: FrameList) -> None:
     split = random_split(len(frames), 5, 2, seed=0)
     used, told = differences(frames, split, EMT_NAME, False, None, "sample")
     for row in [*split.train, *split.validation]:
@@ -124,7 +128,7 @@ def test_labels_are_those_of_the_file_minus_the_baseline(frames: list[Frame]) ->
     assert check["energy"] == pytest.approx(emt(frames[min(split.train)]).get_potential_energy())
 
 
-def test_frames_of_a_store_and_labels_that_are_missing(frames: list[Frame], tmp_path: Path) -> None:
+def test_frames_of_a_store_and_labels_that_are_missing(frames: FrameList, tmp_path: Path) -> None:
     write_store(tmp_path / "a.h5", frames[:4])
     split = split_from_indices(4, train=[0, 2], validation=[3])
     with Store(tmp_path / "a.h5") as store:
@@ -135,20 +139,20 @@ def test_frames_of_a_store_and_labels_that_are_missing(frames: list[Frame], tmp_
 
 
 def test_stress_is_a_difference_too() -> None:
-    frames = read_frames(WATER)
+    frames = FrameList(read_frames(WATER))
     assert frames[0].stress is not None
     split = split_from_indices(len(frames), train=[0], validation=[1])
     used, _ = differences(frames, split, EMT_NAME, True, None, "water")
     np.testing.assert_allclose(used[0].stress, frames[0].stress - emt(frames[0]).get_stress(), atol=1e-12)
 
 
-def test_a_baseline_without_stress_is_refused_where_it_is_trained(frames: list[Frame]) -> None:
+def test_a_baseline_without_stress_is_refused_where_it_is_trained(frames: FrameList) -> None:
     split = split_from_indices(len(frames), train=[3], validation=[1])
     with pytest.raises(ConfigError, match=r"EQ1441.*frame 1"):  # a molecule has none
         differences(frames, split, EMT_NAME, True, None, "sample")
 
 
-def test_a_failure_names_the_frame_and_what_was_computed_is_kept(frames: list[Frame], own: Any, tmp_path: Path) -> None:
+def test_a_failure_names_the_frame_and_what_was_computed_is_kept(frames: FrameList, own: Any, tmp_path: Path) -> None:
     split = split_from_indices(len(frames), train=[2, 5, 7, 11], validation=[9])
     own(failing=4)
     with pytest.raises(ConfigError, match=r"EQ1440.*ethanol: frame 9.*SCF did not converge"):
@@ -158,7 +162,7 @@ def test_a_failure_names_the_frame_and_what_was_computed_is_kept(frames: list[Fr
         assert len(file["energy"]) == 3
 
 
-def test_results_are_remembered_until_frames_or_baseline_change(frames: list[Frame], own: Any, tmp_path: Path) -> None:
+def test_results_are_remembered_until_frames_or_baseline_change(frames: FrameList, own: Any, tmp_path: Path) -> None:
     split = split_from_indices(len(frames), train=[2, 5, 7], validation=[9])
     folder = tmp_path / "member-0"
     module = own()
@@ -172,7 +176,7 @@ def test_results_are_remembered_until_frames_or_baseline_change(frames: list[Fra
         np.testing.assert_array_equal(again[row].forces, first[row].forces)
     moved = list(frames)
     moved[5] = Frame(**{**vars(frames[5]), "positions": frames[5].positions + 1e-3})
-    differences(moved, split, "own_baseline:make", False, folder, "ethanol")
+    differences(FrameList(moved), split, "own_baseline:make", False, folder, "ethanol")
     assert module.n_calls == 5
     module = own(failing=-1)  # another text of the same module
     differences(frames, split, "own_baseline:make", False, folder, "ethanol")
@@ -184,10 +188,10 @@ def test_results_are_remembered_until_frames_or_baseline_change(frames: list[Fra
 
 
 def test_a_run_gives_a_potential_that_brings_its_baseline(
-    frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frames: FrameList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eqff.exporter.prove_in_fresh_process", lambda path: None)
-    folder = exported(train(recipe(tmp_path, EMT_NAME), tmp_path / "run"))
+    folder = exported(train(recipe(tmp_path, EMT_NAME), tmp_path / "run").folder)
     header = artifact.inspect(folder / "best.eqff.pt")
     assert header["baseline"]["name"] == EMT_NAME
     validation = load_split(folder / "split.json").validation
@@ -223,10 +227,11 @@ def test_a_resumed_run_does_not_compute_the_baseline_again(own: Any, tmp_path: P
 
 def test_a_potential_as_baseline_lies_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eqff.exporter.prove_in_fresh_process", lambda path: None)
-    first = exported(train(recipe(tmp_path, EMT_NAME), tmp_path / "first"))
+    first = exported(train(recipe(tmp_path, EMT_NAME), tmp_path / "first").folder)
     (tmp_path / "base.eqff.pt").write_bytes((first / "best.eqff.pt").read_bytes())
-    second = exported(train(recipe(tmp_path, "base.eqff.pt"), tmp_path / "second", overrides=["training.epochs=1"]))
-    assert (second / COPY).read_bytes() == (tmp_path / "base.eqff.pt").read_bytes()
+    second = train(recipe(tmp_path, "base.eqff.pt"), tmp_path / "second", overrides=["training.epochs=1"]).folder
+    exported(second)
+    assert (second / BASELINE).read_bytes() == (tmp_path / "base.eqff.pt").read_bytes()
     (tmp_path / "base.eqff.pt").unlink()
     told = artifact.inspect(second / "best.eqff.pt")["baseline"]
     assert told["name"] == "base.eqff.pt"  # and not where it lay
@@ -239,7 +244,7 @@ def test_a_potential_as_baseline_lies_in_the_run_folder(tmp_path: Path, monkeypa
     assert whole == pytest.approx(float(potential(structure).energy[0]) + below, abs=1e-6)
 
 
-def test_a_worse_baseline_is_told(frames: list[Frame], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worse_baseline_is_told(frames: FrameList, caplog: pytest.LogCaptureFixture) -> None:
     split = split_from_indices(len(frames), train=[0], validation=[1])
     with caplog.at_level("INFO", logger="eqff.training"):
         differences(frames, split, EMT_NAME, False, None, "sample")

@@ -1,4 +1,4 @@
-"""What the data decide: counts add up, epochs make the steps, and compiling is chosen only where batches are equal."""
+"""Decisions that follow from the data: counts add up, steps become epochs, only equal batches are compiled."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ from eqff.data.store.store import Store, write_store
 from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.training.config import DataConfig, RunConfig, TrainingConfig, check
-from eqff.training.prepare.decisions import why_eager, with_counts, with_schedule
+from eqff.training.prepare.decisions import counts, edges_of_largest, interval, n_epochs, why_eager
 
 R_MAX = 2.5
 CONFIG = RunConfig(
@@ -40,17 +40,17 @@ def frame(n_atoms: int, seed: int = 0, cell: float = 0.0, spread: float = 0.1) -
 
 def reason(frames: list[Frame] | Store, degree: float = 4.0, config: RunConfig = CONFIG) -> str | None:
     split = random_split(len(frames), 10, 1)
-    return why_eager(config, frames, split, ["H"], R_MAX, degree)
+    return why_eager(config.training, FrameDataset(frames, ["H"], R_MAX), split, degree)
 
 
 @given(st.integers(2, 300_000), st.integers(1, 20))
 def test_counts_add_up(n_frames: int, batch_size: int) -> None:
-    data = with_counts(changed(CONFIG, batch_size=batch_size), n_frames).data
-    assert data.n_train >= 1
-    assert data.n_train + data.n_validation == n_frames
-    assert data.n_train % batch_size == 0 or data.n_train < batch_size
+    n_train, n_validation = counts(CONFIG.data, changed(CONFIG, batch_size=batch_size).training, n_frames)
+    assert n_train >= 1
+    assert n_train + n_validation == n_frames
+    assert n_train % batch_size == 0 or n_train < batch_size
     least = min(max(n_frames // 20, 1), 1000)
-    assert least <= data.n_validation < least + batch_size
+    assert least <= n_validation < least + batch_size
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,7 @@ def test_counts_add_up(n_frames: int, batch_size: int) -> None:
     ],
 )
 def test_counts(n_frames: int, given_counts: dict[str, int], expected: tuple[int, int]) -> None:
-    config = dataclasses.replace(CONFIG, data=DataConfig(train="", **given_counts))
-    data = with_counts(config, n_frames).data
-    assert (data.n_train, data.n_validation) == expected
+    assert counts(DataConfig(train="", **given_counts), CONFIG.training, n_frames) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,32 +80,41 @@ def test_counts(n_frames: int, given_counts: dict[str, int], expected: tuple[int
     ],
 )
 def test_too_few_frames(n_frames: int, given_counts: dict[str, int], said: str) -> None:
-    config = dataclasses.replace(CONFIG, data=DataConfig(train="", **given_counts))
     with pytest.raises(ConfigError, match=rf"EQ1480.*{said}"):
-        with_counts(config, n_frames)
+        counts(DataConfig(train="", **given_counts), CONFIG.training, n_frames)
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(9, 3), (11, 4), (1, 1), (300, 100), (0, 12)])
 def test_steps_become_whole_epochs(steps: int, epochs: int) -> None:
     frames = [frame(3, seed) for seed in range(16)]
     split = random_split(16, 14, 2)  # 3 batches
-    config = changed(CONFIG, steps=steps, epochs=12, validate_every=0, checkpoint_every=2)
-    found = with_schedule(config, FrameDataset(frames, ["H"], R_MAX), split).training
-    assert (found.epochs, found.steps) == (epochs, 0)
-    assert (found.validate_every, found.checkpoint_every) == (1, 2)
+    training = changed(CONFIG, steps=steps, epochs=12).training
+    assert n_epochs(training, FrameDataset(frames, ["H"], R_MAX), split) == epochs
 
 
-def test_a_long_run_validates_a_hundred_times() -> None:
-    frames = [frame(2, seed) for seed in range(6)]
-    config = changed(CONFIG, steps=4321, validate_every=0, checkpoint_every=0)
-    found = with_schedule(config, FrameDataset(frames, ["H"], R_MAX), random_split(6, 5, 1)).training
-    assert (found.epochs, found.validate_every, found.checkpoint_every) == (4321, 43, 43)
+@pytest.mark.parametrize(("every", "epochs", "expected"), [(2, 4321, 2), (0, 4321, 43), (0, 12, 1)])
+def test_a_run_validates_a_hundred_times(every: int, epochs: int, expected: int) -> None:
+    assert interval(every, epochs) == expected
 
 
 def test_epochs_of_batches_by_edges() -> None:
     frames = [frame(2, seed) for seed in range(6)]  # 2 edges each
-    config = changed(CONFIG, steps=30, max_edges=4)
-    assert with_schedule(config, FrameDataset(frames, ["H"], R_MAX), random_split(6, 5, 1)).training.epochs == 10
+    training = changed(CONFIG, steps=30, max_edges=4).training
+    assert n_epochs(training, FrameDataset(frames, ["H"], R_MAX), random_split(6, 5, 1)) == 10
+
+
+def test_all_frames_of_a_molecule_get_the_edges_of_the_largest() -> None:
+    frames = [frame(5, seed, spread=0.5) for seed in range(12)]
+    dataset, split = FrameDataset(frames, ["H"], R_MAX), random_split(12, 10, 2)
+    counted = dataset.n_edges(range(12))
+    equal = edges_of_largest(dataset, split)
+    assert equal is not None
+    assert equal[1] == counted.max() > counted.min()
+    padded = dataset.with_equal_edges(*equal)
+    assert set(padded.n_edges(range(12)).tolist()) == {equal[1]}
+    fullest = int(counted.argmax())
+    assert padded[fullest] is dataset[fullest]  # its list was not made again
+    assert edges_of_largest(FrameDataset([frame(5, 0, cell=9.0)] * 3, ["H"], R_MAX), random_split(3, 2, 1)) is None
 
 
 @pytest.fixture
@@ -130,9 +137,9 @@ def test_compiled_where_batches_are_equal() -> None:
         ([frame(5 + (seed > 8), seed) for seed in range(12)], {}, "5 to 6 atoms"),
         ([frame(300, seed) for seed in range(12)], {}, "about 6000 edges"),
         ([frame(100, seed, cell=200.0) for seed in range(12)], {}, "about 2000 edges"),
-        ([frame(5, seed) for seed in range(12)], {"batch_size": 4}, "10 frames to train are no multiple"),
+        ([frame(5, seed) for seed in range(12)], {"batch_size": 4}, "10 training frames are not a multiple"),
         ([frame(5, seed) for seed in range(12)], {"max_edges": 40}, "max_edges"),
-        ([frame(5, seed) for seed in range(12)], {"devices": 2}, "no multiple of 2 processes"),
+        ([frame(5, seed) for seed in range(12)], {"devices": 2}, "not a multiple of 2 processes"),
         ([frame(5, seed) for seed in range(12)], {"accelerator": "cuda"}, "GPU"),
     ],
 )

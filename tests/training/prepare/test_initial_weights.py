@@ -4,15 +4,22 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 
 from eqff import config as config_io
 from eqff import exporter as export
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.models import nequip, tfn
-from eqff.training.prepare.initial_weights import initialise, read_start, species_axes, starting_numbers, write_start
-from eqff.training.prepare.preparation import prepare, read_config
+from eqff.training.prepare.initial_weights import (
+    Start,
+    architecture,
+    initialise,
+    read_start,
+    species_axes,
+    starting_numbers,
+)
+from eqff.training.prepare.preparation import prepare
+from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
 SMALL = nequip.Config(species=("H", "C", "O"), r_max=4.0, l_max=1, n_layers=2, n_channels=4, avg_num_neighbors=3.0)
@@ -22,40 +29,29 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def write(path: Path, config: nequip.Config = SMALL, seed: int = 5) -> torch.nn.Module:
+def start_of(config: nequip.Config = SMALL, seed: int = 5) -> Start:
     model = nequip.Model(dataclasses.replace(config, seed=seed))
-    write_start(path, model, "nequip", config, {"source": "x.npz"})
-    return model
+    return Start(Path("x"), "nequip", config_io.to_mapping(config), weights_of(model))
 
 
-def test_start_file_round_trip(tmp_path: Path) -> None:
-    path = tmp_path / "a.start.safetensors"
-    model = write(path)
-    start = read_start(path)
-    assert (start.family, start.species) == ("nequip", ["H", "C", "O"])
-    assert config_io.from_mapping(nequip.Config, start.config) == SMALL
-    assert start.weights.keys() == weights_of(model).keys()
-    assert list(tmp_path.iterdir()) == [path]  # nothing half-written
-
-
-def test_everything_is_taken_where_everything_fits(tmp_path: Path) -> None:
-    model = write(tmp_path / "a.start.safetensors")
+def test_everything_is_taken_where_everything_fits() -> None:
+    start = start_of()
     fresh = nequip.Model(SMALL)
-    taken = initialise(fresh, "nequip", SMALL, read_start(tmp_path / "a.start.safetensors"))
+    taken = initialise(fresh, "nequip", SMALL, start)
     assert taken.new == taken.unused == taken.partly == []
     assert taken.report() == f"{len(taken.copied)} of {len(taken.copied)} weights taken"
-    expected = weights_of(model)
+    expected = start.weights
     assert all(torch.equal(value, expected[name]) for name, value in weights_of(fresh).items())
 
 
-def test_rows_of_species_go_to_the_same_element(tmp_path: Path) -> None:
+def test_rows_of_species_go_to_the_same_element() -> None:
     """Another order of species, one that is new and one that is gone; the rest of the network is the same."""
-    model = write(tmp_path / "a.start.safetensors")
+    start = start_of()
     config = dataclasses.replace(SMALL, species=("O", "H", "N"))
     fresh = nequip.Model(config)
     before = weights_of(fresh)
-    taken = initialise(fresh, "nequip", config, read_start(tmp_path / "a.start.safetensors"))
-    after, theirs = weights_of(fresh), weights_of(model)
+    taken = initialise(fresh, "nequip", config, start)
+    after, theirs = weights_of(fresh), start.weights
     per_species = {name for name in after if name == "embedding" or "self_connection" in name}
     assert set(taken.partly) == per_species == set(species_axes("nequip", config))
     for name, value in after.items():
@@ -68,12 +64,12 @@ def test_rows_of_species_go_to_the_same_element(tmp_path: Path) -> None:
     assert "known species only: embedding" in taken.report()
 
 
-def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
-    write(tmp_path / "a.start.safetensors")
+def test_what_does_not_fit_is_said() -> None:
+    start = start_of()
     config = dataclasses.replace(SMALL, readout_hidden=(8,))
     fresh = nequip.Model(config)
     before = weights_of(fresh)
-    taken = initialise(fresh, "nequip", config, read_start(tmp_path / "a.start.safetensors"))
+    taken = initialise(fresh, "nequip", config, start)
     assert "readout_layers.0.weights.1" in taken.new
     assert all(torch.equal(fresh.get_parameter(name), before[name]) for name in taken.new)
     assert "layers.0.radial.weights.0" in taken.copied
@@ -81,13 +77,13 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     assert "in the start and not used: " in taken.report()
 
 
-def test_a_start_of_another_architecture_is_refused(tmp_path: Path) -> None:
+def test_a_start_of_another_architecture_is_refused() -> None:
     """Fewer than half of the numbers fit; what differs is named, and where it does not matter it is not."""
-    write(tmp_path / "a.start.safetensors", dataclasses.replace(SMALL, energy_scale=2.0))
+    start = start_of(dataclasses.replace(SMALL, energy_scale=2.0))
     config = dataclasses.replace(SMALL, species=("O", "N"), n_channels=8, l_max=2, avg_num_neighbors=9.0)
     fresh = nequip.Model(config)
     with pytest.raises(ConfigError) as error:
-        initialise(fresh, "nequip", config, read_start(tmp_path / "a.start.safetensors"))
+        initialise(fresh, "nequip", config, start)
     assert error.value.id == "EQ1195"
     assert "different are model.l_max=2 (there 1), model.n_channels=8 (there 4): write what is there" in str(
         error.value
@@ -95,12 +91,12 @@ def test_a_start_of_another_architecture_is_refused(tmp_path: Path) -> None:
     assert "species" not in error.value.message
 
 
-def test_the_border_is_half_of_the_numbers(tmp_path: Path) -> None:
+def test_the_border_is_half_of_the_numbers() -> None:
     """Of a model of 3 layers; and rows of unknown species are no reason to refuse."""
     config = dataclasses.replace(SMALL, n_layers=3)
     model = nequip.Model(config)
     everything = weights_of(model)
-    start = read_start_of(config_io.to_mapping(config))
+    start = start_of(config)
     n_weights, taken, given = sum(value.numel() for value in everything.values()), 0, {}
     for name, value in sorted(everything.items(), key=lambda item: item[1].numel()):
         given[name], taken = value, taken + value.numel()
@@ -115,21 +111,13 @@ def test_the_border_is_half_of_the_numbers(tmp_path: Path) -> None:
 
 
 def test_numbers_the_weights_were_made_for() -> None:
-    config = config_io.to_mapping(dataclasses.replace(SMALL, energy_scale=(1.0, 2.0, 3.0)))
-    start = read_start_of(config)
+    start = start_of(dataclasses.replace(SMALL, energy_scale=(1.0, 2.0, 3.0)))
     assert starting_numbers(start, ["H", "C", "O"]) == {"avg_num_neighbors": 3.0, "energy_scale": [1.0, 2.0, 3.0]}
     assert starting_numbers(start, ["H", "C"]) == {"avg_num_neighbors": 3.0}
 
 
-def read_start_of(config):  # type: ignore[no-untyped-def]
-    from eqff.training.prepare.initial_weights import Start
-
-    return Start(Path("x"), "nequip", config, {})
-
-
-def test_another_family_and_strangers_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "a.start.safetensors")
-    start = read_start(tmp_path / "a.start.safetensors")
+def test_another_family_and_strangers_are_refused() -> None:
+    start = start_of()
     config = tfn.Config(species=("H",))
     with pytest.raises(ConfigError, match="EQ1194"):
         initialise(tfn.Model(config), "tfn", config, start)
@@ -138,13 +126,9 @@ def test_another_family_and_strangers_are_refused(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_start(tmp_path: Path) -> None:
-    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "bare.safetensors")
-    (tmp_path / "text.start.safetensors").write_text("x")
     (tmp_path / "text.ckpt").write_text("x")
     (tmp_path / "data.npz").write_text("x")
     cases: list[tuple[str, type[EqffError], str]] = [
-        ("bare.safetensors", ConfigError, "EQ1199"),
-        ("text.start.safetensors", ConfigError, "EQ1199"),
         ("text.ckpt", PotentialError, "EQ4311"),
         ("data.npz", ConfigError, "EQ1198"),
         (".", ConfigError, "EQ1071"),
@@ -163,7 +147,7 @@ def test_a_run_starts_where_another_one_ended(
     monkeypatch.setattr(export, "prove_in_fresh_process", lambda path: None)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(smallest_recipe)
-    first = train(recipe, tmp_path / "first", overrides=["training.export_best=true"])
+    first = train(recipe, tmp_path / "first", overrides=["training.export_best=true"]).folder
     best = first / "best.eqff.pt"
     caplog.clear()
     for start in (first, first / "checkpoints" / "last.ckpt", best):
@@ -171,15 +155,16 @@ def test_a_run_starts_where_another_one_ended(
         assert config.init_from == str(start)
         prepared = prepare(config)
         expected = read_start(start).weights
+        assert architecture(start) == (read_start(start).family, read_start(start).config)
         assert all(torch.equal(value, expected[name]) for name, value in weights_of(prepared.model).items())
         scale = read_start(first).config["energy_scale"]
-        assert prepared.model_config.energy_scale == scale != prepared.numbers.force_rms
-    assert "are few" not in caplog.text  # for a start
+        assert prepared.plan.model_config.energy_scale == scale != prepared.plan.statistics.force_rms
+        assert prepared.plan.warnings == ()  # few frames are enough for a start
 
 
 def test_a_start_beside_the_recipe_is_found(smallest_recipe: str, tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text('init_from = "a.start.safetensors"\n' + smallest_recipe)
-    (tmp_path / "a.start.safetensors").write_text("")
-    assert read_config(tmp_path / "recipe.toml").init_from == str(tmp_path / "a.start.safetensors")
+    (tmp_path / "recipe.toml").write_text('init_from = "last.ckpt"\n' + smallest_recipe)
+    (tmp_path / "last.ckpt").write_text("")
+    assert read_config(tmp_path / "recipe.toml").init_from == str(tmp_path / "last.ckpt")
     config = read_config(tmp_path / "recipe.toml", ["init_from=ethanol-nequip"])
     assert config.init_from == "ethanol-nequip"  # the name of a potential stays a name

@@ -1,5 +1,6 @@
 """Presets: each makes a model; who overrides whom; a data file alone is enough."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from eqff import registry
 from eqff.config import from_mapping
 from eqff.errors import ConfigError
-from eqff.training.prepare.preparation import prepare, read_config
+from eqff.training.prepare import initial_weights
+from eqff.training.prepare.preparation import prepare
 from eqff.training.prepare.preset import merged, preset_names, read_preset
+from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
 SAMPLE = Path(__file__).parents[2] / "data" / "files" / "ethanol_gfn2_20frames.npz"
@@ -80,21 +83,45 @@ def test_a_data_file_alone(tmp_path: Path) -> None:
     assert read_config(tmp_path / "store.deepmd").data.train.endswith("store.deepmd")
 
 
-def test_the_run_states_every_value_and_can_be_resumed_or_repeated_from_that(tmp_path: Path) -> None:
+def test_config_and_plan_of_a_run_are_enough_to_resume_or_repeat_it(tmp_path: Path) -> None:
     overrides = [UNIT, "preset=fast", "training.steps=7", *SMALL, *QUICK]
-    folder = train(SAMPLE, tmp_path / "run", overrides=overrides)
+    folder = train(SAMPLE, tmp_path / "run", overrides=overrides).folder
+    written = read_config(SAMPLE, overrides)
     config = read_config(folder / "config.toml")
-    assert (config.data.n_train, config.data.n_validation) == (15, 5)
-    assert (config.training.epochs, config.training.steps, config.training.validate_every) == (2, 0, 1)
-    assert config.training.compile is False
-    assert config == prepare(config).config
+    assert config == written
+    assert (config.data.n_train, config.training.steps) == (None, 7)
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["decided"] == prepare(config).plan.decided()
+    assert plan["decided"] == {
+        "data.n_train": 15,
+        "data.n_validation": 5,
+        "training.epochs": 2,
+        "training.validate_every": 1,
+        "training.checkpoint_every": 1,
+        "training.compile": False,
+    }
+    assert "15 frames train in 2 epochs, 5 validate" in plan["sentences"]
     train(SAMPLE, folder, resume=True, overrides=overrides)
+    train(folder / "config.toml", folder, resume=True)
+    train(SAMPLE, folder, resume=True, overrides=[*overrides, "data.n_validation=5"])  # as was decided
     with pytest.raises(ConfigError, match=r"EQ1067.*data.n_validation: 5 -> 4"):
         train(SAMPLE, folder, resume=True, overrides=[*overrides, "data.n_validation=4"])
 
 
+def test_initial_weights_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eqff.exporter.prove_in_fresh_process", lambda path: None)
+    overrides = [UNIT, "training.epochs=1", *SMALL, *QUICK]
+    first = train(SAMPLE, tmp_path / "first", overrides=[*overrides, "training.export_best=true"])
+    rebuilt: list[Any] = []
+    original = initial_weights.rebuild
+    monkeypatch.setattr(initial_weights, "rebuild", lambda path: rebuilt.append(path) or original(path))
+    start = [UNIT, "training.epochs=1", *QUICK, f"init_from='{first.potential}'"]
+    train(SAMPLE, tmp_path / "second", overrides=start)
+    assert rebuilt == [str(first.potential)]
+
+
 def test_weights_to_start_from_say_what_the_model_is(tmp_path: Path) -> None:
-    first = train(SAMPLE, tmp_path / "first", overrides=[UNIT, "training.epochs=1", *SMALL, *QUICK])
+    first = train(SAMPLE, tmp_path / "first", overrides=[UNIT, "training.epochs=1", *SMALL, *QUICK]).folder
     start = f"init_from='{first}'"
     config = read_config(SAMPLE, [start])
     assert (config.model["n_channels"], config.model["l_max"], config.model["n_layers"]) == (2, 1, 1)

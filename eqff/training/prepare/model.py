@@ -1,0 +1,106 @@
+"""The model of a run: its complete Config, initial weights, frozen weights and kernels."""
+
+import dataclasses
+import fnmatch
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from eqff import config as config_io
+from eqff import registry
+from eqff.data.frame_list import Frames
+from eqff.data.statistics import Statistics
+from eqff.elements import SYMBOLS
+from eqff.errors import ConfigError, ResourceError
+from eqff.nn.fast.fused import fuse, share_radial
+from eqff.training.config import RunConfig
+from eqff.training.prepare.initial_weights import Start, initialise, starting_numbers
+
+logger = logging.getLogger("eqff.training")
+
+
+def config_as_written(config: RunConfig, frames: Frames) -> Any:
+    """The family's Config with the user's values; species are by default those of the frames.
+
+    Raises: ConfigError naming the key
+    """
+    family = registry.load("models", config.model["family"])
+    mapping = {"species": [SYMBOLS[z] for z in frames.species]}
+    mapping |= {key: value for key, value in config.model.items() if key != "family"}
+    return config_io.from_mapping(family.Config, mapping, where="model")
+
+
+def completed(written: Any, config: RunConfig, numbers: Statistics, start: Start | None) -> Any:
+    """The Config with every value that the user left open: from the initial weights, else from the training frames.
+
+    Args: written: the family's Config as `config_as_written`; numbers: of the training frames
+    """
+    values: dict[str, Any] = {
+        "avg_num_neighbors": numbers.avg_num_neighbors,
+        "energy_scale": numbers.force_rms,
+        "reference_energies": numbers.reference_energies,
+        "seed": config.training.seed,
+    }
+    values |= {} if start is None else starting_numbers(start, written.species)
+    fields = {field.name for field in dataclasses.fields(written)}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in fields and name not in config.model
+    }
+    return dataclasses.replace(written, **values)
+
+
+def make_model(
+    model_config: Any, config: RunConfig, start: Start | None, kernels: bool, share: bool
+) -> tuple[nn.Module, str | None]:
+    """A model that is ready to be trained.
+
+    Args:    model_config: the family's, complete; kernels, share: see `use_kernels`
+    Returns: (the model, a sentence about its initial weights, None if they are random)
+    Raises:  ConfigError as `initialise` and `freeze`
+    """
+    training, family = config.training, config.model["family"]
+    model = registry.load("models", family).Model(model_config)
+    model.to(getattr(torch, training.dtype))
+    sentence = None
+    if start is not None:
+        sentence = f"init_from {start.path}: {initialise(model, family, model_config, start).report()}"
+    freeze(model, training.freeze)
+    if kernels:
+        use_kernels(model, share)
+    return model, sentence
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Exclude the weights whose names match a pattern (`embedding`, `layers.0.*`) from training.
+
+    Raises: ConfigError EQ1402 for a pattern that matches nothing, EQ1403 if no weight is left to train
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        matching = fnmatch.filter(names, pattern) + fnmatch.filter(names, f"{pattern}.*")
+        if not matching:
+            raise ConfigError("EQ1402", f"training.freeze={pattern!r}: no such weights; they are {', '.join(names)}")
+        for name in matching:
+            model.get_parameter(name).requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("EQ1403", f"training.freeze={list(patterns)}: leaves nothing to train; freeze fewer weights")
+
+
+def use_kernels(model: nn.Module, share: bool) -> None:
+    """Put convolutions on kernels compiled for this CPU; where that fails, say so and keep the reference.
+
+    Args: share: evaluate radial networks once for both directions of an edge; a compiled step on periodic frames cannot
+        use it, because the number of pairs is known at run time only
+    """
+    logger.info("compiling kernels, unless an earlier run has done so")
+    try:
+        fuse(model)
+        if share:
+            share_radial(model)
+    except ResourceError as error:
+        logger.warning("convolutions run on ATen, about half as fast: %s", error)
