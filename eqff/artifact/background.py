@@ -6,13 +6,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
 from eqff.artifact.compiled import accelerated
 from eqff.artifact.lookup import PACKAGE
 from eqff.potential import Potential
+from eqff.process import eqff_command, lower_priority
 
 START_AFTER = 20.0  # s of evaluations: a run that took so long is likely to go on
 ASK_EVERY = 1.0  # s
@@ -53,16 +53,16 @@ class Acceleration:
         options = ["--dtype", str(self.potential.dtype).removeprefix("torch."), "--quiet"]
         options += ["--exact"] if self.exact else []
         path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        code = "import os; getattr(os, 'nice', lambda _: 0)(10); from eqff.cli import main; main()"
         self.messages = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, "compile", str(self.potential.path), *options],
+            eqff_command("compile", str(self.potential.path), *options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.messages,
             env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": path},
             start_new_session=True,  # so that compilers it starts can be ended with it
         )
+        lower_priority(self.process)
         atexit.register(self.stop)
         name = self.potential.path.name if self.potential.path else "potential"
         logger.info("evaluation %d: compiling %s in the background", self.n_evaluations, name)

@@ -21,7 +21,7 @@ from eqff.errors import ConfigError, PotentialError
 from eqff.models.nequip import Config, Interaction, Model
 from eqff.nn.gate import EVEN_SCALAR
 from eqff.nn.mlp import ScalarMLP
-from eqff.o3.irreps import Irreps, parse, sorted_irreps, spherical_harmonics_irreps, tensor_product_paths, to_text
+from eqff.o3.irreps import parse, sorted_irreps, spherical_harmonics_irreps, to_text
 
 FAMILY = "nequip"
 # where a configuration names the elements of its types; Z = 1, 2, ... where none of these is given
@@ -430,15 +430,12 @@ def radial_columns(layer: Interaction) -> Tensor:
 
     Foreign order: input block outer, edge degree middle, output irrep inner. Ours: see TensorProductConvolution.
     """
-    wanted = {path.irrep_out for path in layer.convolution.paths}
+    paths, channels = layer.convolution.paths, layer.convolution.channels
     start, column = {}, 0
-    for path in tensor_product_paths(layer.irreps_in, layer.irreps_edge, wanted):
+    for path in sorted(paths, key=lambda path: (path.block, path.l_edge, path.irrep_out.l)):
         start[path] = column
-        column += layer.irreps_in[path.block].n_channels
-    ours: Irreps = layer.irreps_in
-    return torch.cat(
-        [torch.arange(start[path], start[path] + ours[path.block].n_channels) for path in layer.convolution.paths]
-    )
+        column += channels[path.block]
+    return torch.cat([start[path] + torch.arange(channels[path.block]) for path in paths])
 
 
 def _cut(flat: Tensor, shapes: Sequence[Sequence[int]], name: str) -> list[Tensor]:

@@ -90,7 +90,7 @@ class Interaction(nn.Module):
         # scalars come first, as in the gate
         kept = sorted(reachable(irreps_in, irreps_edge, targets), key=lambda block: block.irrep.l > 0)
         self.gate = Gate(tuple(kept))
-        self.irreps_out = self.gate.irreps_out
+        self.irreps_in, self.irreps_out = irreps_in, self.gate.irreps_out
         self.shapes_in = [(block.irrep.dim, block.n_channels) for block in irreps_in]
         channels = [block.n_channels for block in irreps_in]
         self.linear_up = BlockLinear(channels, channels, generator)

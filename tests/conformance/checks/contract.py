@@ -39,7 +39,7 @@ def composition(exam: Exam) -> None:
     for frame in (exam.structure(*cluster(exam.r_max)), exam.structure(np.zeros((1, 3)), [1])):
         species, senders, receivers, edge_vector = edges_of(frame)
         geometry = model.geometry(edge_vector)
-        assert isinstance(geometry, list), "geometry gives no list"
+        assert isinstance(geometry, list | tuple), "geometry gives neither a list nor a tuple"
         assert all(tensor.shape[0] == len(senders) for tensor in geometry), "geometry gives other than one row an edge"
         h = model.embed(species, senders, receivers, geometry)
         for k in range(model.n_hops):
