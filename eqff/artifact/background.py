@@ -1,4 +1,7 @@
-"""Compiling a potential behind a running simulation, and changing over when the program is verified."""
+"""Compiling a potential behind a running simulation, and changing over when the program is verified.
+
+This module depends on the command line above it, as a child process and not as an import: see `compile_command`.
+"""
 
 import atexit
 import contextlib
@@ -6,14 +9,15 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
 from eqff.artifact.compiled import accelerated
 from eqff.artifact.lookup import PACKAGE
 from eqff.potential import Potential
-from eqff.process import eqff_command, lower_priority
 
+NICE = 10  # priority of the compiling process: the simulation goes first
 START_AFTER = 20.0  # s of evaluations: a run that took so long is likely to go on
 ASK_EVERY = 1.0  # s
 logger = logging.getLogger("eqff.accelerate")
@@ -55,7 +59,7 @@ class Acceleration:
         path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.messages = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self.process = subprocess.Popen(
-            eqff_command("compile", str(self.potential.path), *options),
+            compile_command(str(self.potential.path), *options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.messages,
@@ -90,6 +94,18 @@ class Acceleration:
             if self.process.poll() is None:
                 _end(self.process)
             self.messages.close()
+
+
+def compile_command(*arguments: str) -> list[str]:
+    """`eqff compile <arguments>` run by this Python; -P: the working directory shadows no module."""
+    return [sys.executable, "-P", "-m", "eqff", "compile", *arguments]
+
+
+def lower_priority(process: "subprocess.Popen[bytes]") -> None:
+    """Let other processes go first, where the system knows priorities."""
+    if hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -3,6 +3,7 @@
 import logging
 import math
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from eqff.artifact import inspect
 from eqff.errors import EqffError
-from eqff.process import eqff_command
 from eqff.training.fit.callbacks import MetricsFile
 from eqff.training.folder.run_file import BEST
 from eqff.training.folder.trained import measured, read_checkpoint
@@ -89,7 +89,7 @@ class BestPotential(lightning.Callback):
         epoch = self.best.row["epoch"]
         if epoch != self.exported:
             self.exported, self.began = epoch, time.monotonic()
-            command = eqff_command("export", str(self.folder), "--force", "-o")
+            command = [sys.executable, "-m", "eqff", "export", str(self.folder), "--force", "-o"]
             self.child = subprocess.Popen(  # our own interpreter, no shell
                 [*command, str(self.folder / "best.eqff.pt")],
                 stdout=subprocess.DEVNULL,

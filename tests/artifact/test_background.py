@@ -1,4 +1,4 @@
-"""eqff as a child of itself."""
+"""The child process that compiles; the change of programs is tested in tests/test_compiler.py."""
 
 import os
 import subprocess
@@ -6,17 +6,17 @@ import sys
 from pathlib import Path
 
 import eqff
-from eqff.process import NICE, eqff_command, lower_priority
+from eqff.artifact.background import NICE, compile_command, lower_priority
 
 
 def test_the_command_is_this_eqff_whatever_the_folder(tmp_path: Path) -> None:
     (tmp_path / "eqff.py").write_text("raise SystemExit('shadowed')")
     environment = os.environ | {"PYTHONPATH": str(Path(eqff.__file__).parents[1])}
     done = subprocess.run(
-        eqff_command("--version"), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        compile_command("--help"), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert eqff.__version__ in done.stdout
+    assert "--exact" in done.stdout
 
 
 def test_low_priority() -> None:
