@@ -11,7 +11,7 @@ from eqff.kernels import build
 from eqff.models.equiformer import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.fast.fused import fuse
-from eqff.nn.fast.spline import has_radial_functions
+from eqff.nn.fast.layers import spline_obstacle
 from eqff.o3.irreps import to_text
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
@@ -206,7 +206,7 @@ def test_radial_functions_do_not_vanish_at_the_cutoff():
     beyond = model.basis(torch.tensor([[R_MAX]], dtype=torch.float64))
     assert float(beyond.abs().max()) == 0.0
     assert float(model.blocks[0].attention.radial(beyond).detach().abs().max()) > 1e-3
-    assert not has_radial_functions(model)
+    assert spline_obstacle(model)
 
 
 WRONG = [

@@ -14,7 +14,8 @@ from eqff.kernels import build
 from eqff.models.se3_transformer import Config, Model, head_of_columns
 from eqff.neighbors import build_structure
 from eqff.nn.fast.fused import fuse
-from eqff.nn.fast.spline import has_radial_functions, tabulate
+from eqff.nn.fast.layers import spline_obstacle
+from eqff.nn.fast.spline import tabulate
 from eqff.nn.features import split_blocks
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
@@ -201,7 +202,7 @@ def test_kernels_stand_in_and_splines_do_not():
     exact, fused = results(model, positions, species), results(fuse(copy.deepcopy(model)), positions, species)
     close(fused.energies, exact.energies, 1e-12)
     close(fused.forces, exact.forces, 1e-11)
-    assert not has_radial_functions(model)
+    assert spline_obstacle(model)
     with pytest.raises(ConfigError, match="EQ1090"):  # weights of a convolution depend on features, too
         tabulate(model, 0.5, 64)
 
