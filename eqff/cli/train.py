@@ -48,7 +48,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
     init_from: Annotated[
         Optional[str],
-        typer.Option(help="Begin with the weights of this potential, run folder, .ckpt or NAME.start.safetensors."),
+        typer.Option(help="Begin with the weights of this potential, run folder or .ckpt."),
     ] = None,
     members: Annotated[
         int, typer.Option(min=1, help="Train so many, with seeds of their own, in RUN/member-0, RUN/member-1, ...")
