@@ -6,9 +6,9 @@
     x = features(h)                         invariants [n_atoms, n_features]
     readout(h, species)                     scale * raw_energy(x) + reference energy, [n_atoms] eV, float64
 
-h is always one tensor, so that an engine with ghost atoms exchanges it before every hop. Each hop is a module of its
-own, whose names stand in `hops`: in TorchScript, `model.get_submodule(hops[k])(h, species, senders, receivers, edges)`
-from Python, the same submodules from C++.
+h is always one tensor, so that an engine with ghost atoms exchanges it before every hop. Each hop is a submodule, and
+`hops` lists their names: in Python `interact` calls one; in a TorchScript program, where no index selects a module,
+`operator.attrgetter(hops[k])(program)(h, species, senders, receivers, edges)`, or the same submodules from C++.
 
 Names that fast paths look for, see eqff.nn.fast.layers:
     model.basis         radial basis, with `r_max`: edge_length [n_edges, 1] Å -> [n_edges, n_basis]
