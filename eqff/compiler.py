@@ -25,7 +25,8 @@ from eqff.errors import ConfigError, EqffError, PotentialError, ResourceError
 from eqff.files import locked, new_folder
 from eqff.kernels import build
 from eqff.nn.fast.fused import FusedConvolution, fuse
-from eqff.nn.fast.spline import SplineConvolution, has_radial_functions, spline_errors, tabulate
+from eqff.nn.fast.layers import spline_obstacle
+from eqff.nn.fast.spline import SplineConvolution, spline_errors, tabulate
 from eqff.potential import Evaluator, GradientEvaluator, assemble
 from eqff.rebuild import rebuild
 
@@ -84,11 +85,12 @@ def _compile(
         return found
     progress("compiling kernels")
     report: dict[str, Any] = {"r_min_A": 0.0, "n_knots": 0, "spline_force_error": 0.0}
-    if not exact and has_radial_functions(model):  # attention weighs with features, too
+    obstacle = spline_obstacle(model)
+    if not exact and not obstacle:
         model, splines = _with_splines(model, contents, progress)
         report |= splines
     elif not exact:
-        progress("no radial splines for this family of models: its radial networks stay exact")
+        progress(f"no radial splines, radial networks stay exact: {obstacle}")
     progress("compiling the program")
     shutil.rmtree(place, ignore_errors=True)  # what is there is unsound
     with new_folder(place) as scratch:

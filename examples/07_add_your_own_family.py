@@ -1,7 +1,8 @@
 """A family of your own, from a file to molecular dynamics: the guide for contributors.
 
-The model is examples/my_families/soft_density.py: read it first, it is 60 lines.  Its file makes it a family.  It lives
-in one of three places, and training, export, inspection, engines and the command line know it by its name:
+The model is examples/my_families/soft_density.py: read it first, it is 60 lines on top of
+eqff.nn.energy_model.EnergyModel.  Its file makes it a family.  It lives in one of three places, and training, export,
+inspection, engines and the command line know it by its name:
 
   here         a folder of yours, added to the path of `eqff.models` (below)
   a package    [project.entry-points."eqff.models"]   soft_density = "my_package.soft_density"   in its pyproject.toml

@@ -258,6 +258,7 @@ def evaluate(acceleration, n):
 def fake_process(monkeypatch):
     monkeypatch.setattr(background.subprocess, "Popen", FakeProcess)
     monkeypatch.setattr(background, "ASK_EVERY", 0.0)
+    monkeypatch.setattr(background, "lower_priority", lambda process: None)  # there is none
     return FakeProcess
 
 

@@ -1,4 +1,7 @@
-"""Compiling a potential behind a running simulation, and changing over when the program is verified."""
+"""Compiling a potential behind a running simulation, and changing over when the program is verified.
+
+This module depends on the command line above it, as a child process and not as an import: see `compile_command`.
+"""
 
 import atexit
 import contextlib
@@ -14,6 +17,7 @@ from eqff.artifact.compiled import accelerated
 from eqff.artifact.lookup import PACKAGE
 from eqff.artifact.potential import Potential
 
+NICE = 10  # priority of the compiling process: the simulation goes first
 START_AFTER = 20.0  # s of evaluations: a run that took so long is likely to go on
 ASK_EVERY = 1.0  # s
 logger = logging.getLogger("eqff.accelerate")
@@ -53,16 +57,16 @@ class Acceleration:
         options = ["--dtype", str(self.potential.dtype).removeprefix("torch."), "--quiet"]
         options += ["--exact"] if self.exact else []
         path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        code = "import os; getattr(os, 'nice', lambda _: 0)(10); from eqff.cli import main; main()"
         self.messages = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, "compile", str(self.potential.path), *options],
+            compile_command(str(self.potential.path), *options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.messages,
             env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": path},
             start_new_session=True,  # so that compilers it starts can be ended with it
         )
+        lower_priority(self.process)
         atexit.register(self.stop)
         name = self.potential.path.name if self.potential.path else "potential"
         logger.info("evaluation %d: compiling %s in the background", self.n_evaluations, name)
@@ -90,6 +94,18 @@ class Acceleration:
             if self.process.poll() is None:
                 _end(self.process)
             self.messages.close()
+
+
+def compile_command(*arguments: str) -> list[str]:
+    """`eqff compile <arguments>` run by this Python; -P: the working directory shadows no module."""
+    return [sys.executable, "-P", "-m", "eqff", "compile", *arguments]
+
+
+def lower_priority(process: "subprocess.Popen[bytes]") -> None:
+    """Let other processes go first, where the system knows priorities."""
+    if hasattr(os, "setpriority"):
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

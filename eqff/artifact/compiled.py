@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
 from eqff.artifact.potential import Potential
+from eqff.artifact.program_key import code_digest
 from eqff.cache import private_cache
 from eqff.errors import GraphError, PotentialError
 from eqff.kernels import build, fused
@@ -68,7 +68,7 @@ class CompiledEvaluator:
 
 def folder(digest: str, dtype: torch.dtype, exact: bool) -> Path | None:
     """Where the compiled program of a file belongs on this machine; None without a private cache."""
-    options = [digest, str(dtype), f"exact={exact}", torch.__version__, build.processor(), _sources()]
+    options = [digest, str(dtype), f"exact={exact}", torch.__version__, build.processor(), code_digest()]
     cache_folder = private_cache("compiled")
     return None if cache_folder is None else cache_folder / hashlib.sha256("\n".join(options).encode()).hexdigest()[:32]
 
@@ -165,17 +165,3 @@ def verify(evaluator: Evaluator, contents: Contents, dtype: torch.dtype) -> tupl
         for vector in vectors.unpack(contents)
     ]
     return max(energy for energy, _ in errors), max(force for _, force in errors)
-
-
-@cache
-def _sources() -> str:
-    """Digest of the code that takes part in compiling."""
-    package = Path(__file__).resolve().parents[1]
-    parts = ("kernels", "nn", "models", "o3")
-    files = [
-        package / "compiler.py",
-        package / "rebuild.py",
-        package / "potential.py",
-        *sorted(file for part in parts for file in (package / part).rglob("*.*")),
-    ]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files if file.is_file())).hexdigest()

@@ -5,11 +5,14 @@ from typing import Annotated, Optional
 
 import typer
 
+from eqff import registry
+
 N_SHOWN = 12
+CODES = registry.names("importers")
 
 
 def command(
-    code: Annotated[str, typer.Argument(help="Code the weights come from: nequip, equiformer, esen or escn.")],
+    code: Annotated[str, typer.Argument(help=f"Code the weights come from: {', '.join(CODES)}.")],
     source: Annotated[
         Path, typer.Argument(help="npz with config and w/<name>, or a checkpoint (.pt, .pth, .ckpt, .safetensors).")
     ],
@@ -33,8 +36,6 @@ def command(
     """Make a potential file of weights that another code trained, by rule; nothing in SOURCE is run.
 
     What the other code can do and eqff cannot is refused with a reason.
-    Weights of eSCN are no potential (see the message); they become a
-    starting point, -o NAME.start.safetensors, for eqff train --init-from.
 
     Example: eqff import nequip model.npz -o model.eqff.pt --licence MIT
     """
@@ -63,10 +64,6 @@ def command(
     typer.echo(f"{report.path}: {report.family}, {report.n_parameters} parameters, {elements}")
     if report.guessed_species:
         typer.echo(f"warning: nothing names the elements of its types, taken for {elements}; see --species", err=True)
-    if report.header is None:
-        typer.echo(f"a starting point for training, not a potential: {report.refused}")
-        typer.echo(f"next: eqff train recipe.toml --init-from {report.path}")
-        return
     reach = f"{report.header['r_max']:g} Å x {report.header['n_hops']} hops"
     typer.echo(f"{reach}, {report.header['dtype']}; proved in a fresh process against the imported model")
     energies = zip(report.header["species"], report.header["reference_energies"], strict=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from eqff import config as config_io
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import PotentialError
+from eqff.importers._contract import Imported, StateDict
 from eqff.models.equiformer import Config, Model, TransformerBlock
 from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.gate import EVEN_SCALAR
@@ -42,13 +43,6 @@ OPTIONS: dict[str, list[Any]] = {
 }
 
 
-class Imported(NamedTuple):
-    """A foreign model as one of ours."""
-
-    config: Config
-    model: Model  # float64
-
-
 def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Imported:
     """A foreign configuration and state dict -> Config and Model that compute the same.
 
@@ -72,8 +66,8 @@ def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Impo
     return Imported(config, model)
 
 
-class Weights:
-    """A state dict whose entries are taken one by one; nothing may be missing or left over."""
+class Weights(StateDict):
+    """Equiformer's state dict; names are kept without the prefix of wrappers."""
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         mark = "atom_embed.atom_type_lin.tp.weight"
@@ -83,21 +77,7 @@ class Weights:
         if any(".dpa." in name for name in state):
             raise PotentialError("EQ4339", "weights: dot-product attention is not imported, only graph attention")
         kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
-        self.arrays = {name.removeprefix(prefixes[0]): array for name, array in kept.items() if array.size > 0}
-
-    def take(self, name: str) -> Tensor:
-        """The array of this name, float64.  Raises: PotentialError if there is none."""
-        if name not in self.arrays:
-            raise PotentialError(
-                "EQ4335", f"weights: {name} is missing; give the whole state dict and its configuration"
-            )
-        return torch.tensor(self.arrays.pop(name), dtype=torch.float64)
-
-    def finish(self) -> None:
-        """Raises: PotentialError if a weight was not used."""
-        if self.arrays:
-            names = ", ".join(sorted(self.arrays)[:5])
-            raise PotentialError("EQ4336", f"weights: {len(self.arrays)} not understood: {names}; not imported")
+        super().__init__({name.removeprefix(prefixes[0]): array for name, array in kept.items() if array.size > 0})
 
 
 def _config(foreign: Mapping[str, Any], weights: Weights) -> Config:

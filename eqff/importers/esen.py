@@ -7,7 +7,7 @@ An option that changes the mathematics and has no counterpart here is refused, a
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from eqff import config as config_io
 from eqff.elements import SYMBOLS
 from eqff.errors import ConfigError, PotentialError
+from eqff.importers._contract import Imported, StateDict
 from eqff.models.escn import Config, Interaction, Model
 from eqff.nn.degree_layers import DegreeLinear, DegreeNorm, ScalarLinear
 from eqff.nn.radial import BesselBasis
@@ -35,13 +36,6 @@ OPTIONS: dict[str, list[Any]] = {
 REQUIRED = ("act_type", "mlp_type", "use_envelope", "cutoff")  # without them the original has other defaults
 FEWEST_NEIGHBORS = 100  # a smaller cap of neighbours acts in dense structures
 DEGREE_FACTOR = 5.0  # by which the original divides its degree embedding
-
-
-class Imported(NamedTuple):
-    """A foreign model as one of ours."""
-
-    config: Config
-    model: Model  # float64
 
 
 def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Imported:
@@ -65,14 +59,14 @@ def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Impo
     return Imported(config, model)
 
 
-class Weights:
-    """A state dict whose entries are taken one by one; nothing may be missing or left over.
+class Weights(StateDict):
+    """eSEN's state dict.
 
     Names start at `backbone.` and at `energy_block.`, whatever stands before them.
     """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
-        self.arrays: dict[str, np.ndarray] = {}
+        super().__init__({})
         for name, array in state.items():
             if any(mark in name for mark in DERIVED):
                 continue
@@ -84,31 +78,12 @@ class Weights:
         if "sphere_embedding.weight" not in self.arrays:
             raise PotentialError("EQ4340", "weights: no backbone.sphere_embedding; not an eSEN model")
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an array that is taken later.  Raises: PotentialError if there is none."""
-        if name not in self.arrays:
-            raise PotentialError(
-                "EQ4341", f"weights: {name} is missing; give the whole state dict with its energy head"
-            )
-        return self.arrays[name].shape
-
-    def take(self, name: str) -> Tensor:
-        """The array of this name, float64.  Raises: PotentialError if there is none."""
-        self.shape(name)
-        return torch.tensor(self.arrays.pop(name), dtype=torch.float64)
-
     def count(self, start: str, end: str = "") -> int:
         """How many running numbers from 0 on stand between start and end."""
         n = 0
         while any(name.startswith(f"{start}{n}.") and name.endswith(end) for name in self.arrays):
             n += 1
         return n
-
-    def finish(self) -> None:
-        """Raises: PotentialError if a weight was not used."""
-        if self.arrays:
-            names = ", ".join(sorted(self.arrays)[:5])
-            raise PotentialError("EQ4342", f"weights: {len(self.arrays)} not understood: {names}; not imported")
 
 
 def check_options(foreign: Mapping[str, Any]) -> None:

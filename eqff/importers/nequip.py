@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from torch import Tensor
 from eqff import config as config_io
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import ConfigError, PotentialError
+from eqff.importers._contract import Imported, StateDict
 from eqff.models.nequip import Config, Interaction, Model
 from eqff.nn.gate import EVEN_SCALAR
 from eqff.nn.mlp import ScalarMLP
-from eqff.o3.irreps import Irreps, parse, sorted_irreps, spherical_harmonics_irreps, tensor_product_paths, to_text
+from eqff.o3.irreps import parse, sorted_irreps, spherical_harmonics_irreps, to_text
 
 FAMILY = "nequip"
 # where a configuration names the elements of its types; Z = 1, 2, ... where none of these is given
@@ -56,13 +57,6 @@ PRESETS: dict[str, dict[str, Any]] = {  # of PresetNequIPGNNModel; all without e
 }
 
 
-class Imported(NamedTuple):
-    """A foreign model as one of ours."""
-
-    config: Config
-    model: Model  # float64
-
-
 def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Imported:
     """A foreign configuration and state dict -> Config and Model that compute the same.
 
@@ -90,8 +84,8 @@ def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Impo
     return Imported(config, model)
 
 
-class Weights:
-    """A state dict whose entries are taken one by one; nothing may be missing or left over.
+class Weights(StateDict):
+    """NequIP's state dict.
 
     Names are kept without the prefix of the network, which wrappers for forces, stress and rescaling make longer.
     """
@@ -103,21 +97,7 @@ class Weights:
             raise PotentialError("EQ4302", "weights: no type_embed and no chemical_embedding; not a NequIP model")
         prefix = min(prefixes, key=len)
         kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
-        self.arrays = {name.removeprefix(prefix): array for name, array in kept.items() if array.size > 0}
-
-    def has(self, name: str) -> bool:
-        return name in self.arrays
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an array that is taken later.  Raises: PotentialError if there is none."""
-        if name not in self.arrays:
-            raise PotentialError("EQ4303", f"weights: {name} is missing; give the whole state dict")
-        return self.arrays[name].shape
-
-    def take(self, name: str) -> Tensor:
-        """The array of this name, float64.  Raises: PotentialError if there is none."""
-        self.shape(name)
-        return torch.tensor(self.arrays.pop(name), dtype=torch.float64)
+        super().__init__({name.removeprefix(prefix): array for name, array in kept.items() if array.size > 0})
 
     def take_number(self, ending: str, default: float) -> float:
         """The one number whose name ends like this, wherever it is; `default` if there is none."""
@@ -133,12 +113,6 @@ class Weights:
             if name.startswith(head) and name.endswith(tail) and number.isdigit():
                 found[int(number)] = name
         return [found[number] for number in sorted(found)]
-
-    def finish(self) -> None:
-        """Raises: PotentialError if a weight was not used."""
-        if self.arrays:
-            names = ", ".join(sorted(self.arrays)[:5])
-            raise PotentialError("EQ4304", f"weights: {len(self.arrays)} not understood: {names}; not imported")
 
 
 def current_config(foreign: Mapping[str, Any], weights: Weights, readout: list[Tensor]) -> Config:
@@ -430,15 +404,12 @@ def radial_columns(layer: Interaction) -> Tensor:
 
     Foreign order: input block outer, edge degree middle, output irrep inner. Ours: see TensorProductConvolution.
     """
-    wanted = {path.irrep_out for path in layer.convolution.paths}
+    paths, channels = layer.convolution.paths, layer.convolution.channels
     start, column = {}, 0
-    for path in tensor_product_paths(layer.irreps_in, layer.irreps_edge, wanted):
+    for path in sorted(paths, key=lambda path: (path.block, path.l_edge, path.irrep_out.l)):
         start[path] = column
-        column += layer.irreps_in[path.block].n_channels
-    ours: Irreps = layer.irreps_in
-    return torch.cat(
-        [torch.arange(start[path], start[path] + ours[path.block].n_channels) for path in layer.convolution.paths]
-    )
+        column += channels[path.block]
+    return torch.cat([start[path] + torch.arange(channels[path.block]) for path in paths])
 
 
 def _cut(flat: Tensor, shapes: Sequence[Sequence[int]], name: str) -> list[Tensor]:

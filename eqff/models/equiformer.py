@@ -5,7 +5,7 @@ every edge contributes, and attention weights have 1 more in their denominator, 
 """
 
 from dataclasses import dataclass
-from typing import List, Literal
+from typing import List, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from eqff.errors import ConfigError
 from eqff.nn.activation import normalized_silu
 from eqff.nn.convolution import TensorProductConvolution
-from eqff.nn.features import join_blocks, split_blocks
+from eqff.nn.energy_model import EnergyModel, layer_names, length_and_direction
+from eqff.nn.features import BlockSum, join_blocks, split_blocks
 from eqff.nn.gate import EVEN_SCALAR, Gate
-from eqff.nn.graph_attention import GraphAttention, channels_of, only, times
+from eqff.nn.graph_attention import GraphAttention, channels_of, times
 from eqff.nn.harmonics import SphericalHarmonics
-from eqff.nn.hyperparameters import check_counts, check_scales, check_species, feature_irreps, per_species
+from eqff.nn.hyperparameters import check_counts, check_fields, feature_irreps
 from eqff.nn.irreps_linear import IrrepsLinear
 from eqff.nn.layer_norm import EquivariantLayerNorm
 from eqff.nn.radial import BesselBasis, polynomial_envelope
 from eqff.nn.radial_profile import ExponentialBasis, RadialProfile
-from eqff.nn.readout import SpeciesScaleShift
-from eqff.o3.irreps import Block, Irreps, parse, spherical_harmonics_irreps, to_text
+from eqff.o3.irreps import Block, Irreps, only, parse, spherical_harmonics_irreps, to_text
 
 SYMMETRY = "O(3)"
 
@@ -87,21 +87,20 @@ def feed_forward_irreps(config: Config) -> Irreps:
 
 def check(config: Config) -> None:
     """Raises: ConfigError for hyper-parameters no model can be made of."""
-    check_species(config.species)
+    counts = ("n_layers", "n_channels", "n_heads", "radial_hidden", "feed_forward", "n_features")
+    check_fields(config, counts, positive=("norm_epsilon",))
     check_counts({"l_max": config.l_max}, at_least=0)
-    names = ("n_layers", "n_channels", "n_heads", "radial_hidden", "feed_forward", "n_features")
-    check_counts({name: getattr(config, name) for name in names})
-    positive = {
-        "r_max": config.r_max,
-        "avg_num_neighbors": config.avg_num_neighbors,
-        "norm_epsilon": config.norm_epsilon,
-    }
-    check_scales(len(config.species), positive, config.energy_scale, config.reference_energies)
-    if config.envelope_power < 3:
-        raise ConfigError("EQ1041", f"envelope_power={config.envelope_power}: expected >= 3")
     for name, irreps in (("hidden", hidden_irreps), ("head", head_irreps), ("feed_forward", feed_forward_irreps)):
         if not channels_of(irreps(config), EVEN_SCALAR):
             raise ConfigError("EQ1079", f"{name}_irreps={to_text(irreps(config))} need even scalars (0e)")
+
+
+class Edges(NamedTuple):
+    """What the hops use of edges."""
+
+    sh: Tensor  # harmonics [n_edges, (l_max+1)^2]
+    radial: Tensor  # radial basis [n_edges, n_basis]
+    envelope: Tensor  # [n_edges, 1]
 
 
 class DegreeEmbedding(nn.Module):
@@ -120,14 +119,12 @@ class DegreeEmbedding(nn.Module):
         self.even = [block.irrep for block in self.irreps_out].index(EVEN_SCALAR)
         self.scale = config.avg_num_neighbors**-0.5
 
-    def forward(
-        self, h: Tensor, edge_sh: Tensor, edge_radial: Tensor, envelope: Tensor, senders: Tensor, receivers: Tensor
-    ) -> Tensor:
+    def forward(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
         """Scalars h [n_atoms, n_scalars] -> [n_atoms, width]."""
         ones = torch.ones_like(h).unsqueeze(1)
-        weight = self.radial(edge_radial)  # [n_edges, (l_max+1) * n_scalars]
-        blocks = self.linear(self.convolution([ones], edge_sh * envelope, weight, senders, receivers))
-        degree = torch.zeros_like(h[:, :1]).index_add(0, receivers, envelope)  # [n_atoms, 1]
+        weight = self.radial(edges.radial)  # [n_edges, (l_max+1) * n_scalars]
+        blocks = self.linear(self.convolution([ones], edges.sh * edges.envelope, weight, senders, receivers))
+        degree = torch.zeros_like(h[:, :1]).index_add(0, receivers, edges.envelope)  # [n_atoms, 1]
         blocks = [block * self.scale for block in blocks]
         blocks[self.even] = blocks[self.even] + (h + degree * (self.edge_bias * self.scale)).unsqueeze(1)
         return join_blocks(blocks)
@@ -173,59 +170,49 @@ class TransformerBlock(nn.Module):
         )
         changed = [block.irrep for block in self.attention.irreps_out]
         inner = only(hidden, changed if last else changed + [block.irrep for block in irreps])
-        place = {block.irrep: k for k, block in enumerate(irreps)}
-        self.old = [place.get(block.irrep, -1) for block in inner]  # -1: not there before
-        self.new = [changed.index(block.irrep) if block.irrep in changed else -1 for block in inner]  # -1: unchanged
+        self.add = BlockSum(irreps, self.attention.irreps_out, inner)
         self.norm_feed_forward = EquivariantLayerNorm(inner, config.norm_epsilon)
         self.irreps_out = (Block(EVEN_SCALAR, config.n_features),) if last else inner
         inside = only(feed_forward_irreps(config), [block.irrep for block in inner])
         self.feed_forward = FeedForward(inner, inside, self.irreps_out, generator)
         self.shortcut = IrrepsLinear(inner, self.irreps_out, generator) if last else None
 
-    def forward(
-        self, h: Tensor, edge_sh: Tensor, edge_radial: Tensor, envelope: Tensor, senders: Tensor, receivers: Tensor
-    ) -> Tensor:
-        blocks = split_blocks(h, self.shapes)  # [n_atoms, 2l+1, n_channels]
-        change = self.attention(self.norm_attention(blocks), edge_sh, edge_radial, envelope, senders, receivers)
-        x: List[Tensor] = []
-        for old, new in zip(self.old, self.new):  # noqa: B905 (TorchScript knows no strict)
-            if old < 0:
-                x.append(change[new])
-            else:
-                x.append(blocks[old] + change[new] if new >= 0 else blocks[old])
+    def forward(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
+        """h_k [n_atoms, width_k] -> h_(k+1)."""
+        x = split_blocks(h, self.shapes)  # [n_atoms, 2l+1, n_channels]
+        normed = self.norm_attention(x)
+        x = self.add(x, self.attention(normed, edges.sh, edges.radial, edges.envelope, senders, receivers))
         change = self.feed_forward(self.norm_feed_forward(x))
         if self.shortcut is not None:
             x = self.shortcut(x)
         return join_blocks([block + change[k] for k, block in enumerate(x)])
 
 
-class Model(nn.Module):
-    """Per-atom energies of Equiformer.
+class Model(EnergyModel):
+    """Per-atom energies of Equiformer: the degree embedding is hop 0, then every block is a hop.
 
     Args: config
-    Attributes: n_hops: receptive field in units of r_max, one more than blocks because of the degree embedding;
-        symmetry: O(3), or SE(3) if parity is "none"; layer_irreps: of h before each hop and behind the last
+    Attributes: layer_irreps: of h before each hop and behind the last; others as EnergyModel
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
         check(config)
         generator = torch.Generator().manual_seed(config.seed)
-        self.r_max, self.envelope_power, self.smooth = config.r_max, config.envelope_power, config.smooth_attention
-        self.n_hops = config.n_layers + 1
-        self.symmetry = "SE(3)" if config.parity == "none" else SYMMETRY
         hidden = hidden_irreps(config)
-        n_species, scalars = len(config.species), Block(EVEN_SCALAR, channels_of(hidden, EVEN_SCALAR))
+        scalars = only(hidden, [EVEN_SCALAR])
+        symmetry = "SE(3)" if config.parity == "none" else SYMMETRY
+        hops = ["degree", *layer_names(config.n_layers, "blocks")]
+        super().__init__(config, scalars[0].n_channels, hops, symmetry, generator)
+        self.envelope_power, self.smooth = config.envelope_power, config.smooth_attention
         self.harmonics = SphericalHarmonics(config.l_max)
         self.basis: nn.Module
         if config.radial_basis == "exponential":
             self.basis = ExponentialBasis(config.r_max, config.n_basis)
         else:
             self.basis = BesselBasis(config.r_max, config.n_basis, config.envelope_power, trainable=False)
-        self.embedding = nn.Parameter(torch.randn(n_species, scalars.n_channels, generator=generator))
         self.degree = DegreeEmbedding(config, hidden, generator)
         irreps = self.degree.irreps_out
-        self.layer_irreps: List[Irreps] = [(scalars,), irreps]
+        self.layer_irreps: List[Irreps] = [scalars, irreps]
         blocks: List[TransformerBlock] = []
         for k in range(config.n_layers):
             blocks.append(TransformerBlock(config, irreps, k == config.n_layers - 1, generator))
@@ -236,47 +223,26 @@ class Model(nn.Module):
         self.norm = EquivariantLayerNorm(features, config.norm_epsilon)
         self.head = IrrepsLinear(features, features, generator)
         self.output = IrrepsLinear(features, (Block(EVEN_SCALAR, 1),), generator)
-        self.scale_shift = SpeciesScaleShift(
-            per_species(config.energy_scale, n_species, "energy_scale"),
-            per_species(config.reference_energies, n_species, "reference_energies"),
-        )
 
-    def geometry(self, edge_vector: Tensor) -> List[Tensor]:
-        """Edge_vector [n_edges, 3] Å, float64 -> harmonics, radial basis, envelope [n_edges, 1]."""
-        edge_length = edge_vector.square().sum(1, keepdim=True).sqrt()
-        dtype = self.embedding.dtype
-        edge_sh = self.harmonics((edge_vector / edge_length).to(dtype))
+    def geometry(self, edge_vector: Tensor) -> Edges:
+        """Edge_vector [n_edges, 3] Å, float64 -> Edges in the dtype of the weights."""
+        edge_length, direction = length_and_direction(edge_vector)
         x = edge_length / self.r_max
         envelope = polynomial_envelope(x, self.envelope_power) if self.smooth else (x < 1.0)
-        return [edge_sh, self.basis(edge_length).to(dtype), envelope.to(dtype)]
+        dtype = self.embedding.dtype
+        return Edges(self.harmonics(direction.to(dtype)), self.basis(edge_length).to(dtype), envelope.to(dtype))
 
-    def embed(self, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]) -> Tensor:
-        """h_0 [n_atoms, n_scalars]."""
-        return self.embedding.index_select(0, species)
-
-    def interact(
-        self, k: int, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]
-    ) -> Tensor:
-        """Hop k: h_k [n_atoms, width_k] -> h_(k+1); the degree embedding for k = 0, then one block each."""
-        if k == 0:
-            return self.degree(h, geometry[0], geometry[1], geometry[2], senders, receivers)
-        for index, block in enumerate(self.blocks):
-            if index == k - 1:
-                h = block(h, geometry[0], geometry[1], geometry[2], senders, receivers)
+    def interact_all(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
+        """The degree embedding, then all blocks, one after the other."""
+        h = self.degree(h, species, senders, receivers, edges)
+        for block in self.blocks:
+            h = block(h, species, senders, receivers, edges)
         return h
 
     def features(self, h: Tensor) -> Tensor:
         """Invariant features [n_atoms, n_features]: input of the last layer."""
         return normalized_silu(self.head(self.norm([h.unsqueeze(1)]))[0].squeeze(1))
 
-    def readout(self, h: Tensor, species: Tensor) -> Tensor:
-        """Per-atom energies [n_atoms] eV, float64."""
-        return self.scale_shift(self.output([self.features(h).unsqueeze(1)])[0].flatten(), species)
-
-    def forward(self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
-        """Per-atom energies [n_atoms] eV, float64, from edge vectors [n_edges, 3] Å, float64."""
-        geometry = self.geometry(edge_vector)
-        h = self.embed(species, senders, receivers, geometry)
-        for k in range(self.n_hops):
-            h = self.interact(k, h, species, senders, receivers, geometry)
-        return self.readout(h, species)
+    def raw_energy(self, x: Tensor) -> Tensor:
+        """Features [n_atoms, n_features] -> [n_atoms], in units of energy_scale."""
+        return self.output([x.unsqueeze(1)])[0].flatten()

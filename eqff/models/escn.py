@@ -8,7 +8,7 @@ Fu et al., ICML (2025), arXiv:2502.12147.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import List, Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from eqff.errors import ConfigError
 from eqff.nn.degree_layers import DegreeNorm, GatedFeedForward, ScalarLinear, first_row
 from eqff.nn.edge_rotation import EdgeRotation
+from eqff.nn.energy_model import EnergyModel, layer_names, length_and_direction
 from eqff.nn.gaussian import GaussianBasis
-from eqff.nn.hyperparameters import check_counts, check_scales, check_species, per_species
+from eqff.nn.hyperparameters import check_fields
 from eqff.nn.radial import BesselBasis, polynomial_envelope
 from eqff.nn.radial_profile import RadialProfile
-from eqff.nn.readout import SpeciesScaleShift
 from eqff.nn.so2 import SO2Gate, SO2Linear, join_orders, split_orders
 
 SYMMETRY = "O(3)"
@@ -53,17 +53,19 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises: ConfigError for hyper-parameters no model can be made of."""
-    check_species(config.species)
-    names = ("l_max", "n_channels", "n_hidden", "n_layers", "radial_hidden", "readout_hidden")
-    check_counts({name: getattr(config, name) for name in names})
+    check_fields(config, ("l_max", "n_channels", "n_hidden", "n_layers", "radial_hidden", "readout_hidden"))
     if not 0 <= config.m_max <= config.l_max:
         raise ConfigError("EQ1085", f"m_max={config.m_max}: expected 0 to l_max={config.l_max}")
     if not config.radial_hidden or not config.readout_hidden:
         raise ConfigError("EQ1086", "radial_hidden and readout_hidden need at least one width each")
-    if config.envelope_power < 3:
-        raise ConfigError("EQ1041", f"envelope_power={config.envelope_power}: expected >= 3")
-    positive = {"r_max": config.r_max, "avg_num_neighbors": config.avg_num_neighbors}
-    check_scales(len(config.species), positive, config.energy_scale, config.reference_energies)
+
+
+class Edges(NamedTuple):
+    """What the hops use of edges."""
+
+    turn: Tensor  # into the frames of edges [n_edges, n_rows, (l_max+1)^2]
+    turn_back: Tensor  # the same times the envelope
+    radial: Tensor  # radial basis [n_edges, n_basis]
 
 
 def radial_network(config: Config, n_out: int, generator: torch.Generator) -> RadialProfile:
@@ -72,19 +74,15 @@ def radial_network(config: Config, n_out: int, generator: torch.Generator) -> Ra
     return RadialProfile([n_in, *config.radial_hidden, n_out], generator)
 
 
-class EdgeScalars(nn.Module):
-    """Radial basis, and which species the sender and the receiver are: input of the radial networks."""
+def edge_scalars(species: Tensor, n_species: int, senders: Tensor, receivers: Tensor, edge_radial: Tensor) -> Tensor:
+    """Input of the radial networks: radial basis, and the species of sender and receiver as one-hot vectors.
 
-    def __init__(self, n_species: int) -> None:
-        super().__init__()
-        self.n_species = n_species
-
-    def forward(self, species: Tensor, senders: Tensor, receivers: Tensor, edge_radial: Tensor) -> Tensor:
-        """[n_edges, n_basis + 2 n_species]."""
-        known = torch.arange(self.n_species, device=species.device)
-        sender = (species.index_select(0, senders).unsqueeze(1) == known).to(edge_radial.dtype)
-        receiver = (species.index_select(0, receivers).unsqueeze(1) == known).to(edge_radial.dtype)
-        return torch.cat([edge_radial, sender, receiver], 1)
+    Returns: [n_edges, n_basis + 2 n_species]
+    """
+    every = torch.arange(n_species, device=species.device)
+    sender = (species.index_select(0, senders).unsqueeze(1) == every).to(edge_radial.dtype)
+    receiver = (species.index_select(0, receivers).unsqueeze(1) == every).to(edge_radial.dtype)
+    return torch.cat([edge_radial, sender, receiver], 1)
 
 
 class DegreeEmbedding(nn.Module):
@@ -92,16 +90,18 @@ class DegreeEmbedding(nn.Module):
 
     def __init__(self, config: Config, generator: torch.Generator) -> None:
         super().__init__()
+        self.n_species = len(config.species)
         self.n_degrees, self.n_channels = config.l_max + 1, config.n_channels
         self.n_rows = self.n_degrees**2
         self.radial = radial_network(config, self.n_degrees * config.n_channels, generator)
         self.scale = 1.0 / config.avg_num_neighbors
 
-    def forward(self, scalars: Tensor, edge_scalars: Tensor, turn_back: Tensor, receivers: Tensor) -> Tensor:
-        """Scalars [n_atoms, n_channels] -> [n_atoms, (l_max+1)^2, n_channels]."""
-        message = self.radial(edge_scalars).view(-1, self.n_degrees, self.n_channels)  # rows of m = 0 only
-        message = torch.bmm(turn_back[:, : self.n_degrees].transpose(1, 2), message * self.scale)
-        return first_row(scalars.unsqueeze(1), self.n_rows).index_add(0, receivers, message)
+    def forward(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
+        """Scalars h [n_atoms, n_channels] -> [n_atoms, (l_max+1)^2 * n_channels]."""
+        weights = self.radial(edge_scalars(species, self.n_species, senders, receivers, edges.radial))
+        message = weights.view(-1, self.n_degrees, self.n_channels)  # rows of m = 0 only
+        message = torch.bmm(edges.turn_back[:, : self.n_degrees].transpose(1, 2), message * self.scale)
+        return first_row(h.unsqueeze(1), self.n_rows).index_add(0, receivers, message).flatten(1)
 
 
 class Interaction(nn.Module):
@@ -109,6 +109,7 @@ class Interaction(nn.Module):
 
     def __init__(self, config: Config, generator: torch.Generator) -> None:
         super().__init__()
+        self.n_species = len(config.species)
         self.l_max, self.m_max = config.l_max, config.m_max
         self.n_channels, self.n_rows = config.n_channels, (config.l_max + 1) ** 2
         sizes = (config.l_max, config.m_max)
@@ -126,38 +127,36 @@ class Interaction(nn.Module):
         self.norm_atoms = DegreeNorm(config.l_max, config.n_channels)
         self.feed_forward = GatedFeedForward(config.l_max, config.n_channels, config.n_hidden, generator)
 
-    def forward(
-        self, h: Tensor, edge_scalars: Tensor, turn: Tensor, turn_back: Tensor, senders: Tensor, receivers: Tensor
-    ) -> Tensor:
+    def forward(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
+        """h_k [n_atoms, (l_max+1)^2 * n_channels] -> h_(k+1)."""
+        h = h.view(-1, self.n_rows, self.n_channels)
         x = self.norm_edges(h)
         pair = torch.cat([x.index_select(0, senders), x.index_select(0, receivers)], 2)
-        blocks = split_orders(torch.bmm(turn, pair), self.l_max, self.m_max)  # in the frame of every edge
-        weights = self.radial(edge_scalars).split(self.widths, 1)
+        blocks = split_orders(torch.bmm(edges.turn, pair), self.l_max, self.m_max)  # in the frame of every edge
+        scalars = edge_scalars(species, self.n_species, senders, receivers, edges.radial)
+        weights = self.radial(scalars).split(self.widths, 1)
         scaled = [blocks[0] * weights[0]]
         for m in range(1, self.m_max + 1):
             scaled.append(blocks[m] * weights[m].unsqueeze(1))
         blocks = self.linear_out(self.gate(self.linear_in(scaled)))
-        message = torch.bmm(turn_back.transpose(1, 2), join_orders(blocks, self.n_channels))
+        message = torch.bmm(edges.turn_back.transpose(1, 2), join_orders(blocks, self.n_channels))
         h = h.index_add(0, receivers, message)  # [n_atoms, (l_max+1)^2, n_channels]
-        return h + self.feed_forward(self.norm_atoms(h))
+        return (h + self.feed_forward(self.norm_atoms(h))).flatten(1)
 
 
-class Model(nn.Module):
-    """Per-atom energies of eSCN.
+class Model(EnergyModel):
+    """Per-atom energies of eSCN: the degree embedding is hop 0, then every layer is a hop.
 
     Args: config
-    Attributes: n_hops: receptive field in units of r_max, one more than layers because of the degree embedding;
-        symmetry: O(3), or SE(3) as configured
+    Attributes: as EnergyModel
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
         check(config)
         generator = torch.Generator().manual_seed(config.seed)
-        n_species = len(config.species)
-        self.r_max, self.envelope_power = config.r_max, config.envelope_power
-        self.n_hops = config.n_layers + 1
-        self.symmetry = config.symmetry
+        hops = ["degree", *layer_names(config.n_layers)]
+        super().__init__(config, config.n_channels, hops, config.symmetry, generator)
+        self.envelope_power = config.envelope_power
         self.n_channels, self.n_rows = config.n_channels, (config.l_max + 1) ** 2
         self.rotation = EdgeRotation(config.l_max, config.m_max)
         self.basis: nn.Module
@@ -165,44 +164,28 @@ class Model(nn.Module):
             self.basis = BesselBasis(config.r_max, config.n_basis, config.envelope_power, config.bessel_trainable)
         else:
             self.basis = GaussianBasis(config.r_max, config.n_basis, config.gaussian_width)
-        self.embedding = nn.Parameter(torch.randn(n_species, config.n_channels, generator=generator))
-        self.edge_scalars = EdgeScalars(n_species)
         self.degree = DegreeEmbedding(config, generator)
         self.layers = nn.ModuleList([Interaction(config, generator) for _ in range(config.n_layers)])
         self.norm = DegreeNorm(config.l_max, config.n_channels)
         widths = [config.n_channels, *config.readout_hidden]
         self.readout_layers = nn.ModuleList([ScalarLinear(n_in, n_out, generator) for n_in, n_out in pairwise(widths)])
         self.output = ScalarLinear(widths[-1], 1, generator)
-        self.scale_shift = SpeciesScaleShift(
-            per_species(config.energy_scale, n_species, "energy_scale"),
-            per_species(config.reference_energies, n_species, "reference_energies"),
-        )
 
-    def geometry(self, edge_vector: Tensor) -> List[Tensor]:
-        """Edge_vector [n_edges, 3] Å, float64 -> rows of Wigner matrices, the same times the envelope, radial basis."""
-        edge_length = edge_vector.square().sum(1, keepdim=True).sqrt()
-        turn = self.rotation(edge_vector / edge_length)  # [n_edges, n_rows, (l_max+1)^2]
+    def geometry(self, edge_vector: Tensor) -> Edges:
+        """Edge_vector [n_edges, 3] Å, float64 -> Edges in the dtype of the weights."""
+        edge_length, direction = length_and_direction(edge_vector)
+        turn = self.rotation(direction)  # [n_edges, n_rows, (l_max+1)^2]
         envelope = polynomial_envelope(edge_length / self.r_max, self.envelope_power)
         turn_back = turn * envelope.unsqueeze(2)
         dtype = self.embedding.dtype
-        return [turn.to(dtype), turn_back.to(dtype), self.basis(edge_length).to(dtype)]
+        return Edges(turn.to(dtype), turn_back.to(dtype), self.basis(edge_length).to(dtype))
 
-    def embed(self, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]) -> Tensor:
-        """h_0 [n_atoms, n_channels]."""
-        return self.embedding.index_select(0, species)
-
-    def interact(
-        self, k: int, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]
-    ) -> Tensor:
-        """Hop k: h_k [n_atoms, width_k] -> h_(k+1); the degree embedding for k = 0, then one layer each."""
-        edge_scalars = self.edge_scalars(species, senders, receivers, geometry[2])
-        if k == 0:
-            return self.degree(h, edge_scalars, geometry[1], receivers).flatten(1)
-        x = h.view(-1, self.n_rows, self.n_channels)
-        for index, layer in enumerate(self.layers):
-            if index == k - 1:
-                x = layer(x, edge_scalars, geometry[0], geometry[1], senders, receivers)
-        return x.flatten(1)
+    def interact_all(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
+        """The degree embedding, then all layers, one after the other."""
+        h = self.degree(h, species, senders, receivers, edges)
+        for layer in self.layers:
+            h = layer(h, species, senders, receivers, edges)
+        return h
 
     def features(self, h: Tensor) -> Tensor:
         """Invariant features [n_atoms, n_features]: input of the last layer."""
@@ -211,14 +194,6 @@ class Model(nn.Module):
             x = torch.nn.functional.silu(layer(x))
         return x
 
-    def readout(self, h: Tensor, species: Tensor) -> Tensor:
-        """Per-atom energies [n_atoms] eV, float64."""
-        return self.scale_shift(self.output(self.features(h)).squeeze(1), species)
-
-    def forward(self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
-        """Per-atom energies [n_atoms] eV, float64, from edge vectors [n_edges, 3] Å, float64."""
-        geometry = self.geometry(edge_vector)
-        h = self.embed(species, senders, receivers, geometry)
-        for k in range(self.n_hops):
-            h = self.interact(k, h, species, senders, receivers, geometry)
-        return self.readout(h, species)
+    def raw_energy(self, x: Tensor) -> Tensor:
+        """Features [n_atoms, n_features] -> [n_atoms], in units of energy_scale."""
+        return self.output(x).squeeze(1)

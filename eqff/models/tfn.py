@@ -5,22 +5,22 @@ zero, and the sum over atoms of a network on scalars.
 """
 
 from dataclasses import dataclass
-from typing import List, Literal
+from typing import List, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from eqff.nn.convolution import TensorProductConvolution
+from eqff.nn.energy_model import EnergyModel, layer_names, length_and_direction
 from eqff.nn.features import join_blocks, split_blocks
-from eqff.nn.gate import EVEN_SCALAR, Gate
+from eqff.nn.gate import EVEN_SCALAR
 from eqff.nn.harmonics import SphericalHarmonics
-from eqff.nn.hyperparameters import check_counts, check_scales, check_species, feature_irreps, per_species
+from eqff.nn.hyperparameters import check_counts, check_fields, feature_irreps
 from eqff.nn.mlp import ScalarMLP
-from eqff.nn.norm_activation import NormActivation
+from eqff.nn.norm_activation import nonlinearity
 from eqff.nn.radial import BesselBasis
-from eqff.nn.readout import SpeciesScaleShift
 from eqff.nn.self_interaction import SelfInteraction
-from eqff.o3.irreps import Block, Irreps, spherical_harmonics_irreps, tensor_product_paths
+from eqff.o3.irreps import Block, Irreps, only, reachable, spherical_harmonics_irreps
 
 SYMMETRY = "O(3)"
 
@@ -48,13 +48,15 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises: ConfigError for hyper-parameters no model can be made of."""
-    check_species(config.species)
+    check_fields(config, ("n_layers", "n_channels", "radial_hidden", "readout_hidden"))
     check_counts({"l_max": config.l_max}, at_least=0)
-    check_counts(
-        {name: getattr(config, name) for name in ("n_layers", "n_channels", "radial_hidden", "readout_hidden")}
-    )
-    positive = {"r_max": config.r_max, "avg_num_neighbors": config.avg_num_neighbors}
-    check_scales(len(config.species), positive, config.energy_scale, config.reference_energies)
+
+
+class Edges(NamedTuple):
+    """What the layers use of edges."""
+
+    sh: Tensor  # harmonics [n_edges, (l_max+1)^2]
+    radial: Tensor  # radial basis [n_edges, n_bessel]
 
 
 class RadialFilters(nn.Module):
@@ -87,55 +89,44 @@ class Layer(nn.Module):
     def __init__(self, config: Config, irreps_in: Irreps, targets: Irreps, generator: torch.Generator) -> None:
         super().__init__()
         irreps_edge = spherical_harmonics_irreps(config.l_max, config.parity != "none")
-        paths = tensor_product_paths(irreps_in, irreps_edge, [block.irrep for block in targets])
-        reached = {path.irrep_out for path in paths}
-        kept = tuple(block for block in targets if block.irrep in reached)
-        nonlinearity: Gate | NormActivation = NormActivation(kept, normalized=False)
-        wanted = kept
-        if config.nonlinearity == "gate":
-            nonlinearity = Gate(kept)
-            wanted = nonlinearity.irreps_in  # gates are further scalars
-        self.nonlinearity = nonlinearity
-        self.irreps_out = kept
+        self.irreps_out = kept = reachable(irreps_in, irreps_edge, targets)
+        self.nonlinearity = nonlinearity(config.nonlinearity, kept, normalized=False)
         self.shapes_in = [(block.irrep.dim, block.n_channels) for block in irreps_in]
         self.convolution = TensorProductConvolution(irreps_in, irreps_edge, [block.irrep for block in kept])
         self.radial = RadialFilters([config.n_bessel, *config.radial_hidden], self.convolution, generator)
-        n_out = [block.n_channels for block in wanted]
+        n_out = [block.n_channels for block in self.nonlinearity.irreps_in]
         self.self_interaction = SelfInteraction(irreps_in, self.convolution.irreps_out, n_out, generator)
         self.scale = config.avg_num_neighbors**-0.5
 
-    def forward(self, h: Tensor, senders: Tensor, receivers: Tensor, edge_sh: Tensor, edge_radial: Tensor) -> Tensor:
+    def forward(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
+        """h_k [n_atoms, width_k] -> h_(k+1)."""
         x = split_blocks(h, self.shapes_in)  # [n_atoms, 2l+1, n_channels]
-        edge_weight = self.radial(edge_radial)  # [n_edges, n_paths * n_channels]
+        edge_weight = self.radial(edges.radial)  # [n_edges, n_paths * n_channels]
         # [n_atoms, 2l+1, n_paths * n_channels]
-        messages = self.convolution(x, edge_sh, edge_weight, senders, receivers)
+        messages = self.convolution(x, edges.sh, edge_weight, senders, receivers)
         messages = [message * self.scale for message in messages]
         # the atom itself, at r = 0, passes through the filter of degree 0 alone: its own features
         return join_blocks(self.nonlinearity(self.self_interaction(x, messages)))
 
 
-class Model(nn.Module):
+class Model(EnergyModel):
     """Per-atom energies of a Tensor Field Network.
 
     Args: config
-    Attributes: n_hops: receptive field in units of r_max; symmetry: O(3), or SE(3) if parity is "none";
-        layer_irreps: of h before each layer and behind the last
+    Attributes: layer_irreps: of h before each layer and behind the last; others as EnergyModel
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
         check(config)
         generator = torch.Generator().manual_seed(config.seed)
-        self.r_max = config.r_max
-        self.n_hops = config.n_layers
-        self.symmetry = "SE(3)" if config.parity == "none" else SYMMETRY
-        n_species = len(config.species)
         hidden = feature_irreps(config.l_max, config.n_channels, config.parity)
-        scalars = tuple(block for block in hidden if block.irrep == EVEN_SCALAR)
+        scalars = only(hidden, [EVEN_SCALAR])
+        n_scalars = scalars[0].n_channels
+        symmetry = "SE(3)" if config.parity == "none" else SYMMETRY
+        super().__init__(config, n_scalars, layer_names(config.n_layers), symmetry, generator)
         self.harmonics = SphericalHarmonics(config.l_max)
         self.basis = BesselBasis(config.r_max, config.n_bessel, config.envelope_power, trainable=False)
-        irreps: Irreps = (Block(EVEN_SCALAR, scalars[0].n_channels),)
-        self.embedding = nn.Parameter(torch.randn(n_species, irreps[0].n_channels, generator=generator))
+        irreps: Irreps = (Block(EVEN_SCALAR, n_scalars),)
         layers: List[Layer] = []
         self.layer_irreps = [irreps]
         for k in range(config.n_layers):
@@ -143,44 +134,24 @@ class Model(nn.Module):
             irreps = layers[-1].irreps_out
             self.layer_irreps.append(irreps)
         self.layers = nn.ModuleList(layers)
-        self.output = ScalarMLP([scalars[0].n_channels, *config.readout_hidden, 1], True, generator)
-        self.scale_shift = SpeciesScaleShift(
-            per_species(config.energy_scale, n_species, "energy_scale"),
-            per_species(config.reference_energies, n_species, "reference_energies"),
-        )
+        self.output = ScalarMLP([n_scalars, *config.readout_hidden, 1], True, generator)
 
-    def geometry(self, edge_vector: Tensor) -> List[Tensor]:
-        """Edge_vector [n_edges, 3] Å, float64 -> harmonics [n_edges, (l_max+1)^2], radial basis [n_edges, n_bessel]."""
-        edge_length = edge_vector.square().sum(1, keepdim=True).sqrt()
+    def geometry(self, edge_vector: Tensor) -> Edges:
+        """Edge_vector [n_edges, 3] Å, float64 -> Edges in the dtype of the weights."""
+        edge_length, direction = length_and_direction(edge_vector)
         dtype = self.embedding.dtype
-        edge_sh = self.harmonics((edge_vector / edge_length).to(dtype))
-        return [edge_sh, self.basis(edge_length).to(dtype)]
+        return Edges(self.harmonics(direction.to(dtype)), self.basis(edge_length).to(dtype))
 
-    def embed(self, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]) -> Tensor:
-        """h_0 [n_atoms, n_channels]."""
-        return self.embedding.index_select(0, species)
-
-    def interact(
-        self, k: int, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, geometry: List[Tensor]
-    ) -> Tensor:
-        """Layer k: h_k [n_atoms, width_k] -> h_(k+1)."""
-        for index, layer in enumerate(self.layers):
-            if index == k:
-                h = layer(h, senders, receivers, geometry[0], geometry[1])
+    def interact_all(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
+        """All layers, one after the other."""
+        for layer in self.layers:
+            h = layer(h, species, senders, receivers, edges)
         return h
 
     def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_channels] the read-out works on."""
+        """Invariant features [n_atoms, n_channels] the read-out works on: h of the last layer."""
         return h
 
-    def readout(self, h: Tensor, species: Tensor) -> Tensor:
-        """Per-atom energies [n_atoms] eV, float64."""
-        return self.scale_shift(self.output(self.features(h)).squeeze(1), species)
-
-    def forward(self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
-        """Per-atom energies [n_atoms] eV, float64, from edge vectors [n_edges, 3] Å, float64."""
-        geometry = self.geometry(edge_vector)
-        h = self.embed(species, senders, receivers, geometry)
-        for k in range(self.n_hops):
-            h = self.interact(k, h, species, senders, receivers, geometry)
-        return self.readout(h, species)
+    def raw_energy(self, x: Tensor) -> Tensor:
+        """Features [n_atoms, n_channels] -> [n_atoms], in units of energy_scale."""
+        return self.output(x).squeeze(1)

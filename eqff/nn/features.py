@@ -3,7 +3,9 @@
 from typing import List, Tuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from eqff.o3.irreps import Irreps, occurrences
 
 
 def split_blocks(h: Tensor, shapes: List[Tuple[int, int]]) -> List[Tensor]:
@@ -17,3 +19,24 @@ def join_blocks(blocks: List[Tensor]) -> Tensor:
     if len(blocks) == 1:
         return blocks[0].flatten(1)
     return torch.cat([block.flatten(1) for block in blocks], 1)
+
+
+class BlockSum(nn.Module):
+    """x + y by irrep, where either may lack some of them.
+
+    Args: irreps_x, irreps_y; irreps_out: each of them in irreps_x, irreps_y or both
+    """
+
+    places: List[List[int]]  # of the addends of every output, in x and y put side by side
+
+    def __init__(self, irreps_x: Irreps, irreps_y: Irreps, irreps_out: Irreps) -> None:
+        super().__init__()
+        self.places = occurrences(irreps_out, irreps_x + irreps_y)
+
+    def forward(self, x: List[Tensor], y: List[Tensor]) -> List[Tensor]:
+        """Blocks [n_atoms, 2l+1, n_channels] of irreps_x and irreps_y -> of irreps_out."""
+        addends = x + y
+        total: List[Tensor] = []
+        for places in self.places:
+            total.append(addends[places[0]] if len(places) == 1 else addends[places[0]] + addends[places[1]])
+        return total

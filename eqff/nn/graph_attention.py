@@ -8,7 +8,6 @@ dot-product attention.  Source: Liao and Smidt, Equiformer (2023), section 3.2.
 """
 
 import math
-from collections.abc import Iterable
 from typing import List, Literal, Tuple
 
 import torch
@@ -21,7 +20,7 @@ from eqff.nn.features import join_blocks, split_blocks
 from eqff.nn.gate import EVEN_SCALAR, Gate
 from eqff.nn.irreps_linear import IrrepsLinear
 from eqff.nn.radial_profile import RadialProfile
-from eqff.o3.irreps import Block, Irrep, Irreps, tensor_product_paths
+from eqff.o3.irreps import Block, Irrep, Irreps, only, tensor_product_paths
 
 Form = Literal["nonlinear", "linear", "dot"]
 
@@ -34,12 +33,6 @@ def channels_of(irreps: Irreps, irrep: Irrep) -> int:
 def with_more_scalars(irreps: Irreps, n_more: int) -> Irreps:
     """The same blocks, with more channels of even scalars."""
     return tuple(Block(b.irrep, b.n_channels + n_more * (b.irrep == EVEN_SCALAR)) for b in irreps)
-
-
-def only(irreps: Irreps, wanted: Iterable[Irrep]) -> Irreps:
-    """Those blocks whose irrep is wanted."""
-    kept = set(wanted)
-    return tuple(block for block in irreps if block.irrep in kept)
 
 
 def times(irreps: Irreps, n: int) -> Irreps:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eqff.elements import atomic_number
 from eqff.errors import ConfigError
@@ -30,6 +31,26 @@ def feature_irreps(l_max: int, n_channels: int | Sequence[int], parity: str) -> 
     return tuple(Block(Irrep(l, p), channels[l]) for l in range(l_max + 1) for p in parities(l))
 
 
+def check_fields(config: Any, counts: Sequence[str], positive: Sequence[str] = ()) -> None:
+    """Check the hyper-parameters that all families have, and numbers of a family's own.
+
+    Args:   config: with species, r_max, avg_num_neighbors, energy_scale, reference_energies and envelope_power;
+            counts: names of fields that are, or contain, whole numbers >= 1; positive: further fields that are > 0
+    Raises: ConfigError
+    """
+    check_species(config.species)
+    check_counts({name: getattr(config, name) for name in counts})
+    names = ("r_max", "avg_num_neighbors", *positive)
+    check_scales(
+        len(config.species),
+        {name: getattr(config, name) for name in names},
+        config.energy_scale,
+        config.reference_energies,
+    )
+    if config.envelope_power < 3:
+        raise ConfigError("EQ1041", f"envelope_power={config.envelope_power}: expected >= 3")
+
+
 def check_species(species: Sequence[str]) -> None:
     """Raises: ConfigError unless each is a chemical symbol, written once"""
     for symbol in species:
@@ -47,12 +68,15 @@ def check_counts(counts: Mapping[str, int | Sequence[int]], at_least: int = 1) -
 
 
 def check_scales(
-    n_species: int, positive: Mapping[str, float], energy_scale: float | Sequence[float], references: Sequence[float]
+    n_species: int,
+    positive: Mapping[str, float | Sequence[float]],
+    energy_scale: float | Sequence[float],
+    references: Sequence[float],
 ) -> None:
     """Raises: ConfigError for a number that is not finite, or not positive where it must be"""
     for name, value in positive.items():
-        if not (math.isfinite(value) and value > 0.0):
-            raise ConfigError("EQ1095", f"{name}={value}: expected a finite number > 0")
+        if not all(math.isfinite(number) and number > 0.0 for number in per_species(value, n_species, name)):
+            raise ConfigError("EQ1095", f"{name}={value}: expected finite numbers > 0")
     scales = per_species(energy_scale, n_species, "energy_scale")
     if not all(math.isfinite(scale) for scale in scales) or not any(scales):
         raise ConfigError("EQ1097", f"energy_scale={energy_scale} eV: expected finite numbers, not all of them 0")

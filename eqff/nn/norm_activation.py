@@ -1,11 +1,11 @@
 """Non-linearity of norms: every vector keeps its direction, its length is activated."""
 
-from typing import List
+from typing import List, Literal
 
 import torch
 from torch import Tensor, nn
 
-from eqff.nn.gate import EVEN_SCALAR
+from eqff.nn.gate import EVEN_SCALAR, Gate
 from eqff.o3.irreps import Irreps
 
 SOFTPLUS_MOMENT = 1.878204668541552  # e3nn's normalize2mom of the shifted softplus
@@ -44,6 +44,7 @@ class NormActivation(nn.Module):
 
     def __init__(self, irreps: Irreps, normalized: bool) -> None:
         super().__init__()
+        self.irreps_in = irreps
         self.scalar = [block.irrep == EVEN_SCALAR for block in irreps]
         self.normalized = normalized
         n_channels = [block.n_channels for block in irreps]
@@ -70,3 +71,8 @@ class Bias(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.bias
+
+
+def nonlinearity(kind: Literal["norm", "gate"], irreps: Irreps, normalized: bool) -> Gate | NormActivation:
+    """NormActivation as published, or a Gate; its irreps_in are what it takes: gates are further scalars."""
+    return Gate(irreps) if kind == "gate" else NormActivation(irreps, normalized)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from eqff.nn.linear import BlockLinear
-from eqff.o3.irreps import Irreps
+from eqff.o3.irreps import Irreps, occurrences
 
 
 class SelfInteraction(nn.Module):
@@ -16,19 +16,22 @@ class SelfInteraction(nn.Module):
     Source: Thomas et al., Tensor Field Networks (2018), section 4.1.3; SE(3)-Transformers call it concatenated skip
     """
 
+    places: List[List[int]]  # of the parts of every input of the matrices, in x and m put side by side
+
     def __init__(
         self, irreps_own: Irreps, irreps_message: Irreps, n_out: List[int], generator: torch.Generator
     ) -> None:
         super().__init__()
-        place = {block.irrep: k for k, block in enumerate(irreps_own)}
-        self.own = [place.get(block.irrep, -1) for block in irreps_message]  # -1: has no features of this irrep
-        n_own = [irreps_own[k].n_channels if k >= 0 else 0 for k in self.own]
-        n_in = [block.n_channels + n for block, n in zip(irreps_message, n_own, strict=True)]
+        irreps = irreps_own + irreps_message
+        self.places = occurrences(irreps_message, irreps)
+        n_in = [sum(irreps[k].n_channels for k in places) for places in self.places]
         self.linear = BlockLinear(n_in, n_out, generator)
 
     def forward(self, own: List[Tensor], messages: List[Tensor]) -> List[Tensor]:
         """Blocks [n_atoms, 2l+1, n_channels] of x and of m -> [n_atoms, 2l+1, n_out]."""
+        blocks = own + messages
         joined: List[Tensor] = []
-        for k, place in enumerate(self.own):
-            joined.append(torch.cat([own[place], messages[k]], 2) if place >= 0 else messages[k])
+        for places in self.places:
+            parts = [blocks[k] for k in places]
+            joined.append(parts[0] if len(parts) == 1 else torch.cat(parts, 2))
         return self.linear(joined)

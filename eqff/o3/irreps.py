@@ -76,6 +76,12 @@ def width(irreps: Irreps) -> int:
     return sum(block.width for block in irreps)
 
 
+def only(irreps: Irreps, wanted: Iterable[Irrep]) -> Irreps:
+    """The blocks whose irrep is in `wanted`."""
+    kept = set(wanted)
+    return tuple(block for block in irreps if block.irrep in kept)
+
+
 def spherical_harmonics_irreps(l_max: int, natural_parity: bool = True) -> list[Irrep]:
     """Irreps of Y_0 ... Y_l_max: parity (-1)^l, or all even where a model gives parity up."""
     return [Irrep(l, (-1) ** l if natural_parity else 1) for l in range(l_max + 1)]
@@ -99,3 +105,15 @@ def tensor_product_paths(irreps_in: Irreps, irreps_edge: Iterable[Irrep], target
         for out in block.irrep.product(edge)
         if out in wanted
     ]
+
+
+def reachable(irreps_in: Irreps, irreps_edge: Iterable[Irrep], targets: Irreps) -> Irreps:
+    """The targets that a path of the tensor product leads to."""
+    paths = tensor_product_paths(irreps_in, irreps_edge, [block.irrep for block in targets])
+    reached = {path.irrep_out for path in paths}
+    return tuple(block for block in targets if block.irrep in reached)
+
+
+def occurrences(wanted: Irreps, irreps: Irreps) -> list[list[int]]:
+    """For every irrep of `wanted`, the places of its blocks in `irreps`, first to last."""
+    return [[k for k, block in enumerate(irreps) if block.irrep == target.irrep] for target in wanted]

@@ -1,14 +1,15 @@
-"""Weights of another code -> a potential file, or, where its model is no potential, a starting point for training."""
+"""Weights of another code -> a potential file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from eqff import config as config_io
 from eqff import registry
 from eqff.artifact.header import PROVENANCE
 from eqff.errors import ConfigError
 from eqff.exporter import checked_path, export
+from eqff.importers._contract import Imported, Importer
 from eqff.importers._source import Source, read
 
 
@@ -33,14 +34,13 @@ class ImportReport(NamedTuple):
     family: str
     config: dict[str, Any]
     n_parameters: int
-    header: dict[str, Any] | None  # None for a starting point
-    refused: str  # why it is no potential, "" if it is one
+    header: dict[str, Any]
     guessed_species: bool  # nothing says which elements the foreign types are
 
 
 def codes() -> list[str]:
     """Names of all codes whose weights can be imported."""
-    return [name for name in registry.names("importers") if hasattr(registry.load("importers", name), "FAMILY")]
+    return registry.names("importers")
 
 
 def import_model(config: ImportConfig) -> ImportReport:
@@ -49,15 +49,14 @@ def import_model(config: ImportConfig) -> ImportReport:
     A potential file proves itself in a fresh process before it gets its name, as every export.
 
     Raises: ConfigError for an unknown code, or an option of the foreign model that has no counterpart;
-            PotentialError for a source that cannot be read or is not fully understood, an output that exists, or a
-            potential where the foreign model is none
+            PotentialError for a source that cannot be read or is not fully understood, or an output that exists
     """
     if config.code not in codes():
         raise ConfigError("EQ1190", f"code={config.code!r}: expected one of {', '.join(codes())}")
-    importer = registry.load("importers", config.code)
-    refused = getattr(importer, "POTENTIAL_REFUSED", "")
-    if refused:
-        raise ConfigError("EQ1193", f"{config.code} gives no potential: {refused}")
+    importer = cast(Importer, registry.load("importers", config.code))
+    unknown = sorted(config.metadata.keys() - set(PROVENANCE))
+    if unknown:
+        raise ConfigError("EQ1192", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
     path = checked_path(config.output, config.force)
     source = read(config.source, config.config)
     foreign = dict(source.config)
@@ -67,18 +66,15 @@ def import_model(config: ImportConfig) -> ImportReport:
     imported = _convert(importer, foreign, source)
     plain = config_io.to_mapping(imported.config)
     origin = {"imported_from": config.code, "source": source.path.name, "source_sha256": source.sha256}
-    unknown = sorted(config.metadata.keys() - set(PROVENANCE))
-    if unknown:
-        raise ConfigError("EQ1192", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
     metadata = {"training_data": origin | {"source_versions": source.versions}, **config.metadata}
     header = export(
         imported.model, importer.FAMILY, plain, path, metadata=metadata, card=config.card, force=config.force
     )
     n_parameters = sum(parameter.numel() for parameter in imported.model.parameters())
-    return ImportReport(path, importer.FAMILY, plain, n_parameters, header, refused, guessed)
+    return ImportReport(path, importer.FAMILY, plain, n_parameters, header, guessed)
 
 
-def _name_species(importer: Any, foreign: dict[str, Any], config: ImportConfig, source: Source) -> bool:
+def _name_species(importer: Importer, foreign: dict[str, Any], config: ImportConfig, source: Source) -> bool:
     """Put names of elements into the foreign configuration where they are known; whether the importer must guess."""
     keys: tuple[str, ...] = getattr(importer, "SPECIES_KEYS", ())
     if not keys:
@@ -95,7 +91,7 @@ def _name_species(importer: Any, foreign: dict[str, Any], config: ImportConfig, 
     return not foreign.get(keys[0]) and not named
 
 
-def _convert(importer: Any, foreign: dict[str, Any], source: Source) -> Any:
+def _convert(importer: Importer, foreign: dict[str, Any], source: Source) -> Imported:
     """The importer's model; a configuration that is no configuration becomes an error that says so."""
     try:
         return importer.convert(foreign, source.state)

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import torch
 
 from eqff import exporter
-from eqff.artifact import archive, foreign, scripting, vectors
+from eqff.artifact import archive, foreign, scripting, torchscript, vectors
 from eqff.artifact.header import FORMAT_WRAPPED, PROVENANCE, UNITS, WRAPPED
 from eqff.artifact.lookup import SUFFIX
 from eqff.artifact.program import cheap_first_call
 from eqff.elements import ATOMIC_NUMBERS, atomic_number
 from eqff.errors import ConfigError, PotentialError
-from eqff.importers import torchscript
 from eqff.neighbors import MAX_REACH
 from eqff.potential import GradientEvaluator
 from eqff.units import energy_factor, length_factor

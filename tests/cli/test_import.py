@@ -1,11 +1,11 @@
 """eqff import, from reference files to potential files with the same energies; and everything refused."""
 
 import json
+from inspect import signature as inspect_signature
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors
 import torch
 import typer
 from ase import Atoms
@@ -60,26 +60,6 @@ def test_energies_of_the_written_file_are_the_reference_s(tmp_path, code, name):
 
 
 @needs_golden
-def test_escn_is_no_potential_but_a_starting_point(tmp_path):
-    source = GOLDEN / "escn_l2_m2.npz"
-    result = run("escn", source, "-o", tmp_path / "model.eqff.pt")
-    assert isinstance(result.exception, EqffError)
-    assert result.exception.id == "EQ1193"
-    assert "directly" in result.exception.message
-    path = tmp_path / "escn.start.safetensors"
-    result = run("escn", source, "-o", path)
-    assert result.exit_code == 0, result.output
-    assert f"--init-from {path}" in result.output
-    with safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    assert (metadata["family"], metadata["source"]) == ("escn", "escn_l2_m2.npz")
-    assert json.loads(metadata["config"])["r_max"] == 3.0
-    before = path.read_bytes()
-    assert run("escn", source, "-o", path).exception.id == "EQ4116"  # not overwritten unasked
-    assert path.read_bytes() == before
-
-
-@needs_golden
 def test_types_without_names_are_not_taken_silently(tmp_path):
     with np.load(GOLDEN / "nequip062_mol_l2_parity.npz") as file:
         arrays = {name: file[name] for name in file.files if name.startswith("w/") or name == "config"}
@@ -92,11 +72,15 @@ def test_types_without_names_are_not_taken_silently(tmp_path):
     assert inspect(tmp_path / "named.eqff.pt")["species"] == ["H", "C", "O"]
 
 
-def test_every_code_is_listed():
-    assert {"nequip"} <= set(codes())
-    assert "torchscript" not in codes()  # programs, for `eqff wrap`
+def test_every_code_is_listed_and_keeps_the_contract():
+    assert {"nequip", "equiformer", "esen"} <= set(codes())
     help_text = registry.load("cli", "import").command.__annotations__["code"].__metadata__[0].help
-    assert all(code in help_text for code in codes())
+    for code in codes():
+        importer = registry.load("importers", code)
+        assert code in help_text
+        assert importer.FAMILY in registry.names("models")
+        assert list(inspect_signature(importer.convert).parameters) == ["foreign", "state"]
+        assert not (hasattr(importer, "SPECIES_KEYS") and hasattr(importer, "SUBSET_KEY"))
 
 
 def npz(path, config, **weights):

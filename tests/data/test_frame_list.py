@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eqff.artifact.potential import Prediction
 from eqff.data.differences import Differences
 from eqff.data.frame import Frame
 from eqff.data.frame_list import READ_TOGETHER, FrameList, Frames, read_in_groups
 from eqff.data.store.store import Store, write_store
-from eqff.potential import Prediction
 
 
 def water(n_atoms: int, energy: float | None) -> Frame:

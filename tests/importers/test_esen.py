@@ -138,8 +138,8 @@ REFUSED = {
     "EQ1089, direct forces": lambda config, state: (config | {"direct_forces": True}, state),
     "EQ1089, neighbour cap": lambda config, state: (config | {"max_neighbors": 20}, state),
     "EQ4340": lambda config, state: (config, {}),
-    "EQ4341": lambda config, state: (config, without(state, "backbone.blocks.1.norm_2.affine_bias")),
-    "EQ4342": lambda config, state: (config, state | {"backbone.charge_embedding.weight": np.zeros(3)}),
+    "EQ4303": lambda config, state: (config, without(state, "backbone.blocks.1.norm_2.affine_bias")),
+    "EQ4304": lambda config, state: (config, state | {"backbone.charge_embedding.weight": np.zeros(3)}),
     "EQ4343": lambda config, state: (config | {"num_layers": 7}, state),
     "EQ4346": lambda config, state: (config, state | {"backbone.norm.affine_bias": np.zeros(3)}),
 }

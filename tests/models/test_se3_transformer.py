@@ -14,7 +14,8 @@ from eqff.kernels import build
 from eqff.models.se3_transformer import Config, Model, head_of_columns
 from eqff.neighbors import build_structure
 from eqff.nn.fast.fused import fuse
-from eqff.nn.fast.spline import has_radial_functions, tabulate
+from eqff.nn.fast.layers import spline_obstacle
+from eqff.nn.fast.spline import tabulate
 from eqff.nn.features import split_blocks
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
@@ -23,14 +24,6 @@ SMALL = Config(
     species=("H", "C"), r_max=R_MAX, l_max=1, n_layers=2, n_channels=4, n_heads=2, radial_hidden=(8,),
     readout_hidden=(4,), avg_num_neighbors=4.0,
 )  # fmt: skip
-VARIANTS = {
-    "natural l2": {"l_max": 2, "n_channels": (6, 4, 2)},
-    "both l2": {"l_max": 2, "parity": "both", "n_layers": 3},
-    "gate": {"l_max": 2, "nonlinearity": "gate", "parity": "both", "n_layers": 3},
-    "published attention": {"l_max": 2, "smooth_attention": False},
-    "one layer, one head": {"n_layers": 1, "l_max": 3, "n_heads": 1, "radial_hidden": (), "readout_hidden": ()},
-    "scalars only": {"l_max": 0, "n_layers": 3, "n_heads": 4},
-}
 ROTATION = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
 ROTATION *= np.sign(np.linalg.det(ROTATION))
 
@@ -82,11 +75,11 @@ def test_layer_is_the_papers_equation(smooth):
     frame = structure(*cluster())
     senders, receivers = frame.senders, frame.receivers
     edge_vector = frame.positions[senders] - frame.positions[receivers]
-    geometry = model.geometry(edge_vector)
+    edges = model.geometry(edge_vector)
     h = torch.randn(7, sum(b.width for b in irreps), dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     f = split_blocks(h, layer.shapes_in)
     with torch.no_grad():
-        keys = on_edges(layer.keys.convolution, layer.keys.network(geometry[1]), f, senders, edge_vector, irreps)
+        keys = on_edges(layer.keys.convolution, layer.keys.network(edges.radial), f, senders, edge_vector, irreps)
         score, length = torch.zeros(len(senders), 2, dtype=torch.float64), 0
         for query, paths in zip(layer.keys.queries(f), keys.values(), strict=True):
             n = [path.shape[2] for path in paths]
@@ -100,7 +93,7 @@ def test_layer_is_the_papers_equation(smooth):
         total = torch.stack([weight[receivers == i].sum(0) for i in range(7)]) + (1.0 if smooth else 0.0)
         alpha = weight / total[receivers]
 
-        values = on_edges(layer.values, layer.value_network(geometry[1]), f, senders, edge_vector, irreps)
+        values = on_edges(layer.values, layer.value_network(edges.radial), f, senders, edge_vector, irreps)
         messages = []
         for paths in values.values():
             weighted = [torch.cat([half * alpha[:, head, None, None] for head, half in enumerate(path.chunk(2, 2))], 2)
@@ -109,7 +102,7 @@ def test_layer_is_the_papers_equation(smooth):
             sums = torch.stack([joined[receivers == i].sum(0) for i in range(7)])
             messages.append(sums * math.sqrt(4.0))  # the root of avg_num_neighbors
         expected = layer.nonlinearity(layer.self_interaction(f, messages))
-        computed = layer(h, senders, receivers, *geometry)
+        computed = layer(h, frame.species, senders, receivers, edges)
     close(computed, torch.cat([block.flatten(1) for block in expected], 1), 1e-12)
 
 
@@ -126,8 +119,8 @@ def test_scores_are_invariant():
               for b, x in zip(irreps, f, strict=True)]  # fmt: skip
 
     def scores(features, vectors):
-        geometry = model.geometry(vectors)
-        return layer.keys(features, geometry[0], geometry[1], frame.senders, frame.receivers)
+        edges = model.geometry(vectors)
+        return layer.keys(features, edges.sh, edges.radial, frame.senders, frame.receivers)
 
     still = scores(f, edge_vector)
     assert float(still.detach().std()) > 1e-3
@@ -155,37 +148,6 @@ def test_heads_share_channels():
     assert head_of_columns(6, 2, 3).tolist() == [0, 0, 1, 1, 2, 2] * 2
 
 
-@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
-def test_symmetries_of_every_variant(fields):
-    model = make(**fields)
-    positions, species = cluster()
-    still = results(model, positions, species)
-    assert float(still.forces.abs().max()) > 1e-4  # else the rest proves nothing
-    for matrix in (ROTATION, -ROTATION, -np.eye(3)):
-        moved = results(model, positions @ matrix.T, species)
-        close(moved.energies, still.energies, 1e-12)
-        close(moved.forces, still.forces @ torch.tensor(matrix).T, 1e-11)
-
-
-@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
-def test_torchscript_of_every_variant(fields):
-    model = make(**fields)
-    scripted = torch.jit.script(copy.deepcopy(model))
-    for n_atoms in (7, 3, 7):
-        eager, fast = (results(module, *cluster(n_atoms)) for module in (model, scripted))
-        close(fast.energies, eager.energies, 1e-12)
-        close(fast.forces, eager.forces, 1e-12)
-
-
-def test_even_vectors_tell_left_from_right():
-    model = make(parity="none", l_max=2, n_layers=3)
-    assert model.symmetry == "SE(3)"
-    positions, species = cluster()
-    still = results(model, positions, species)
-    close(results(model, positions @ ROTATION.T, species).energies, still.energies, 1e-12)
-    assert float((results(model, -positions, species).energies - still.energies).abs().max()) > 1e-6
-
-
 def test_a_dimer_comes_apart_smoothly():
     """Nothing is normalised away when the last neighbour leaves: the force goes to zero with the envelope."""
     model = make(l_max=2)
@@ -201,7 +163,7 @@ def test_kernels_stand_in_and_splines_do_not():
     exact, fused = results(model, positions, species), results(fuse(copy.deepcopy(model)), positions, species)
     close(fused.energies, exact.energies, 1e-12)
     close(fused.forces, exact.forces, 1e-11)
-    assert not has_radial_functions(model)
+    assert spline_obstacle(model)
     with pytest.raises(ConfigError, match="EQ1090"):  # weights of a convolution depend on features, too
         tabulate(model, 0.5, 64)
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from eqff.nn.features import join_blocks, split_blocks
+from eqff.nn.features import BlockSum, join_blocks, split_blocks
+from eqff.o3.irreps import parse
 
 SHAPES = [(1, 4), (3, 2), (5, 1)]
 
@@ -22,3 +23,12 @@ def test_a_block_is_components_by_channels():
 def test_no_atoms_and_one_block():
     assert [tuple(b.shape) for b in split_blocks(torch.zeros(0, 15), SHAPES)] == [(0, 1, 4), (0, 3, 2), (0, 5, 1)]
     assert join_blocks(split_blocks(torch.zeros(0, 4), [(1, 4)])).shape == (0, 4)
+
+
+def test_sums_by_irrep():
+    """0e in both, 1o in the first alone, 2e in the second alone; in the order asked for."""
+    x, y = [torch.ones(3, 1, 4), torch.full((3, 3, 2), 2.0)], [torch.full((3, 5, 1), 3.0), torch.full((3, 1, 4), 4.0)]
+    add = BlockSum(parse("4x0e + 2x1o"), parse("1x2e + 4x0e"), parse("1x2e + 2x1o + 4x0e"))
+    outputs = add(x, y)
+    assert [tuple(block.shape) for block in outputs] == [(3, 5, 1), (3, 3, 2), (3, 1, 4)]
+    assert [float(block.unique()) for block in outputs] == [3.0, 2.0, 5.0]

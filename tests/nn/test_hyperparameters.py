@@ -1,11 +1,12 @@
 """Checks of configurations: what is refused, under which id."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from eqff.errors import ConfigError
-from eqff.nn.hyperparameters import check_counts, check_scales, check_species, feature_irreps, per_species
+from eqff.nn.hyperparameters import check_counts, check_fields, check_scales, check_species, feature_irreps, per_species
 from eqff.o3.irreps import to_text
 
 
@@ -57,3 +58,28 @@ def test_what_is_accepted():
     check_counts({"l_max": 0, "readout_hidden": ()}, at_least=0)
     check_counts({"readout_hidden": (), "n_layers": 1})
     check_scales(2, {"r_max": 3.0}, (1.0, 0.0), (-1.0, 2.0))
+
+
+FIELDS = SimpleNamespace(
+    species=("H", "C"), r_max=3.0, avg_num_neighbors=(4.0, 9.0), energy_scale=1.0, reference_energies=(), n_layers=2,
+    envelope_power=6, norm_epsilon=0.1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("id", "fields"),
+    [
+        ("EQ1041", {"envelope_power": 2}),
+        ("EQ1091", {"avg_num_neighbors": (4.0, 4.0, 4.0)}),
+        ("EQ1093", {"species": ()}),
+        ("EQ1094", {"n_layers": 0}),
+        ("EQ1095", {"avg_num_neighbors": (4.0, -1.0)}),
+        ("EQ1095", {"norm_epsilon": 0.0}),
+        ("EQ1097", {"energy_scale": 0.0}),
+    ],
+)
+def test_fields_of_all_families(id, fields):
+    check_fields(FIELDS, ["n_layers"], positive=["norm_epsilon"])
+    with pytest.raises(ConfigError) as error:
+        check_fields(SimpleNamespace(**(vars(FIELDS) | fields)), ["n_layers"], positive=["norm_epsilon"])
+    assert error.value.id == id

@@ -10,7 +10,10 @@ from eqff.o3.irreps import (
     Block,
     Irrep,
     Path,
+    occurrences,
+    only,
     parse,
+    reachable,
     sorted_irreps,
     spherical_harmonics_irreps,
     tensor_product_paths,
@@ -67,3 +70,12 @@ def test_paths_by_hand():
     paths = tensor_product_paths(inputs, [scalar, vector], [scalar, vector])
     # 1o x 0e -> 1o; 1o x 1o -> 0e (1e and 2e are not wanted); 0e x 0e -> 0e; 0e x 1o -> 1o
     assert paths == [Path(0, 0, vector), Path(0, 1, scalar), Path(1, 0, scalar), Path(1, 1, vector)]
+
+
+def test_selections_by_hand():
+    irreps = parse("4x0e + 3x1o + 2x2e")
+    assert to_text(only(irreps, [Irrep(2, 1), Irrep(0, 1), Irrep(5, 1)])) == "4x0e + 2x2e"
+    assert occurrences(parse("1x2e + 1x0o + 1x1o"), irreps + irreps) == [[2, 5], [], [1, 4]]
+    edge = spherical_harmonics_irreps(1)
+    assert to_text(reachable(parse("4x0e"), edge, parse("8x0e + 8x0o + 8x1o + 8x1e"))) == "8x0e + 8x1o"
+    assert to_text(reachable(parse("4x1o"), edge, parse("8x0e + 8x0o + 8x1o + 8x1e"))) == "8x0e + 8x1o + 8x1e"

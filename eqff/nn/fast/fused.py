@@ -11,6 +11,7 @@ from eqff.errors import GraphError
 from eqff.kernels import fused, source
 from eqff.kernels.source import InputBlock, Layout, Row, Term
 from eqff.nn.convolution import TensorProductConvolution
+from eqff.nn.fast.layers import radial_layers, shared_radial
 from eqff.nn.features import join_blocks, split_blocks
 from eqff.nn.linear import BlockLinear, SpeciesLinear
 from eqff.nn.mlp import ScalarMLP
@@ -73,12 +74,11 @@ def fuse(model: nn.Module) -> nn.Module:
 def share_radial(model: nn.Module) -> nn.Module:
     """Evaluate radial networks once for both directions of an edge, in place; for training on complete neighbour lists.
 
-    Works on layers whose `convolution`, on a compiled kernel, is all that uses their `radial`; the function stays the
-    same.
+    The function stays the same. Which layers it works on: see `eqff.nn.fast.layers`.
     """
-    for layer in list(model.modules()):
-        radial, convolution = getattr(layer, "radial", None), getattr(layer, "convolution", None)
-        if isinstance(radial, ScalarMLP | RadialProfile) and isinstance(convolution, FusedConvolution):
+    for _, layer in radial_layers(model, FusedConvolution):
+        radial = shared_radial(layer)
+        if radial is not None:
             layer.radial = SharedRadial(radial)
     return model
 

@@ -4,7 +4,6 @@ Value, slope and curvature are those of the network at equally spaced knots: spl
 fall with the sixth power of the distance of knots, those of slopes with the fifth.
 """
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, List, Tuple
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from eqff.errors import ConfigError
 from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.fast.fused import kernels_of, split_segments, whole
+from eqff.nn.fast.layers import radial_function, radial_layers, spline_obstacle
 
 
 class SplineBasis(nn.Module):
@@ -62,7 +62,7 @@ class SplineConvolution(nn.Module):
 def tabulate(model: nn.Module, r_min: float, n_knots: int) -> nn.Module:
     """Exchange radial networks and convolutions of a model, in place, for splines and compiled kernels.
 
-    Works on every model with a child `basis` and layers with children `radial` and `convolution`, as NequIP.
+    Which models it works on: see `eqff.nn.fast.layers`.
 
     Args:   r_min Å: below it the splines stay constant and wrong
     Raises: ConfigError if the model has no such layers; ResourceError without a compiler
@@ -88,7 +88,7 @@ def spline_errors(model: nn.Module, r_min: float, n_knots: int, n_points: int = 
     worst = [0.0, 0.0, 0.0]
     for layer in layers:
         exact, table = (
-            _radial_function(basis, layer.radial),
+            radial_function(basis, layer.radial),
             spline_table(basis, layer.radial, r_min, basis.r_max, n_knots),
         )
         first = _derivative(exact)
@@ -98,23 +98,12 @@ def spline_errors(model: nn.Module, r_min: float, n_knots: int, n_points: int = 
     return dict(zip(("spline_value_error", "spline_slope_error", "spline_curvature_error"), worst, strict=True))
 
 
-def has_radial_functions(model: nn.Module) -> bool:
-    """Whether convolution weights of a model depend on edge lengths alone, so that splines can stand for them."""
-    try:
-        _radial_layers(model)
-    except ConfigError:
-        return False
-    return True
-
-
 def _radial_layers(model: Any) -> tuple[Any, list[Any]]:
     """The radial basis of a model, and its layers with a convolution and a radial network that is 0 at r_max."""
-    layers = [m for m in model.modules() if isinstance(getattr(m, "convolution", None), TensorProductConvolution)]
-    basis = getattr(model, "basis", None)
-    found = hasattr(basis, "r_max") and len(layers) > 0 and all(hasattr(layer, "radial") for layer in layers)
-    if not found or any(bool(_at_cut_off(basis, layer.radial).any()) for layer in layers):
-        raise ConfigError("EQ1090", f"{type(model).__name__} has no radial networks that splines can stand for")
-    return basis, layers
+    obstacle = spline_obstacle(model)
+    if obstacle:
+        raise ConfigError("EQ1090", f"{type(model).__name__} takes no radial splines: {obstacle}")
+    return model.basis, [layer for _, layer in radial_layers(model)]
 
 
 def spline_values(table: Tensor, r: Tensor, r_min: float, r_max: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,17 +134,6 @@ def spline_values(table: Tensor, r: Tensor, r_min: float, r_max: float) -> tuple
     return results[0], results[1], results[2]
 
 
-def _radial_function(basis: nn.Module, radial: nn.Module) -> Callable[[Tensor], Tensor]:
-    """r [n] Å -> weights [n, n_weights], float64."""
-    exact = copy.deepcopy(radial).to(torch.float64).requires_grad_(False)
-    return lambda r: exact(basis(r.unsqueeze(1)).to(torch.float64))
-
-
-def _at_cut_off(basis: Any, radial: nn.Module) -> Tensor:
-    """Weights [1, n_weights] of an edge of length r_max."""
-    return _radial_function(basis, radial)(torch.tensor([basis.r_max], dtype=torch.float64))
-
-
 def _derivative(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Of a function of every r by itself."""
     return lambda r: torch.func.jvp(function, (r,), (torch.ones_like(r),))[1]
@@ -167,7 +145,7 @@ def spline_table(basis: nn.Module, radial: nn.Module, r_min: float, r_max: float
     Returns: [n_knots + 1, 3, n_weights] float64: value, slope and curvature at the knots, derivatives by r / width of
              an interval; exactly 0 at r_max if the function vanishes there
     """
-    function = _radial_function(basis, radial)
+    function = radial_function(basis, radial)
     slope = _derivative(function)
     width = (r_max - r_min) / n_knots
     knots = torch.linspace(r_min, r_max, n_knots + 1, dtype=torch.float64)

@@ -1,5 +1,7 @@
 """Faults where an edge appears or vanishes: envelopes, neighbours left out, attention."""
 
+import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -40,14 +42,18 @@ def degree_without_envelope(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | Non
     if not hasattr(exam.model, "degree"):
         return None
 
-    def embedded(interact: Any, k: int, h: Tensor, species: Any, senders: Any, receivers: Any, geometry: Any) -> Tensor:
-        if k == 0 and exam.family is escn:
-            geometry = [geometry[0], geometry[0], geometry[2]]  # turned back without the envelope
-        elif k == 0:
-            geometry = [*geometry[:2], torch.ones_like(geometry[2])]
-        return interact(k, h, species, senders, receivers, geometry)
+    model = copy.deepcopy(exam.model)
+    embed = model.degree.forward  # type: ignore[union-attr]
 
-    return wrapped(exam, "interact", embedded)
+    def embedded(h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Any) -> Tensor:
+        if exam.family is escn:
+            edges = edges._replace(turn_back=edges.turn)  # turned back without the envelope
+        else:
+            edges = edges._replace(envelope=torch.ones_like(edges.envelope))
+        return embed(h, species, senders, receivers, edges)
+
+    model.degree.forward = embedded  # type: ignore[union-attr, method-assign]
+    return dataclasses.replace(exam, model=model)
 
 
 @fault("nearest two neighbours only", work.work)

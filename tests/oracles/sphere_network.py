@@ -1,21 +1,56 @@
 """The network published as eSCN: direct forces, a grid on the sphere, frames from outside.
 
-Passaro and Zitnick, ICML (2023), arXiv:2302.03655.  Its weights are a starting point for `eqff.models.escn`; itself it
-is no potential: forces are not a gradient, energies jump at the cut-off and change with the roll of frames.
+Passaro and Zitnick, ICML (2023), arXiv:2302.03655.  It checks blocks that eqff.models.escn shares with it (Wigner
+matrices, rows by order, frames of edges) against stored results of fairchem. It is no potential, and not imported:
+forces are not a gradient, energies jump at the cut-off and change with the roll of frames.
 """
 
-from typing import List, Tuple
+from collections.abc import Mapping
+from typing import Any, List, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.nn.gaussian import GaussianBasis
 from eqff.nn.so2 import join_orders, split_orders
-from eqff.nn.sphere import GridMixing, SphereGrid, SphereReadout, linear
 from eqff.o3.wigner import order_rows
 
+from .sphere import GridMixing, SphereGrid, SphereReadout, linear
+
 silu = torch.nn.functional.silu
+DERIVED = ("distance_expansion.offset", "Jd", "SO3_", "_grid_mat", "mapping")
+SEGMENTS = {  # of a name, theirs -> ours
+    "layer_blocks": "layers",
+    "message_block": "message",
+    "edge_block": "edge",
+    "so2_block_source": "sender",
+    "so2_block_target": "receiver",
+    "so2_conv": "orders",
+    "source_embedding": "sender",
+    "target_embedding": "receiver",
+    "sphere_embedding": "embedding",
+    "fc1_dist": "distance",
+    "fc1_dist0": "distance",
+    "fc1_edge_attr": "output",
+    "fc1_m0": "scalar_in",
+    "fc2_m0": "scalar_out",
+    "fc1_r": "real_in",
+    "fc2_r": "real_out",
+    "fc1_i": "imaginary_in",
+    "fc2_i": "imaginary_out",
+    "fc1_sphere": "mixing.first",
+    "fc2_sphere": "mixing.second",
+    "fc3_sphere": "mixing.third",
+    "energy_block": "readout.energy",
+    "force_block": "readout.forces",
+    "fc1": "first",
+    "fc2": "second",
+    "fc3": "third",
+    "sphere_points": "readout.points",
+    "sphharm_weights": "readout.harmonics",
+}
 
 
 class EdgeEmbedding(nn.Module):
@@ -147,3 +182,41 @@ class SphereNetwork(nn.Module):
             update = layer(x, numbers, senders, receivers, basis, turn)
             x = x + update if layer.residual else update
         return self.readout(x)
+
+
+def our_name(name: str) -> str:
+    """Name of an array of the published network in `SphereNetwork`; wrappers in front of it are dropped."""
+    marks = ("layer_blocks.", "sphere_", "sphharm_", "energy_block.", "force_block.")
+    name = name[min((name.index(mark) for mark in marks if mark in name), default=0) :]
+    name = name.removesuffix(".0") if name.startswith("sphharm") else name
+    return ".".join(SEGMENTS.get(segment, segment) for segment in name.split("."))
+
+
+def published(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> SphereNetwork:
+    """The published network with its weights, float64.
+
+    Args: foreign: arguments of fairchem's eSCN; state: its state dict as arrays
+    """
+    arrays = {our_name(name): array for name, array in state.items() if not any(mark in name for mark in DERIVED)}
+    (l_max,), (m_max,) = foreign.get("lmax_list", [6]), foreign.get("mmax_list", [2])
+    n_edge, n_basis = arrays["layers.0.message.edge.distance.weight"].shape
+    resolution = foreign.get("resolution")
+    network = SphereNetwork(
+        r_max=float(foreign["cutoff"]),
+        l_max=int(l_max),
+        m_max=int(m_max),
+        n_layers=len({name.split(".")[1] for name in arrays if name.startswith("layers.")}),
+        n_channels=arrays["embedding.weight"].shape[1],
+        n_hidden=arrays["layers.0.message.sender.scalar_in.weight"].shape[0],
+        n_edge=n_edge,
+        n_basis=n_basis,
+        width=float(foreign.get("basis_width_scalar", 1.0)),
+        n_elements=arrays["embedding.weight"].shape[0],
+        n_points=arrays["readout.points"].shape[0],
+        resolution=None if resolution is None else int(resolution),
+    ).to(torch.float64)
+    constants = {name: value for name, value in network.state_dict().items() if name not in arrays}
+    assert all(name.endswith((".parts", ".place")) for name in constants), "a weight is missing"
+    weights = {name: torch.tensor(np.asarray(array), dtype=torch.float64) for name, array in arrays.items()}
+    network.load_state_dict(constants | weights, strict=True)
+    return network.requires_grad_(False)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from eqff.artifact import torchscript
 from eqff.errors import PotentialError
-from eqff.importers import torchscript
 from eqff.neighbors import build_structure
 from eqff.potential import GradientEvaluator, energy_forces_stress
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from eqff.importers.escn import our_name, published
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.o3.edge_frames import helper_axis_frame
 from eqff.o3.wigner import order_rows
+
+from .sphere_network import our_name, published
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 FILES = sorted(GOLDEN.glob("escn_*.npz"))
@@ -89,7 +90,7 @@ def test_wigner_matrices_and_grids_of_the_original(golden):
 
 
 def test_it_is_no_potential(golden):
-    """Its energy depends on the roll of frames, its forces are not the gradient: why importing one is refused."""
+    """Its energy depends on the roll of frames, its forces are not the gradient: why it is not imported."""
     network = network_of(golden)
     numbers, senders, receivers, edge_vector = inputs_of(golden)
     frames = helper_axis_frame(torch.nn.functional.normalize(edge_vector, dim=1))

@@ -8,8 +8,9 @@ import torch
 from e3nn import o3
 from scipy.spatial.transform import Rotation
 
-from eqff.nn.sphere import GridMixing, SphereGrid, SphereReadout, latitude_weights
 from eqff.o3.wigner import wigner_matrices, wigner_recursion
+
+from .sphere import GridMixing, SphereGrid, SphereReadout, latitude_weights
 
 
 def random(*shape, seed=0):

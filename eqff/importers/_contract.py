@@ -1,0 +1,68 @@
+"""What an importer is: one file for each foreign code, which turns its configuration and weights into a model here."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eqff.errors import PotentialError
+
+
+class Imported(NamedTuple):
+    """A foreign model as one of ours."""
+
+    config: Any  # the Config of the family
+    model: nn.Module  # float64
+
+
+class Importer(Protocol):
+    """The names of an importer's module, eqff/importers/<code>.py.
+
+    FAMILY         the family of models that it becomes
+    convert        raises KeyError, TypeError, ValueError or AttributeError for a configuration that is none (the task
+                   makes an error of it), ConfigError for an option without counterpart, PotentialError for weights
+
+    Optional, each at most once (the first wins):
+    SPECIES_KEYS   keys of the foreign configuration that name the elements of its types, the one to fill first
+    SUBSET_KEY     key that says which of all elements to keep
+    An importer with neither has fixed elements.
+    """
+
+    FAMILY: str
+
+    def convert(self, foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Imported: ...
+
+
+class StateDict:
+    """Arrays by name that are taken one by one; none may be missing or left over.
+
+    Args: arrays: names as the importer wants to read them
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.arrays = dict(arrays)
+
+    def has(self, name: str) -> bool:
+        """Whether an array of this name has not been taken yet."""
+        return name in self.arrays
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an array that is taken later.  Raises: PotentialError EQ4303 if there is none."""
+        if name not in self.arrays:
+            raise PotentialError(
+                "EQ4303", f"weights: {name} is missing; give the whole state dict and its configuration"
+            )
+        return self.arrays[name].shape
+
+    def take(self, name: str) -> Tensor:
+        """The array of this name, float64.  Raises: PotentialError EQ4303 if there is none."""
+        self.shape(name)
+        return torch.tensor(self.arrays.pop(name), dtype=torch.float64)
+
+    def finish(self) -> None:
+        """Raises: PotentialError EQ4304 if an array was not taken."""
+        if self.arrays:
+            names = ", ".join(sorted(self.arrays)[:5])
+            raise PotentialError("EQ4304", f"weights: {len(self.arrays)} not understood: {names}; not imported")
