@@ -10,7 +10,7 @@ print(eqff.evaluate("ethanol.eqff.pt", frames).metrics["forces_mae_meV_A"])
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from eqff.compiler import Compiled
 
-Structures = str | Path | Atoms | Frame | Iterable[Atoms | Frame]
+Structures: TypeAlias = str | Path | Atoms | Frame | Iterable[Atoms | Frame]
 
 
 def predict(

@@ -58,7 +58,8 @@ class StoreSide:
 
     def __init__(self, folder: Path, n_frames: int, n_atoms: int) -> None:
         self.paths = folder / "whole.h5", folder / "journaled.h5"
-        self.n_frames, self.n_atoms, self.store = n_frames, n_atoms, None
+        self.n_frames, self.n_atoms = n_frames, n_atoms
+        self.store: Any = None  # a Store, once it is open
 
     def write(self, journaled: bool) -> int:
         from eqff.data.store.store import StoreWriter, write_store
@@ -155,7 +156,7 @@ class Side:
 def npz_sizes(folder: Path, n_frames: int, n_atoms: int) -> dict[str, float]:
     """Bytes a frame of the same numbers as npz, plain and compressed."""
     parts = [arrays(start, 1000, n_atoms) for start in range(0, n_frames, 1000)]
-    content = {name: np.concatenate(p) for name, p in zip("RFE", zip(*parts, strict=True), strict=True)}
+    content: dict[str, Any] = {name: np.concatenate(p) for name, p in zip("RFE", zip(*parts, strict=True), strict=True)}
     np.savez(folder / "plain.npz", z=molecule(n_atoms)[0], **content)
     np.savez_compressed(folder / "compressed.npz", z=molecule(n_atoms)[0], **content)
     return {f"npz {name}": (folder / f"{name}.npz").stat().st_size / n_frames for name in ("plain", "compressed")}
