@@ -3,8 +3,8 @@
 E = E_baseline + E_potential,   F = F_baseline + F_potential,   stress likewise
 
 The potential's header names this calculator and holds its results for one structure: a calculator that does not
-reproduce them is another level of theory, and is refused.  Each calculation gets a new, neutral structure, so that results
-depend on positions, elements and cell only.
+reproduce them is another level of theory, and is refused.  Each calculation gets a new, neutral structure, so that
+results depend on positions, elements and cell only.
 """
 
 import contextlib
