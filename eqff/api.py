@@ -157,14 +157,15 @@ def export(
              `eqff.training.folder.trained.export_run`; for a model, metadata, card, structures, see
              `eqff.exporter.export`
     Returns: the header of the file
-    Raises:  ConfigError EQ1071 for a folder that is no run, EQ1702 for a model without family and config;
+    Raises:  ConfigError EQ1071 for a folder that is no run, EQ1702 for a model without family and config,
+             EQ1703 for a run with them;
              PotentialError if the model cannot be stored, or the stored program does not reproduce it
     """
     if isinstance(source, str | Path):
         from eqff.training.folder.trained import export_run
 
         if family is not None or config is not None:
-            raise ConfigError("EQ1702", "family, config: a run folder states them; leave them out")
+            raise ConfigError("EQ1703", "family, config: a run folder states them; leave them out")
         return export_run(source, path, force=force, **details)
     from eqff.exporter import export as export_model
 
