@@ -3,8 +3,8 @@
 import eqff
 
 frames = eqff.read_frames("rmd17_ethanol.npz", energy_unit="kcal/mol")
-run = eqff.train("recipe.toml", "run")
-eqff.export(run, "ethanol.eqff.pt")
+eqff.train("recipe.toml", "run")
+eqff.export("run", "ethanol.eqff.pt")
 print(eqff.evaluate("ethanol.eqff.pt", frames).metrics["forces_mae_meV_A"])
 """
 

@@ -14,7 +14,8 @@ from ase.build import molecule
 import eqff
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-run = eqff.train(Path(__file__).parent / "data" / "ethanol_gfn2.toml", "runs/ethanol_gfn2")
+run = Path("runs/ethanol_gfn2")
+eqff.train(Path(__file__).parent / "data" / "ethanol_gfn2.toml", run)
 eqff.export(run, "ethanol-gfn2.eqff.pt", force=True)
 
 atoms = molecule("CH3CH2OH")
