@@ -1,4 +1,4 @@
-"""The one table of conversion factors; eqff computes in eV, Å and amu, and the command line takes fs.
+"""Inside eqff: eV, Å, amu, fs in the command line; this is the one table of conversion factors.
 
 Source: CODATA 2018 as rounded by the field (1 eV = 23.060548 kcal/mol).
 """

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def directories() -> list[Path]:
-    """Folders searched for named potentials, in order: $EQFF_POTENTIALS, this package, a checkout of it."""
+    """Where named potentials are looked for, first match wins: $EQFF_POTENTIALS, this package, a checkout of it."""
     listed = [Path(entry) for entry in os.environ.get("EQFF_POTENTIALS", "").split(os.pathsep) if entry]
     checkout = PACKAGE.parent
     return [
@@ -23,7 +23,7 @@ def directories() -> list[Path]:
 
 
 def available() -> list[str]:
-    """Names of all potentials that `find` accepts."""
+    """Names of all potentials that `find` would find."""
     files = (file for directory in directories() for file in directory.glob(f"*/*{SUFFIX}"))
     return sorted({file.parent.name for file in files if file.name == file.parent.name + SUFFIX})
 
@@ -51,15 +51,13 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def default_structure(name_or_path: str | Path) -> Path | None:
-    """`structure.xyz` beside a named potential, or beside the best potential of a run; None if there is none.
+    """Structure beside a named potential, or the best one of a run, as `structure.xyz`; None if there is none.
 
     Raises: PotentialError as `find`
     """
     path = find(name_or_path)
     structure = path.with_name("structure.xyz")
-    named = (
-        path.name == path.parent.name + SUFFIX
-    )  # a file in a folder of another name does not own the files beside it
+    named = path.name == path.parent.name + SUFFIX  # a lone file among others does not own its neighbours
     of_run = path.name == "best" + SUFFIX and path.with_name("model.json").is_file()
     return structure if (named or of_run) and structure.is_file() else None
 

@@ -1,4 +1,4 @@
-"""Progress and tables for the terminal, which the verbs show."""
+"""Progress and tables for the terminal: made here, shown by the command line."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class FramesBar:
-    """Progress on stderr with the time left; nothing if stderr is no terminal, or if hidden."""
+    """Progress on stderr with the time left; nothing where nobody looks, or if hidden."""
 
     def __init__(self, title: str, hidden: bool = False) -> None:
         console = Console(stderr=True)
@@ -33,12 +33,12 @@ class FramesBar:
         self.progress.stop()
 
     def advance(self, done: int, total: int) -> None:
-        """Show how many of all frames are done."""
+        """So many frames of all are done."""
         self.progress.update(self.task, completed=done, total=total)
 
 
 class StatusLine:
-    """One status line on stderr; nothing if stderr is no terminal, or if hidden."""
+    """One line on stderr that says what is being done; nothing where nobody looks, or if hidden."""
 
     def __init__(self, hidden: bool = False) -> None:
         console = Console(stderr=True)
@@ -59,7 +59,7 @@ class StatusLine:
 
 
 def error_table(metrics: Mapping[str, float], quantities: Mapping[str, tuple[str, str, float]]) -> str:
-    """MAE, RMSE, largest error and, if known, R2: one line for each quantity.
+    """MAE, RMSE, largest error and, where known, R2: one line a quantity.
 
     Args: metrics: as `eqff.tasks.metrics` names them; quantities: name -> (suffix, unit for people, factor)
     """
@@ -75,14 +75,14 @@ def error_table(metrics: Mapping[str, float], quantities: Mapping[str, tuple[str
 
 
 def _r2(value: float | None) -> str:
-    """Five decimals distinguish 0.999 from 0.99999; a poor potential needs fewer."""
+    """Five decimals tell 0.999 from 0.99999; of a useless potential nobody wants them."""
     if value is None or math.isnan(value):
         return ""
     return f"{value:.5f}" if value > -10 else number(value)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left, the others to the right."""
+    """Columns under each other, the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for first, *others in rows:
@@ -92,5 +92,5 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, without powers of ten for numbers of ordinary size."""
+    """Three digits that count, without powers of ten where people expect none."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
