@@ -11,7 +11,7 @@ from ase.optimize import BFGS, FIRE
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from eqff import potential as potential_module
+from eqff.artifact import potential as potential_module
 from eqff.artifact.potential import Potential
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
