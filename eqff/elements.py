@@ -13,7 +13,7 @@ SYMBOLS = (
     "Lv Ts Og"
 ).split()
 ATOMIC_NUMBERS = {symbol: z for z, symbol in enumerate(SYMBOLS)}
-# Å, single bonds, by atomic number; elements beyond curium are taken to be as large as it
+# Å, single bonds, by atomic number; elements beyond curium get its radius
 # Source: Cordero et al., Dalton Trans. 2832 (2008); C sp3, Mn, Fe and Co low spin
 _RADII = (
     "0.31 0.28 1.28 0.96 0.84 0.76 0.71 0.66 0.57 0.58 1.66 1.41 1.21 1.11 1.07 1.05 1.02 1.06 2.03 1.76 1.70 "

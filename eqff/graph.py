@@ -64,7 +64,7 @@ def edge_vectors_numpy(
 
 
 def batch_structures(structures: Sequence[Structure]) -> Structure:
-    """Several structures as one: atoms, edges and graphs are concatenated, indices are moved."""
+    """Several structures as one: atoms, edges and graphs are concatenated, indices are shifted."""
     n_atoms = torch.tensor([0] + [s.positions.shape[0] for s in structures[:-1]]).cumsum(0).tolist()
     n_graphs = torch.tensor([0] + [s.n_graphs for s in structures[:-1]]).cumsum(0).tolist()
     return Structure(
@@ -101,9 +101,9 @@ def n_edges(structure: Structure) -> int:
 
 
 def check_atoms(positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where: str = "") -> None:
-    """The gate at the border: refuse a structure that would give a model nonsense, naming the atom and the remedy.
+    """The input gate: refuse a structure that a model cannot evaluate, naming the atom and the remedy.
 
-    Coincident atoms are found where edges exist, in `eqff.neighbors`; unknown species in `eqff.elements`.
+    `eqff.neighbors` refuses coincident atoms, `eqff.elements` unknown species.
 
     Args:   positions [n_atoms, 3] Å; atomic_numbers [n_atoms] Z; cell [3, 3] Å, rows are lattice vectors; pbc [3] bool;
             where: file and frame, put before the message
@@ -126,15 +126,15 @@ def check_atoms(positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where:
 
 
 def check_geometry(positions: Any, cell: Any, pbc: Any, where: str = "") -> None:
-    """What `check_atoms` asks of positions, cell and pbc.  Zero atoms pass."""
+    """The checks of `check_atoms` on positions, cell and pbc.  Zero atoms pass."""
     check_positions(positions, where)
     check_cell(cell, pbc, where)
 
 
 def check_positions(positions: Any, where: str = "") -> np.ndarray:
-    """The part of the gate that moves: asked at every step.
+    """The part of the gate that every step needs.
 
-    Returns: [n_atoms, 3] Å, float64, the array that was given if it is one
+    Returns: [n_atoms, 3] Å, float64, the given array itself if it has this dtype
     Raises:  GraphError EQ2102, EQ2103, EQ2104, EQ2111
     """
     points = _array("positions", positions, (None, 3), where)
@@ -156,7 +156,7 @@ def check_positions(positions: Any, where: str = "") -> np.ndarray:
 
 
 def check_cell(cell: Any, pbc: Any, where: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """The part of the gate about the cell: asked when it has changed.
+    """The part of the gate that a changed cell needs.
 
     Returns: cell [3, 3] Å, float64, and pbc [3] bool, copies
     Raises:  GraphError EQ2102, EQ2105, EQ2106, EQ2111, EQ2112

@@ -1,4 +1,4 @@
-"""Neighbour lists: which atoms interact.  Found by vesin, filtered and sorted here; a Verlet skin for dynamics.
+"""Neighbour lists: which atoms interact.  vesin finds pairs, which are filtered and sorted here; a skin for dynamics.
 
     (receiver i, sender j, shift S) is an edge when |r_j - r_i + S @ cell| < r_max, and not (i = j, S = 0)
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from eqff.errors import ConfigError, GraphError
 from eqff.graph import Structure, check_cell, check_positions
 
-MIN_DISTANCE = 0.01  # Å; closer atoms are one atom written twice, and forces lose their meaning
+MIN_DISTANCE = 0.01  # Å; closer atoms are duplicates, and forces lose their meaning
 SEARCH_MARGIN = 1e-6  # Å, more than the rounding of coordinates up to graph.MAX_COORDINATE
 MAX_REACH = 1e4  # Å; the search slows down far above the size of the structure
 MAX_GRID_CELLS = 5e4  # half of what vesin allows
@@ -57,7 +57,7 @@ def build_structure(
 
 
 class VerletList:
-    """Neighbour list of one moving structure, searched anew only when an edge could have been missed.
+    """Neighbour list of one moving structure, searched again only when an edge could be missing.
 
     Edges up to r_max + skin are kept from the positions x0 and cell h0 of the last search.  With the strain F that
     maps the periodic rows of h0 on those of the present cell h (h0 F = h, identity elsewhere), a vector between two
@@ -86,7 +86,7 @@ class VerletList:
         self._reference: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # positions, cell, pbc of the search
         self._edges = _no_edges()  # up to r_max + skin
         self._offset: np.ndarray | None = None  # of self._edges, in self._cell
-        self._cell, self._pbc = np.zeros((0, 3)), np.zeros(0, dtype=bool)  # none is the same as these
+        self._cell, self._pbc = np.zeros((0, 3)), np.zeros(0, dtype=bool)  # equal to no real cell
         self._last: Structure | None = None  # made of self._cell and the next three
         self._keep, self._species, self._device = np.zeros(0, dtype=bool), np.zeros(0), torch.device("cpu")
 
@@ -122,7 +122,7 @@ class VerletList:
         edge_vector = torch.from_numpy(vector.take(kept, 0)).to(device)
         last = self._last
         if last is None or device != self._device or not _same(species, self._species):
-            with torch.inference_mode(False):  # it is kept for calls outside of that
+            with torch.inference_mode(False):  # the result is kept for calls outside inference mode
                 last = _structure(points, species, self._cell, self._pbc, _rows(self._edges, kept), device)
             self._species, self._device = np.array(species), device
         elif not _same(keep, self._keep):
@@ -149,7 +149,7 @@ class VerletList:
             old_positions = old_positions @ strain
         room = (self.r_max + self.skin) * stretch - self.r_max - SEARCH_MARGIN
         moved = positions - old_positions
-        if 2.0 * _longest(moved) <= room:  # without the mean, which holds all the more, and is quicker
+        if 2.0 * _longest(moved) <= room:  # sufficient without the mean, and quicker
             return True
         return 2.0 * _longest(moved - moved.mean(axis=0)) <= room
 
@@ -189,7 +189,7 @@ def _order(receivers: np.ndarray, senders: np.ndarray, shift: np.ndarray, n_atom
     key = receivers * n_atoms + senders
     order = np.argsort(key, kind="stable")
     key = key[order]
-    if (key[1:] == key[:-1]).any():  # a pair in several images
+    if (key[1:] == key[:-1]).any():  # pairs with several images
         order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], senders, receivers))
     return order
 
@@ -291,7 +291,7 @@ def _check_length(name: str, value: float) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """NaN is one, and fails every comparison."""
+    """NaN is refused, because it fails every comparison."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""Predict every frame of an xyz file, and compare with labels; `eqff predict` and `eqff evaluate` on the command line.
+"""Predict every frame of a file, and compare with its labels; on the command line, `eqff predict` and `eqff evaluate`.
 
 The labels here are GFN2-xTB and the potential was trained on DFT (PBE): the errors printed are the distance between two
 levels of theory. Their energies differ by a constant, so look at the aligned one.
@@ -11,27 +11,26 @@ from pathlib import Path
 import ase.io
 
 import eqff
-from eqff.data.reading.read import read_frames
 from eqff.data.reading.write import write_frames
 from eqff.report.errors import plot_parity
-from eqff.tasks.evaluate import evaluate
 from eqff.tasks.predict import PredictConfig, run_predict
 
 sample = Path(__file__).parent / "data" / "ethanol_gfn2_500K_400frames.npz"
-frames = read_frames(sample, energy_unit="kcal/mol")[:60]
-write_frames("labelled.extxyz", frames, force=True)
-
-# any file ASE reads, mixed sizes and cells; never more than one batch in memory
+frames = eqff.read_frames(sample, energy_unit="kcal/mol")[:60]
 potential = eqff.load("ethanol-nequip")
-report = run_predict(PredictConfig(source="labelled.extxyz", output="predicted.extxyz", force=True), potential)
-print(f"{report.n_frames} frames at {report.frames_per_second:.0f} frames/s")
-print(f"last frame: {ase.io.read('predicted.extxyz').info['eqff_energy']:.3f} eV")
 
-# the same in memory, for a list of ase.Atoms
-first = potential.predict(ase.io.read("labelled.extxyz", ":2"))[0]
+# in memory, for frames, ase.Atoms or a file
+first = eqff.predict(potential, frames[:2])[0]
 print(f"frame 0: {first.energy:.3f} eV, forces {first.forces.shape}")
 
-found = evaluate(potential, frames)
+# from file to file, of any size: only one batch at a time is in memory
+source, output = Path("labelled.extxyz"), Path("predicted.extxyz")
+write_frames(source, frames, force=True)
+report = run_predict(PredictConfig(source=source, output=output, force=True), potential)
+print(f"{report.n_frames} frames at {report.frames_per_second:.0f} frames/s")
+print(f"last frame: {ase.io.read(output).info['eqff_energy']:.3f} eV")
+
+found = eqff.evaluate(potential, frames)
 plot_parity("parity.png", found.values, "a DFT potential on GFN2-xTB labels")
 worst = found.worst_forces[0]
 print(f"worst: frame {worst['frame']}, atom {worst['atom']} ({worst['element']}); see parity.png")

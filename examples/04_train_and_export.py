@@ -12,12 +12,11 @@ from pathlib import Path
 from ase.build import molecule
 
 import eqff
-from eqff.training.folder.trained import export_run
-from eqff.training.run import train
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-run = train(Path(__file__).parent / "data" / "ethanol_gfn2.toml", "runs/ethanol_gfn2").folder
-export_run(run, "ethanol-gfn2.eqff.pt", force=True)
+run = Path("runs/ethanol_gfn2")
+eqff.train(Path(__file__).parent / "data" / "ethanol_gfn2.toml", run)
+eqff.export(run, "ethanol-gfn2.eqff.pt", force=True)
 
 atoms = molecule("CH3CH2OH")
 atoms.calc = eqff.EqffCalculator("ethanol-gfn2.eqff.pt")

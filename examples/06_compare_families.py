@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from eqff import registry
 from eqff.training.folder.metrics_file import read_metrics
@@ -60,7 +61,7 @@ for family in registry.names("models"):
     axes.plot([row["epoch"] for row in rows], forces, marker="." if len(rows) < 30 else "", label=family)
 
 axes.set_yscale("log")
-axes.xaxis.get_major_locator().set_params(integer=True)
+axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
     ticks("{x:g}")
 axes.set_xlabel("epoch")

@@ -22,7 +22,7 @@ for finding in report.findings:
     print(f"{finding.severity:12s} {finding.check:10s} {finding.message}")
 
 # what nobody notices before the potential is trained and useless
-wrong_unit = [replace(frame, forces=frame.forces / KCAL_PER_MOL) for frame in frames]
+wrong_unit = [replace(frame, forces=np.asarray(frame.forces) / KCAL_PER_MOL) for frame in frames]
 order = np.random.default_rng(0).permutation(len(frames))
 mixed_up = [replace(frame, energy=frames[i].energy) for frame, i in zip(frames, order, strict=True)]
 for name, broken in (("forces in kcal/mol/Å", wrong_unit), ("energies of other frames", mixed_up)):

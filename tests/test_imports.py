@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +117,10 @@ def global_state():
     }
 
 
+def test_type_checkers_see_the_package():
+    assert (Path(eqff.__file__).parent / "py.typed").is_file()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_calculation_changes_no_global_state(potential_file, dtype):
     before = global_state()
@@ -134,9 +139,15 @@ def test_a_calculation_changes_no_global_state(potential_file, dtype):
 
 
 def test_public_names():
+    assert sorted(dir(eqff)) == sorted(eqff.__all__)
+    fetched: dict[str, object] = {}
+    exec("from eqff import *", fetched)  # noqa: S102
+    assert set(eqff.__all__) <= set(fetched)
     for name in eqff.__all__:
         assert getattr(eqff, name) is not None
-        assert name in dir(eqff)
+        if callable(fetched[name]) and not isinstance(fetched[name], type):
+            text = fetched[name].__doc__ or ""
+            assert all(part in text for part in ("Args:", "Returns:", "Raises:")), name
     assert eqff.EqffCalculator is EqffCalculator
     assert eqff.GraphError is GraphError
     with pytest.raises(AttributeError, match="'eqff' has no attribute 'lode'"):

@@ -1,4 +1,4 @@
-"""TorchScript files of other programs: what they are, told without executing them, and loading them."""
+"""TorchScript files of other programs: describing them without execution, and loading them."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ import torch
 from eqff.artifact.archive import MAX_BYTES, MAX_MEMBERS, TAG
 from eqff.errors import PotentialError
 
-STOPS = (RuntimeError, IndexError, torch.jit.Error)  # what a TorchScript program that stops raises
+STOPS = (RuntimeError, IndexError, torch.jit.Error)  # exceptions of a TorchScript program that fails
 MAX_NOTE = 65536  # bytes of one text beside the program
 
 

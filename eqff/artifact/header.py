@@ -1,4 +1,4 @@
-"""header.json: everything one must know about a potential without executing it."""
+"""header.json: what a user must know about a potential before running it."""
 
 import json
 import math
@@ -10,8 +10,8 @@ from eqff.errors import ConfigError, PotentialError
 
 FORMAT = 1
 FORMAT_WRAPPED = 2  # a foreign program: no weights member, and the fields of WRAPPED_FIELDS
-FORMAT_DIFFERENCE = 3  # energies are differences from those of header.baseline, which whoever reads it has to add
-WRAPPED = "wrapped"  # its family; there is no such model to rebuild
+FORMAT_DIFFERENCE = 3  # energies are differences from those of header.baseline, which the reader must add
+WRAPPED = "wrapped"  # family of wrapped programs; they cannot be rebuilt
 DTYPES = ("float32", "float64")
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
 # What the author of a potential states; export writes "not stated" where nothing was said.
@@ -62,7 +62,7 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
 
 
 def is_wrapped(header: Mapping[str, Any]) -> bool:
-    """Whether the program came from elsewhere: nothing to rebuild, retrain or compile."""
+    """Whether the program is foreign: it cannot be rebuilt, retrained or compiled."""
     return header.get("format") == FORMAT_WRAPPED
 
 
@@ -72,13 +72,12 @@ def failed_checks(header: Mapping[str, Any]) -> list[str]:
 
 
 def dtypes(header: Mapping[str, Any]) -> tuple[str, ...]:
-    """dtypes the weights of this file may be loaded in."""
+    """dtypes in which the weights of this file may be loaded."""
     return tuple(header["dtypes"]) if is_wrapped(header) else DTYPES
 
 
 def _is_baseline(value: Any) -> bool:
-    """Who it is, and one structure with the results it must give: lists of x, y, z for each atom, and of lattice
-    vectors."""
+    """Whether this names a calculator, and one structure with the results that it must reproduce."""
     if not isinstance(value, dict) or not isinstance(value.get("check"), dict):
         return False
     sha256, check = value.get("sha256"), value["check"]

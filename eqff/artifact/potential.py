@@ -66,14 +66,13 @@ class Potential:
         name = header.get("name") or (self.path.name if self.path else "in memory")
         weights = f"{str(self.dtype).removeprefix('torch.')} weights on {self.device}"
         rows = {
-            f"Potential {name}": str(header.get("family", "family not stated")),
-            "elements": f"{' '.join(self.species)}; r_max {self.r_max:g} Å, receptive field {self.n_hops} r_max",
+            "Potential": f"{name} ({header.get('family', 'family not stated')})",
+            "species": f"{' '.join(self.species)}; r_max {self.r_max:g} Å; receptive field {self.n_hops} x r_max",
             "runs": f"{self.program}, {weights}" + (f", plus baseline {self.baseline}" if self.baseline else ""),
-            "trained on": _data(header),
+            "data": _data(header),
             "errors": _errors(header),
         }
-        width = max(map(len, rows))
-        text = "\n".join(f"{row:<{width}}  {value}" for row, value in rows.items())
+        text = "\n".join(f"{row:<9}  {value}" for row, value in rows.items())
         return "".join(
             letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
         )
@@ -97,6 +96,10 @@ class Potential:
                  ConfigError EQ1220 for max_edges; PotentialError EQ4361 for a potential with a baseline
         """
         self.check_whole("Potential.predict")
+        return self.differences(structures, max_edges)
+
+    def differences(self, structures: Iterable[Any], max_edges: int | None = None) -> list[Prediction]:
+        """As `predict`, for callers that add the results of a baseline; without a baseline it is the same."""
         names: list[str] = []
 
         def built() -> Iterator[Structure]:
@@ -116,7 +119,7 @@ class Potential:
                 f"the potential was trained on {', '.join(self.compositions)} only: energies of other compositions "
                 "have an unknown constant, and their forces are extrapolated",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return predictions
 

@@ -1,4 +1,4 @@
-"""Test vectors: inputs a program is given, with the results that it must return on any machine."""
+"""Test vectors: inputs for a program, with the results that it must return on any machine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ class Expected(NamedTuple):
 
 
 def expect(evaluator: Evaluator, structure: Structure) -> Expected:
-    """Evaluate a structure with float64 weights to make a test vector of it."""
+    """Make a test vector: evaluate a structure with float64 weights."""
     edge_vector = edge_vectors(structure)
     node_energy, edge_gradient = evaluate(evaluator, structure, edge_vector)
     return Expected(structure, edge_vector, node_energy, edge_gradient)

@@ -30,6 +30,12 @@ class Frame:
     stress: np.ndarray | None = None  # [6] eV/Å^3, Voigt xx yy zz yz xz xy, ASE sign
     info: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        labels = [name for name in ("forces", "stress") if getattr(self, name) is not None]
+        energy = [] if self.energy is None else [f"energy={self.energy:.6f} eV"]
+        periodic = ", periodic" if np.any(self.pbc) else ""
+        return f"Frame({hill_formula(self.atomic_numbers)}{periodic}; {', '.join([*energy, *labels]) or 'no labels'})"
+
 
 @dataclass(frozen=True)
 class Census:

@@ -58,7 +58,7 @@ def _words(finding: Mapping[str, Any]) -> str:
 
 
 def _pictures(curves: Curves) -> list[tuple[bytes, str]]:
-    """PNGs with captions, of whatever there is."""
+    """PNGs with captions, of the values that exist."""
     pictures = []
     for caption, panels in PICTURES:
         shown = [(draw, names, labels) for draw, names, labels in panels if all(len(curves.get(n, ())) for n in names)]
@@ -75,7 +75,7 @@ def _pictures(curves: Curves) -> list[tuple[bytes, str]]:
 
 
 def _against(axes: Any, one: np.ndarray, other: np.ndarray, x_label: str, y_label: str, factor: float = 1.0) -> None:
-    """Points that should be on the diagonal."""
+    """Points that should lie on the diagonal."""
     one, other = one * factor, other * factor
     if len(one) > MANY:
         axes.hexbin(one, other, gridsize=60, bins="log", cmap="viridis", mincnt=1, linewidths=0.0)

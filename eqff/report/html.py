@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: text, tables and pictures inside, no scripts, no network.
+"""A self-contained HTML file: text, tables and pictures, no scripts, no network.
 
 Pieces are made by `paragraph`, `table`, `image` and put together by `page`; every text is escaped.
 
@@ -28,7 +28,7 @@ TAGS = ("good", "bad", "doubt", "plain")
 
 
 class Piece(str):
-    """HTML made here, which needs no escaping."""
+    """HTML that was made here and needs no escaping."""
 
     __slots__ = ()
 
@@ -44,14 +44,14 @@ def tag(text: str, kind: str = "plain") -> Piece:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Piece:
-    """Cells are texts, numbers (to the right, six digits that count) or pieces made here."""
+    """Cells are texts, numbers (right-aligned, six significant digits) or pieces of HTML."""
     head = "".join(f"<th>{_text(name)}</th>" for name in header)
     body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     return Piece(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def image(png: bytes, caption: str = "") -> Piece:
-    """A picture, inside the page.  Args: png: contents of a PNG file"""
+    """A picture, embedded in the page.  Args: png: contents of a PNG file"""
     content = base64.b64encode(png).decode("ascii")
     below = f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
     source = f"data:image/png;base64,{content}"

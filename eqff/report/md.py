@@ -28,7 +28,7 @@ def plot_md(
     distances: Mapping[str, Any] | None = None,
     spectrum: Mapping[str, Any] | None = None,
 ) -> None:
-    """Energies, temperature, what is conserved, pair distances, autocorrelation and spectrum of velocities.
+    """Energies, temperature, the conserved quantity, pair distances, autocorrelation and spectrum of velocities.
 
     Args: path: of the PNG; arrays [n_samples]; n_atoms: divisor of the energies; conserved_eV: None when nothing is
           conserved; drift: meV/atom/ps, drawn as a line; target_temperature_K: of a thermostat, None without one;

@@ -1,4 +1,4 @@
-"""The picture of a training run, from plain arrays, and what every picture of this folder is made with.
+"""The picture of a training run, from plain arrays, and the parts that every picture of this folder shares.
 
 Figures are made with matplotlib's object interface and the Agg canvas: no windows, no global state.
 """
@@ -79,12 +79,12 @@ def _finish(figure: Any, path: str | Path, title: str) -> None:
 
 
 def _legend_above(axes: Any) -> None:
-    """A legend on one line over the axes, where it hides no curve."""
+    """A legend on one line above the axes, where it hides no curve."""
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize=8, borderaxespad=0.2)
 
 
 def _plain_ticks(axes: Any) -> None:
-    """Numbers, not powers of ten, when a logarithmic axis spans little."""
+    """Plain numbers instead of powers of ten on a short logarithmic axis."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     low, high = axes.get_ylim()
@@ -96,7 +96,7 @@ def _plain_ticks(axes: Any) -> None:
 
 
 def _positive(table: Mapping[str, Sequence[float]], column: str) -> np.ndarray:
-    """Where a column has a number that a logarithmic axis can show."""
+    """Rows whose value a logarithmic axis can show."""
     values = np.asarray(table[column], dtype=float)
     return np.isfinite(values) & (values > 0)
 

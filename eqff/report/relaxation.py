@@ -18,7 +18,7 @@ def plot_relaxation(
     converged: Sequence[bool],
     title: str = "",
 ) -> None:
-    """Energy above the last one, and the largest force, against the step, for each structure.
+    """Energy relative to the last step, and the largest force, against the step, for each structure.
 
     Args: path: of the PNG; energies, max_forces: for each structure an array [n_steps + 1]; fmax: where it should stop,
           drawn as a line; converged: for each structure; those that did not are drawn dotted

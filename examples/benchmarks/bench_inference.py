@@ -80,7 +80,7 @@ def potential_file(name: str, threads: int, models: Path, log: Path) -> Path:
     if not path.is_file():
         sides.import_model(models / "weights.npz", path)
     if mode.compile is not None:
-        command = [sys.executable, "-m", "eqff", "compile", path, *mode.compile]
+        command = [sys.executable, "-m", "eqff", "compile", str(path), *mode.compile]
         with log.open("a", encoding="utf-8") as file:
             run = subprocess.run(command, stdout=file, stderr=file, env=sides.eqff_environment(threads), check=False)
         if run.returncode:
@@ -235,7 +235,10 @@ def plot_scaling(path: Path, rows: list[dict[str, Any]]) -> None:
             curves.setdefault((row["side"], row["threads"]), []).append(point)
     names = list(MODES)
     for (name, threads), points in curves.items():
-        style = {"color": COLOURS[names.index(name) % len(COLOURS)], "linestyle": "-" if threads == 1 else "--"}
+        style: dict[str, Any] = {
+            "color": COLOURS[names.index(name) % len(COLOURS)],
+            "linestyle": "-" if threads == 1 else "--",
+        }
         label = f"{name}, {threads} thread{'s' * (threads > 1)}"
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label, **style)
     axes.set(xscale="log", yscale="log", xlabel="atoms (water)", ylabel="time per step and atom (µs)")
@@ -250,7 +253,12 @@ def write_results(arguments: argparse.Namespace, rows_of: dict[int, list[dict[st
     """table.md, results.json and the scaling plot, complete after every structure."""
     everything = [row | {"l_max": l_max} for l_max, rows in rows_of.items() for row in rows]
     versions = {key: value for row in everything for key, value in row["versions"].items()}
-    about = {"machine": sides.machine(), "versions": versions, "load": os.getloadavg(), "options": vars(arguments)}
+    about: dict[str, Any] = {
+        "machine": sides.machine(),
+        "versions": versions,
+        "load": os.getloadavg(),
+        "options": vars(arguments),
+    }
     record = json.dumps({**about, "rows": everything}, indent=1, default=str)
     (arguments.output / "results.json").write_text(record + "\n", encoding="utf-8")
     text = f"{about['machine']['processor']}, {about['machine']['cores']} cores; "

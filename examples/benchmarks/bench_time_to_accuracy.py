@@ -210,8 +210,8 @@ def test_eqff(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     accuracy = [Path(__file__).parent / "accuracy.py", potential, arguments.test, "--json", result]
     accuracy += ["--energy-unit", arguments.energy_unit] if arguments.energy_unit else []
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        for command in (["-m", "eqff", "export", folder / "run", "-o", potential], accuracy):
-            command = [sys.executable, "-W", "ignore", *map(str, command)]
+        for arguments_of in (["-m", "eqff", "export", folder / "run", "-o", potential], accuracy):
+            command = [sys.executable, "-W", "ignore", *map(str, arguments_of)]
             subprocess.run(command, stdout=log, stderr=log, check=True)
     found = json.loads(result.read_text(encoding="utf-8"))["test"]
     return {key: found[key] for key in ("forces_mae_meV_A", "energy_mae_meV")}
@@ -245,7 +245,7 @@ def prepare_data(arguments: argparse.Namespace) -> dict[str, Any]:
 def to_ase(frame: Frame) -> Atoms:
     """With labels, as ASE writes them."""
     atoms = Atoms(frame.atomic_numbers, frame.positions)
-    atoms.calc = SinglePointCalculator(atoms, energy=float(frame.energy), forces=np.asarray(frame.forces))
+    atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=np.asarray(frame.forces))
     return atoms
 
 
@@ -273,7 +273,12 @@ def plot(path: Path, runs: dict[str, dict[str, Any]], bar: float) -> None:
 
 def write_results(arguments: argparse.Namespace, runs: dict[str, dict[str, Any]]) -> None:
     """table.md, results.json and the plot, complete after every run."""
-    about = {"machine": sides.machine(), "load": os.getloadavg(), "options": vars(arguments), "eqff": eqff.__version__}
+    about: dict[str, Any] = {
+        "machine": sides.machine(),
+        "load": os.getloadavg(),
+        "options": vars(arguments),
+        "eqff": eqff.__version__,
+    }
     record = json.dumps({**about, "runs": runs}, indent=1, default=str)
     (arguments.output / "results.json").write_text(record + "\n", encoding="utf-8")
     marks = [minutes for minutes in (5, 10, 15, 20, 30, 45, 60) if minutes <= 1.05 * arguments.minutes]

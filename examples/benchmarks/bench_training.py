@@ -61,7 +61,7 @@ def make_batch(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
             "numbers": frames[0].atomic_numbers.tolist(),
             "frames": [frame.positions.tolist() for frame in frames],
             "energies": (energies - energies.mean()).tolist(),
-            "forces": [frame.forces.tolist() for frame in frames],
+            "forces": [np.asarray(frame.forces).tolist() for frame in frames],
         }
     atoms, generator = SYSTEMS[system](), np.random.default_rng(0)
     n_frames = arguments.batch_size
@@ -157,7 +157,7 @@ def gradient_difference(reference: dict[str, Any], found: dict[str, Any], packag
             ahead, behind = (dict(convert(config, weights).model.named_parameters()) for weights in there)
             slopes = {key: 0.5 * (ahead[key] - behind[key]).detach().numpy() for key in found}
             chained = sum(float((slopes[key] * gradient).sum()) for key, gradient in found.items())
-            worst = max(worst, abs(chained - float((exact * direction).sum())) / size)
+            worst = max(worst, float(abs(chained - float((exact * direction).sum())) / size))
     return worst
 
 
@@ -184,7 +184,12 @@ def write_results(arguments: argparse.Namespace, rows_of: dict[int, list[dict[st
     """table.md and results.json, complete after every system."""
     everything = [row | {"l_max": l_max} for l_max, rows in rows_of.items() for row in rows]
     versions = {key: value for row in everything for key, value in row["versions"].items()}
-    about = {"machine": sides.machine(), "versions": versions, "load": os.getloadavg(), "options": vars(arguments)}
+    about: dict[str, Any] = {
+        "machine": sides.machine(),
+        "versions": versions,
+        "load": os.getloadavg(),
+        "options": vars(arguments),
+    }
     record = json.dumps({**about, "rows": everything}, indent=1, default=str)
     (arguments.output / "results.json").write_text(record + "\n", encoding="utf-8")
     text = f"{about['machine']['processor']}, {about['machine']['cores']} cores; "

@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,14 @@ class Instant:
     def __init__(self) -> None:
         self.ready: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def __call__(self, species, senders, receivers, edge_vector, node_weight):
+    def __call__(
+        self,
+        species: torch.Tensor,
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+        edge_vector: torch.Tensor,
+        node_weight: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         size = (len(species), len(senders))
         if size not in self.ready:
             self.ready[size] = (torch.ones(size[0]).double(), torch.full((size[1], 3), 1e-3).double())
@@ -63,7 +70,7 @@ def moves(atoms: Atoms, n_moves: int) -> list[np.ndarray]:
     return [atoms.positions + random.normal(size=(len(atoms), 3)) * STEP for _ in range(n_moves)]
 
 
-def timed(parts: dict[str, Callable[[np.ndarray], object]], path: list[np.ndarray], rounds: int) -> dict:
+def timed(parts: Mapping[str, Callable[[np.ndarray], object]], path: list[np.ndarray], rounds: int) -> dict:
     """Name of a part -> (median, lower decile) of the time of a call, ms; call by call, part after part."""
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for turn in range(rounds):
@@ -89,7 +96,7 @@ def small(atoms: Atoms, rounds: int) -> dict:
         atoms.get_forces()
         atoms.get_potential_energy()
 
-    parts = {
+    parts: dict[str, Callable[[np.ndarray], object] | None] = {
         "whole step: get_forces, get_potential_energy": step,
         "  gate, positions (every step)": check_positions,
         "  gate, cell (when it changes)": lambda _: check_cell(cell, pbc),

@@ -46,7 +46,7 @@ held_out = [frames[index] for index in campaign.nested_split(len(frames), 1, arg
 baseline = Baseline(maker(), maker.name)
 remains = [difference(f, baseline(f.positions, f.atomic_numbers, f.cell, f.pbc)) for f in held_out]
 energy = np.array([frame.energy for frame in remains])
-forces = np.concatenate([frame.forces.reshape(-1) for frame in remains])
+forces = np.concatenate([np.asarray(frame.forces).reshape(-1) for frame in remains])
 alone = {
     "forces_mae_meV_A": 1e3 * float(np.abs(forces).mean()),
     "energy_mae_meV": 1e3 * float(np.abs(energy - energy.mean()).mean()),

@@ -9,6 +9,7 @@ that was stopped goes on. Writes table.csv and 3bpa.png: RMSE of energies (meV) 
 """
 
 from pathlib import Path
+from typing import Any
 
 import campaign
 import numpy as np
@@ -45,7 +46,8 @@ for number, (temperature, third) in enumerate(zip(TEMPERATURES, thirds, strict=T
     pairs = {"eqff": (found["energy_rmse_meV"], found["forces_rmse_meV_A"])}
     pairs |= {f"{name}": figures[number] for name, figures in PUBLISHED.items()}
     for name, (energy, forces) in pairs.items():
-        row = {"model": name, "source": "measured" if name == "eqff" else "paper, from memory, other test set"}
+        source = "measured" if name == "eqff" else "paper, from memory, other test set"
+        row: dict[str, Any] = {"model": name, "source": source}
         row |= {"temperature_K": temperature, "energy_rmse_meV": energy, "forces_rmse_meV_A": forces}
         rows.append(row | ({"n_frames": len(unseen), **campaign.cost(folder)} if name == "eqff" else {}))
 campaign.write_csv(arguments.output / "table.csv", rows)

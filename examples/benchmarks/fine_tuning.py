@@ -11,6 +11,7 @@ and fine_tuning.png; a slope is that of log error against log frames.
 """
 
 from pathlib import Path
+from typing import Any
 
 import campaign
 
@@ -36,7 +37,7 @@ header = inspect(arguments.init_from)
 model = {key: value for key, value in header["config"].items() if key not in OF_THE_DATA}
 model["family"] = header["family"]
 place = str(Path(arguments.init_from).resolve()) if Path(arguments.init_from).exists() else arguments.init_from
-rows = []
+rows: list[dict[str, Any]] = []
 for count in arguments.counts:
     split = campaign.nested_split(len(frames), count, arguments.held_out, arguments.seed)
     held_out = [frames[index] for index in split.test]

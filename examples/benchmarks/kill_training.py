@@ -100,7 +100,7 @@ class Watch:
 
     def read(self) -> State:
         *numbers, doing = STATE.unpack(self.memory[:])
-        return State(*numbers, doing.rstrip(b"\0").decode())
+        return State._make([*numbers, doing.rstrip(b"\0").decode()])
 
 
 def observe(watch: Watch, kill: Kill | None) -> None:
@@ -117,7 +117,8 @@ def observe(watch: Watch, kill: Kill | None) -> None:
         watch.write(watch.read()._replace(doing="validation"))
         validate(self)
 
-    TrainingModule.optimizer_step, TrainingModule.on_validation_epoch_start = stepping, validating
+    setattr(TrainingModule, "optimizer_step", stepping)  # noqa: B010  mypy refuses to assign to methods
+    setattr(TrainingModule, "on_validation_epoch_start", validating)  # noqa: B010
     renamed = [False]
 
     def event(name: str, arguments: tuple[Any, ...]) -> None:

@@ -11,6 +11,7 @@ import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase.io import read
@@ -33,7 +34,7 @@ def measure(
     steps = round(1000 * picoseconds / timestep)
     with tempfile.TemporaryDirectory() as folder:
         config = MDConfig(timestep=timestep, steps=steps, interval=steps, trajectory=Path(folder) / "nve.extxyz")
-        program = {"accelerate": "ready" if compiled else "off", "exact": radial == "exact"}
+        program: dict[str, Any] = {"accelerate": "ready" if compiled else "off", "exact": radial == "exact"}
         calculator = eqff.EqffCalculator(potential, dtype=dtype, **program)
         report = run_md(config, read(structure), calculator)
     return {

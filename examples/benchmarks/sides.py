@@ -72,6 +72,7 @@ class Side:
     def close(self) -> None:
         """End the process."""
         self.answers.close()
+        assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
@@ -154,7 +155,7 @@ def make_nequip_model(
     command = [python, SCRIPTS / "nequip_model.py", folder, frames, json.dumps(model), "--threads", *map(str, threads)]
     print(f"nequip l_max {model['l_max']}: model in {folder} (compiling takes minutes the first time)", flush=True)
     with log.open("a", encoding="utf-8") as file:
-        run = subprocess.run(command, stdout=file, stderr=file, check=False)
+        run = subprocess.run([str(part) for part in command], stdout=file, stderr=file, check=False)
     if run.returncode:
         raise UnavailableError(f"nequip's tools failed, see {log}")
     return folder

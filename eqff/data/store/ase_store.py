@@ -1,4 +1,4 @@
-"""Reader behind `ase.io.read("frames.h5")`; declared in `eqff.engines.ase_io`."""
+"""Reader behind `ase.io.read("frames.h5")`; declared in `eqff.ase_plugin`."""
 
 from collections.abc import Iterator
 

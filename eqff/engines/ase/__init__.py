@@ -4,8 +4,8 @@
     atoms.calc = EqffCalculator("ethanol-nequip")
 
 calculator.py  EqffCalculator
-names.py       other calculators by name: "tblite:GFN2-xTB", "emt", "my_module:make"
-baseline.py    the calculator whose results belong to a potential that was trained on differences from it
+calculators.py other calculators by name: "tblite:GFN2-xTB", "emt", "my_module:make"
+baseline.py    the calculator whose results are added to those of a potential trained on differences
 
 Energy eV, forces eV/Å, stress eV/Å^3 in Voigt order xx yy zz yz xz xy, tension positive (ASE's conventions).
 """

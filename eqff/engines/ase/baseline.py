@@ -2,9 +2,9 @@
 
 E = E_baseline + E_potential,   F = F_baseline + F_potential,   stress likewise
 
-Which calculator that is stands in the potential's header, with its results for one structure: a baseline that does not
-give them is another level of theory, and is refused.  Its results are taken of a new, neutral structure each time, so
-that they depend on nothing but positions, elements and cell.
+The potential's header names this calculator and holds its results for one structure: a calculator that does not
+reproduce them is another level of theory, and is refused.  Each calculation gets a new, neutral structure, so that
+results depend on positions, elements and cell only.
 """
 
 import contextlib
@@ -20,7 +20,9 @@ from eqff.digest import file_sha256
 from eqff.engines.ase.calculators import calculator_maker
 from eqff.errors import ConfigError, EqffError, PotentialError
 
-ENERGY_TOLERANCE = 1e-3  # eV per atom: another machine's or version's rounding and convergence, not another method
+ENERGY_TOLERANCE = (
+    1e-3  # eV per atom: rounding and convergence of another machine or version pass, another method does not
+)
 FORCE_TOLERANCE = 5e-3  # eV/Å
 STEP = 0.005  # Å, of central differences
 SUM_TOLERANCE = 1e-6  # eV per atom: energies of atoms that sum to the energy
@@ -38,10 +40,10 @@ class Baseline:
     def __call__(
         self, positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where: str = "structure"
     ) -> Prediction:
-        """Energy, forces, and stress and energies of atoms where there are some.
+        """Energy and forces, with stress and energies of atoms if the calculator has them.
 
         Args:   positions [n_atoms, 3] Å; atomic_numbers [n_atoms]; cell [3, 3] Å; pbc [3]; where: for messages
-        Raises: PotentialError EQ4362 if the calculator fails, or gives what is not finite
+        Raises: PotentialError EQ4362 if the calculator fails, or a result is not finite
         """
         atoms = Atoms(numbers=atomic_numbers, positions=positions, cell=cell, pbc=pbc)
         able = getattr(self.calculator, "implemented_properties", ())
@@ -72,21 +74,21 @@ class Baseline:
         pbc: Any,
         where: str = "structure",
     ) -> Prediction:
-        """Results of a potential with those of the baseline for this structure; see `__call__`.
+        """Sum of a potential's results and those of the baseline for this structure; see `__call__`.
 
-        Stress and energies of atoms only where both have them.
+        Stress and energies of atoms exist only if both have them.
         """
-        own = self(positions, atomic_numbers, cell, pbc, where)
+        base = self(positions, atomic_numbers, cell, pbc, where)
         return Prediction(
-            prediction.energy + own.energy,
-            None if prediction.energies is None or own.energies is None else prediction.energies + own.energies,
-            prediction.forces + own.forces,
-            None if prediction.stress is None or own.stress is None else prediction.stress + own.stress,
+            prediction.energy + base.energy,
+            None if prediction.energies is None or base.energies is None else prediction.energies + base.energies,
+            prediction.forces + base.forces,
+            None if prediction.stress is None or base.stress is None else prediction.stress + base.stress,
         )
 
     def hessian(self, positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, rows: Any) -> np.ndarray:
         """Second derivatives of the energy by central differences of the forces; [3 n_rows, 3 n_atoms] eV/Å^2."""
-        found = []
+        derivatives = []
         for atom in rows:
             for axis in range(3):
                 forces = []
@@ -94,15 +96,15 @@ class Baseline:
                     moved = np.array(positions, dtype=np.float64)
                     moved[atom, axis] += step
                     forces.append(self(moved, atomic_numbers, cell, pbc).forces)
-                found.append((forces[1] - forces[0]).reshape(-1) / (2.0 * STEP))
-        return np.array(found).reshape(3 * len(rows), 3 * len(positions))
+                derivatives.append((forces[1] - forces[0]).reshape(-1) / (2.0 * STEP))
+        return np.array(derivatives).reshape(3 * len(rows), 3 * len(positions))
 
     def check(self, expected: dict[str, Any]) -> None:
         """Compare with the results that a header holds.  Raises: PotentialError EQ4364"""
         positions, atomic_numbers, cell, pbc = (expected[k] for k in ("positions", "atomic_numbers", "cell", "pbc"))
-        found = self(positions, atomic_numbers, cell, pbc, "the structure in the potential's header")
-        energy = abs(found.energy - expected["energy"]) / len(expected["atomic_numbers"])
-        forces = float(np.abs(found.forces - np.array(expected["forces"])).max())
+        result = self(positions, atomic_numbers, cell, pbc, "the structure in the potential's header")
+        energy = abs(result.energy - expected["energy"]) / len(expected["atomic_numbers"])
+        forces = float(np.abs(result.forces - np.array(expected["forces"])).max())
         if energy > ENERGY_TOLERANCE or forces > FORCE_TOLERANCE:
             raise PotentialError(
                 "EQ4364",
@@ -111,7 +113,7 @@ class Baseline:
             )
 
     def _energies(self, energy: float, n_atoms: int) -> np.ndarray | None:
-        """[n_atoms] eV, where the calculator has them and they sum to the energy."""
+        """[n_atoms] eV, if the calculator has them and they sum to the energy."""
         found = getattr(self.calculator, "results", {}).get("energies")
         if found is None or np.shape(found) != (n_atoms,) or not abs(np.sum(found) - energy) < SUM_TOLERANCE * n_atoms:
             return None
@@ -121,46 +123,47 @@ class Baseline:
 def baseline_of(potential: Potential, calculator: Any = None) -> Baseline | None:
     """The baseline of a potential, checked; None for a potential of whole energies.
 
-    Args:   calculator: of ASE, to be used instead of the one that the header names
-    Raises: PotentialError EQ4360 if it cannot be made, EQ4364 if it is not the one that was trained on; ConfigError
-            EQ1443 for a calculator that is given to a potential of whole energies, or is none
+    Args:   calculator: of ASE, instead of the one that the header names
+    Raises: PotentialError EQ4360 if it cannot be made, EQ4364 if it is not the one used in training; ConfigError
+            EQ1443 for a calculator with a potential of whole energies, and for what is no calculator
     """
-    told = potential.header.get("baseline")
-    if told is None:
+    record = potential.header.get("baseline")
+    if record is None:
         if calculator is not None:
             raise ConfigError("EQ1443", "baseline: this potential gives whole energies; leave baseline out")
         return None
     if calculator is not None and not hasattr(calculator, "get_forces"):
         raise ConfigError("EQ1443", f"baseline={calculator!r}: expected an ASE calculator")
-    baseline = Baseline(_make(potential) if calculator is None else calculator, told["name"])
-    baseline.check(told["check"])
+    baseline = Baseline(_make(potential) if calculator is None else calculator, record["name"])
+    baseline.check(record["check"])
     return baseline
 
 
 def _make(potential: Potential) -> Any:
-    told = potential.header["baseline"]
+    record = potential.header["baseline"]
     try:
-        return calculator_maker(told["name"] if told["sha256"] is None else str(_find(told, potential.path)))()
+        return calculator_maker(record["name"] if record["sha256"] is None else str(_find(record, potential.path)))()
     except Exception as error:  # a function of the user's own may raise anything
         what = "this potential" if potential.path is None else str(potential.path)
         raise PotentialError(
             "EQ4360",
-            f"{what}: gives differences from {told['name']} ({told['level_of_theory']}), which cannot be made "
+            f"{what}: gives differences from {record['name']} ({record['level_of_theory']}), which cannot be made "
             f"({error}); or give EqffCalculator the calculator itself, baseline=...",
         ) from error
 
 
-def _find(told: dict[str, Any], path: Path | None) -> Path:
+def _find(record: dict[str, Any], path: Path | None) -> Path:
     """The potential with this SHA-256: beside the file, or of this name.
 
     Raises: PotentialError EQ4363
     """
-    beside = [] if path is None else sorted(one for one in path.parent.glob(f"*{SUFFIX}") if one != path)
+    beside = [] if path is None else sorted(file for file in path.parent.glob(f"*{SUFFIX}") if file != path)
     with contextlib.suppress(PotentialError):  # there is none of that name
-        beside.append(find(told["name"]))
+        beside.append(find(record["name"]))
     for candidate in beside:
-        if file_sha256(candidate) == told["sha256"]:
+        if file_sha256(candidate) == record["sha256"]:
             return candidate
     raise PotentialError(
-        "EQ4363", f"no potential with SHA-256 {told['sha256']} is named {told['name']} or lies beside it; put it there"
+        "EQ4363",
+        f"no potential with SHA-256 {record['sha256']} is named {record['name']} or lies beside it; put it there",
     )

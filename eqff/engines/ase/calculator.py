@@ -35,33 +35,35 @@ NEUTRAL_SINGLET = dict.fromkeys(("charge", "total_charge", "net_charge", "spin",
 class EqffCalculator(Calculator):
     """Energy, free_energy, energies (per atom), forces and stress of any structure of known species.
 
-    The file is found at once and loaded at the first calculation.  Stress exists only for structures periodic in three
+        atoms.calc = eqff.EqffCalculator("ethanol-nequip")
+        atoms.get_forces()
+
+    The constructor finds the file; the first calculation loads it.  Stress exists only for structures periodic in three
     directions; asking for it otherwise raises ASE's PropertyNotImplementedError.  Potentials know neither charge nor
-    spin: of a structure that has one, by atoms.info, initial charges or magnetic moments, it is warned once.
-    Results of a potential trained on differences from a baseline are the sum of both, with energies of atoms and stress
-    only if the baseline has them.
-    Pickles as path and options with the last results; deep copies share the loaded potential.
+    spin: a structure with either (in atoms.info, initial charges or magnetic moments) causes one warning.
+    A potential with a baseline gives the sum of both; energies of atoms and stress then exist only if the baseline has
+    them.  A pickle holds path, options and the last results; deep copies share the loaded potential.
 
     Args:   potential: name, path of a potential file, or a Potential (which brings its own device and dtype);
             device: as torch names it, None for the CPU or where the given Potential is;
             dtype: of the weights, "auto" for the stored one;
-            skin: Å, >= 0, neighbours kept beyond r_max between steps; costs memory, changes no result;
+            skin: Å, >= 0, lists reach to r_max + skin and serve several steps; costs memory, changes no result;
             strict: refuse structures with charge or spin instead of warning;
-            accelerate: "ready" runs what `eqff compile` made of the potential on this machine, if it did; "auto" also
-            compiles in the background once evaluations have taken 20 s, and changes over when the program is verified
-            (results then change within its tolerance, at a moment that differs from run to run); "off" runs the
-            file's own program; a given Potential stays on the program it has;
-            exact: of compiled programs, only those without radial splines;
-            baseline: ASE calculator to use for the baseline, None for the one that the potential names
+            accelerate: "ready" runs the program that `eqff compile` has made of the potential on this machine, if there
+            is one; "auto" also compiles in the background once evaluations have taken 20 s, and switches to the program
+            when it is verified (results then change within its tolerance, at a moment that differs from run to run);
+            "off" runs the program in the file; a given Potential keeps its program;
+            exact: of compiled programs, use only the one without radial splines;
+            baseline: ASE calculator to use as the baseline, None for the one that the potential names
     Raises: PotentialError when the potential is not found, is damaged, or gives a result that is not finite, and for a
-            baseline that cannot be made, fails, or is another than the one trained on;
-            GraphError for structures it cannot take; ConfigError for options
+            baseline that cannot be made, fails, or is not the one used in training;
+            GraphError for structures that are invalid; ConfigError for options
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE's own form
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
     default_parameters = {"strict": False, "accelerate": "ready", "exact": False}  # noqa: RUF012
-    _first_process: ClassVar[int | None] = None  # that used a potential, to know its forks
+    _first_process: ClassVar[int | None] = None  # the first one that used a potential; others are its forks
 
     def __init__(
         self,
@@ -79,12 +81,12 @@ class EqffCalculator(Calculator):
         self._given = potential if isinstance(potential, Potential) else None
         self._loaded: Potential | None = None
         self._neighbors: VerletList | None = None
-        self._numbers = np.zeros(0, dtype=np.int64)  # those that self._species was made of
+        self._numbers = np.zeros(0, dtype=np.int64)  # whose indices self._species holds
         self._species = np.zeros(0, dtype=np.int64)
         self._warned: set[str] = set()
         self._acceleration: Acceleration | None = None
         self._given_baseline = baseline
-        self._baseline: Baseline | None = None  # once it was made and checked
+        self._baseline: Baseline | None = None  # once it is made and checked
         if isinstance(potential, Potential):
             place = None if potential.path is None else str(Path(potential.path).resolve())
         else:
@@ -94,7 +96,7 @@ class EqffCalculator(Calculator):
 
     @property
     def potential(self) -> Potential:
-        """The potential behind this calculator, loaded when first asked for."""
+        """The potential of this calculator, loaded at first use."""
         _check_fork()
         if self._loaded is None:
             options = self.parameters
@@ -109,13 +111,13 @@ class EqffCalculator(Calculator):
 
     @property
     def baseline(self) -> Baseline | None:
-        """What is added to the potential's results, made and checked when first asked for; None for nothing."""
+        """The baseline added to the potential's results, made and checked at first use; None without one."""
         if self._baseline is None:
             self._baseline = baseline_of(self.potential, self._given_baseline)
         return self._baseline
 
     def set(self, **options: Any) -> dict[str, Any]:
-        """Change device, dtype, skin or strict; drops results and, where needed, the loaded potential.
+        """Change options; drops results and, where needed, the loaded potential.
 
         Raises: ConfigError for an unknown option or value
         """
@@ -145,7 +147,7 @@ class EqffCalculator(Calculator):
         return changed
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What has changed since the last calculation, of all that energies depend on; every bit counts."""
+        """What has changed since the last calculation, among all that energies depend on, compared bit by bit."""
         seen = self.atoms
         if seen is None:
             return list(all_changes)
@@ -166,7 +168,7 @@ class EqffCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Fill `results` with every property that this structure has, whatever was asked for.
+        """Fill `results` with every property of this structure, also those that were not requested.
 
         Raises: see the class; `results` is empty after an error, except after asking for a stress that does not exist
         """
@@ -207,10 +209,10 @@ class EqffCalculator(Calculator):
         chosen: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """Second derivatives of the energy, analytic but for a baseline, which is differentiated by finite differences.
+        """Second derivatives of the energy: analytic, plus finite differences of the baseline if there is one.
 
-        Args:    chosen: atoms whose rows are wanted, None for all; progress: called with the number of rows done
-        Returns: [3 n_rows, 3 n_atoms] eV/Å^2; all rows together are symmetric up to rounding
+        Args:    chosen: atoms whose rows to compute, None for all; progress: called with the number of rows done
+        Returns: [3 n_rows, 3 n_atoms] eV/Å^2; the full matrix is symmetric up to rounding
         Raises:  as `calculate`
         """
         atoms = self.atoms if atoms is None else atoms
@@ -223,13 +225,13 @@ class EqffCalculator(Calculator):
         return rows
 
     def _accelerate(self, potential: Potential, seconds: float) -> None:
-        """Count an evaluation, and change over once the potential is compiled."""
+        """Count an evaluation, and switch to the compiled potential once it is ready."""
         if self._acceleration is None:
             self._acceleration = Acceleration(potential, self.parameters["exact"])
         self._loaded = self._acceleration.step(seconds) or self._loaded
 
     def _species_of(self, atoms: Atoms) -> np.ndarray:
-        """Species indices; what depends on the elements alone is checked when they change."""
+        """Species indices; elements are checked only when they change."""
         numbers = atoms.numbers
         if numbers.shape == self._numbers.shape and (numbers == self._numbers).all() and len(numbers):
             return self._species
@@ -247,7 +249,7 @@ class EqffCalculator(Calculator):
         return species
 
     def _check_charge_and_spin(self, atoms: Atoms) -> None:
-        """Once, or always if strict: potentials stand for neutral singlets as they were trained."""
+        """Warn once, or refuse if strict: potentials know neither charge nor spin."""
         strict = self.parameters["strict"]
         if "state" in self._warned and not strict:
             return
@@ -284,7 +286,7 @@ class EqffCalculator(Calculator):
 
     @property
     def program(self) -> str:
-        """What computes: the file's own TorchScript program or a compiled one."""
+        """Which program runs: the TorchScript program of the file, or a compiled one."""
         if self._loaded is None:
             return "nothing yet"
         baseline = self._loaded.baseline
@@ -318,7 +320,7 @@ def _own(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _check_fork() -> None:
-    """torch's threads do not survive a fork: a child that needs them would wait for ever."""
+    """torch's threads do not survive a fork: a child process that needs them would wait for ever."""
     here = os.getpid()
     if EqffCalculator._first_process is None:
         EqffCalculator._first_process = here
@@ -333,7 +335,7 @@ def _check_fork() -> None:
 
 
 def charge_and_spin(atoms: Atoms) -> str:
-    """Charge or spin that the structure says it has, as text; empty if it says nothing or neutral singlet."""
+    """Charge or spin that the structure states, as text; empty if it states none, or a neutral singlet."""
     for name, neutral in NEUTRAL_SINGLET.items():
         value = atoms.info.get(name)
         if value is not None and not np.array_equal(value, neutral):
@@ -346,7 +348,7 @@ def charge_and_spin(atoms: Atoms) -> str:
 
 
 def _check_finite(found: Prediction) -> None:
-    """A model that diverges must stop the simulation here."""
+    """Raises: PotentialError EQ4161 naming the atom: a model that diverges must stop the simulation."""
     energies, forces = np.asarray(found.energies), found.forces
     stress = 0.0 if found.stress is None else found.stress
     if all(np.isfinite(array).all() for array in (energies, forces, stress)):
@@ -363,12 +365,12 @@ def _check_finite(found: Prediction) -> None:
 
 
 def _check_options(potential: Potential, options: dict[str, Any]) -> None:
-    """A Potential that is already loaded must be what the options say."""
+    """A given Potential must agree with the options.  Raises: ConfigError EQ1304, EQ1307, EQ1311"""
     device, dtype = options["device"], options["dtype"]
-    for name, wanted, without in (("accelerate", "off", "compiled"), ("exact", True, "splines")):
-        if options[name] == wanted and without in potential.program:
+    for name, value, without in (("accelerate", "off", "compiled"), ("exact", True, "splines")):
+        if options[name] == value and without in potential.program:
             raise ConfigError(
-                "EQ1311", f"{name}={wanted!r}: the given Potential runs {potential.program}; load it so, or give a path"
+                "EQ1311", f"{name}={value!r}: the given Potential runs {potential.program}; load it so, or give a path"
             )
     place = torch.device(device)
     if place.type != potential.device.type or (place.index or 0) != (potential.device.index or 0):

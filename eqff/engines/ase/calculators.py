@@ -1,4 +1,4 @@
-"""ASE calculators by name: a potential of eqff, a method of tblite, one of ASE's, or a function of one's own.
+"""ASE calculators by name: a potential of eqff, a method of tblite, ASE's EMT, or a function of the user.
 
 ethanol-nequip, my.eqff.pt     a potential
 tblite:GFN2-xTB                extended tight binding, from the extra `labels`
@@ -51,7 +51,7 @@ def calculator_maker(name: str) -> Maker:
         return _function(name, kind, rest)
     from eqff.engines.ase import EqffCalculator
 
-    loaded = EqffCalculator(name)  # once for all: it remembers nothing that changes results
+    loaded = EqffCalculator(name)  # shared by all calls: it has no state that changes results
     level = loaded.potential.header.get("level_of_theory") or "not stated"
     file = Path(loaded.parameters["potential"])
     shown = Path(name).name  # the level of theory goes into files that others read

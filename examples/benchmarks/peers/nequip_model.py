@@ -77,7 +77,7 @@ def make_checkpoint(folder: Path, frames: Path, model: dict) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     (folder / "model.ckpt").unlink(missing_ok=True)
     command = [TOOLS / "nequip-train", "-cd", ".", "-cn", "config.yaml", "hydra.run.dir=hydra"]
-    subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+    subprocess.run([str(part) for part in command], cwd=folder, check=True, stdout=sys.stderr)
     shutil.rmtree(folder / "hydra", ignore_errors=True)
 
     from nequip.model.saved_models.load_utils import load_saved_model
@@ -92,7 +92,7 @@ def make_checkpoint(folder: Path, frames: Path, model: dict) -> None:
 def compile_package(folder: Path, threads: int) -> None:
     """threads<N>.nequip.pt2"""
     package = folder / f"threads{threads}.nequip.pt2"
-    command = [TOOLS / "nequip-compile", "model.ckpt", package.name]
+    command = [str(TOOLS / "nequip-compile"), "model.ckpt", package.name]
     command += ["--mode", "aotinductor", "--device", "cpu", "--target", "ase"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=sys.stderr)

@@ -15,7 +15,7 @@ from eqff.data.frame import Frame
 from eqff.data.store.store import write_store
 from eqff.errors import DataError
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 GROUP = "ase.ioformats"
 
 
