@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
-from eqff.cli.data._reading import AsJson
-from eqff.errors import ConfigError
+from eqff.cli._options import READING, STRUCTURE, AsJson, reads
+from eqff.data.reading.options import ReadOptions
 
 
+@reads(*STRUCTURE)
 def command(
-    structure: Annotated[Path, typer.Argument(help="Starting structure: any file ASE reads.")],
+    structure: Annotated[
+        Path,
+        typer.Argument(help="Starting structure in any format that `eqff data` reads; the last frame, or FILE@N."),
+    ],
     calculator: Annotated[
         str,
         typer.Argument(
@@ -19,7 +23,7 @@ def command(
             "module:function that returns an ASE calculator."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="To write: .h5 (every digit), .extxyz or .xyz")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .h5 (every digit), .extxyz or .xyz.")],
     temperature: Annotated[float, typer.Option(help="K")] = 500.0,
     frames: Annotated[int, typer.Option(help="Frames of each trajectory.")] = 500,
     seeds: Annotated[int, typer.Option(help="Trajectories, each with its own velocities and noise.")] = 2,
@@ -27,22 +31,22 @@ def command(
     equilibration: Annotated[int, typer.Option(help="Steps before the first frame.")] = 4000,
     timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
     thermostat_time: Annotated[float, typer.Option(help="fs, 1 / friction of the Langevin thermostat.")] = 100.0,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
-    volume: Annotated[float, typer.Option(help="Periodic: largest relative change of volume, e.g. 0.1.")] = 0.0,
-    strain: Annotated[float, typer.Option(help="Periodic: largest strain at constant volume, e.g. 0.05.")] = 0.0,
-    strained_share: Annotated[float, typer.Option(help="Share of the frames with such volumes and strains.")] = 0.5,
-    index: Annotated[str, typer.Option(help="Which frame of STRUCTURE.")] = "-1",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped: the same frames.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
+    volume: Annotated[float, typer.Option(help="Periodic frames: largest relative change of volume.")] = 0.0,
+    strain: Annotated[float, typer.Option(help="Periodic frames: largest strain at constant volume.")] = 0.0,
+    strained_share: Annotated[float, typer.Option(help="Share of the frames that are strained.")] = 0.5,
+    reading: ReadOptions = READING,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run; it gives the same frames.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Langevin dynamics with a calculator; kept frames carry its energy, forces and (periodic) stress.
+    """Run Langevin dynamics and label its frames with a calculator: energy, forces and, if periodic, stress.
 
     Example: eqff data sample ethanol.xyz tblite:GFN2-xTB -o ethanol.h5 --frames 1000 --seeds 2
     """
+    from eqff.data.reading.structures import read_structure
     from eqff.engines.ase.calculators import calculator_maker
     from eqff.report.terminal import FramesBar
-    from eqff.tasks.frames import select_frames
     from eqff.tasks.sample import SampleConfig, run_sample
 
     config = SampleConfig(
@@ -61,16 +65,14 @@ def command(
         resume=resume,
         force=force,
     )
-    chosen = select_frames(structure, index)
-    if len(chosen) != 1:
-        raise ConfigError("EQ3428", f"index={index!r} names {len(chosen)} frames of {structure}; choose one")
+    atoms = read_structure(structure, reading)
     maker = calculator_maker(calculator)
-    with FramesBar(f"sample {chosen[0].get_chemical_formula()}", hidden=as_json) as bar:
-        report = run_sample(config, chosen[0], maker, bar.advance)
+    with FramesBar(f"sample {atoms.get_chemical_formula()}", hidden=as_json) as bar:
+        report = run_sample(config, atoms, maker, bar.advance)
     if as_json:
         typer.echo(json.dumps({**report._asdict(), "output": str(report.output)}, ensure_ascii=False))
         return
-    resumed = f", {report.resumed_at} of them from before" if report.resumed_at else ""
+    resumed = f", {report.resumed_at} of them from the stopped run" if report.resumed_at else ""
     strained = f", {report.n_strained} strained" if report.n_strained else ""
     typer.echo(f"wrote    {report.output}: {report.n_frames} frames{strained}{resumed}")
     typer.echo(f"         mean temperature {report.mean_temperature:.0f} K")

@@ -6,7 +6,6 @@ A check is a file with `check(subject) -> Iterator[Finding]`.  What cannot be te
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +15,6 @@ from eqff.data.forensics.pair_model import PairModel, Prediction, fit_pair_model
 from eqff.data.forensics.survey import Survey, survey
 from eqff.data.forensics.work import Work, consecutive_work, neighbour_work
 from eqff.data.frame import Census, Frame, census, check_frame, hill_formula
-from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import Stream
 from eqff.data.splits import Split
 from eqff.errors import DataError, EqffError
 
@@ -269,30 +266,3 @@ def _check_density(frame: Frame, number: int) -> None:
             f"frame {number}: a cell with {room:.3g} Å^3 for each atom holds no matter; lengths are probably in "
             "another unit, e.g. nm: say so with --length-unit",
         )
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A file as its format reads it, with frames that the gate would refuse."""
-
-    stream: Stream  # what was decided
-    frames: list[Frame]
-    damage: DataError | None = None  # where the file broke off
-
-
-def read_unchecked(path: str | Path, options: ReadOptions, *, format: str | None = None) -> Reading:
-    """All frames of a file, before the gate that refuses the first bad one.
-
-    Raises: DataError, ConfigError as `eqff.data.reading.read.Stream`; damage behind the first frame is returned
-    """
-    stream = Stream(path, options, format=format)
-    module = registry.load("data.formats", stream.format)
-    frames: list[Frame] = []
-    try:
-        for frame in module.read(stream.path, options.fresh()):
-            frames.append(frame)
-    except DataError as error:
-        if not frames:
-            raise
-        return Reading(stream, frames, error)
-    return Reading(stream, frames)
