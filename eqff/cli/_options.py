@@ -86,9 +86,6 @@ _READING: dict[str, tuple[Any, Any]] = {
         ],
         None,
     ),
-        Annotated[Optional[str], typer.Option("--from", help="Format of the file, if its name misleads.")],
-        None,
-    ),
     "skip_bad": (
         Annotated[bool, typer.Option("--skip-bad", help="Leave out frames that cannot be used, and count them.")],
         False,

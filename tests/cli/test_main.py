@@ -186,4 +186,4 @@ def test_the_choice_of_a_program_is_defined_once():
     """Of the verbs that evaluate; md has a third choice, to compile meanwhile."""
     verbs = {name: registry.load("cli", name).command for name in ("evaluate", "predict", "relax")}
     chosen = {inspect.signature(verb).parameters["accelerate"].annotation for verb in verbs.values()}
-    assert chosen == {cli.Accelerate}
+    assert len(chosen) == 1

@@ -29,7 +29,7 @@ def command(
     r_max: Annotated[float, typer.Option(help="Cut-off in Å for neighbour counts.")] = 4.0,
     formats: Annotated[
         bool,
-        typer.Option("--formats", is_eager=True, callback=_list_formats, help="List all formats and their suffixes."),
+        typer.Option("--formats", is_eager=True, callback=_list_formats, help="List all formats."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
