@@ -44,6 +44,14 @@ class ProgramOfLongRuns(StrEnum):
     auto = "auto"
 
 
+_PROGRAMS = "off: the file's program; ready: the compiled one if `eqff compile` was run"
+_MEANWHILE = "auto: compile in the background and change over (not bit-reproducible)"
+ACCELERATE: dict[type[StrEnum], Any] = {
+    Program: Annotated[Program, typer.Option(help=f"{_PROGRAMS}.", case_sensitive=False)],
+    ProgramOfLongRuns: Annotated[
+        ProgramOfLongRuns, typer.Option(help=f"{_PROGRAMS}; {_MEANWHILE}.", case_sensitive=False)
+    ],
+}
 Potential = Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")]
 MaxEdges = Annotated[
     Optional[int], typer.Option(min=1, help="Edges of a batch.", show_default="2000 on a CPU, 50000 on a GPU")
@@ -160,12 +168,7 @@ def evaluates(
         ),
     }
     if programs is not None:
-        text = "off: the file's program; ready: the compiled one if `eqff compile` was run"
-        text += "; auto: compile in the background and change over (not bit-reproducible)." if exact else "."
-        options["accelerate"] = (
-            Annotated[programs, typer.Option(help=text, case_sensitive=False)],
-            programs("ready"),
-        )
+        options["accelerate"] = (ACCELERATE[programs], programs("ready"))
     if exact:
         help_exact = "Of compiled programs, use only those without splines."
         options["exact"] = (Annotated[bool, typer.Option("--exact", help=help_exact)], False)
@@ -181,13 +184,13 @@ def evaluates(
     return lambda verb: _with_options(verb, "evaluation", options, make)
 
 
-def starting_file(potential: str, given: str | Path | None) -> str | Path:
+def starting_file(potential: str, given: str | Path | None, how: str = "name a file after it") -> str | Path:
     """The file of structures that was given, or the potential's own.  Raises: ConfigError EQ1211 without both"""
     from eqff import artifact
 
     source = given or artifact.default_structure(potential)
     if source is None:
-        raise ConfigError("EQ1211", f"{potential} brings no structure along; name a file of structures")
+        raise ConfigError("EQ1211", f"{potential} brings no structure along; {how}")
     return source
 
 

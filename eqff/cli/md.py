@@ -139,7 +139,7 @@ def command(
             raise ConfigError(
                 "EQ1210", f"{picture} exists; choose another name, --no-plot, or overwrite it with --force"
             )
-    source = starting_file(potential, structure)
+    source = starting_file(potential, structure, "give one with --structure FILE")
     for one in configs:
         if structure is not None and split_index(source)[0].resolve() in (one.trajectory.resolve(), one.log.resolve()):
             raise ConfigError(

@@ -310,7 +310,7 @@ def test_files_that_cannot_be_read(tmp_path, source, potential):
         ("absent.xyz", "EQ3024"),
         (".", "EQ3041"),
         ("mice.xyz", "EQ3030"),
-        ("word.dat", "EQ3040"),
+        ("word.dat", "EQ3219"),
     ):
         with pytest.raises(DataError, match=id):
             run_predict(PredictConfig(source=tmp_path / name, output=tmp_path / "out.xyz"), potential)

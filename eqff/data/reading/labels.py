@@ -156,10 +156,15 @@ def units_by_convention(
     """
     forces, energies, numbers = [], [], []
     for index, one in enumerate(contents):
-        value, _ = find(one, "forces", options, f"{path}: frame {index}")
+        where = f"{path}: frame {index}"
+        try:
+            value, energy = (find(one, label, options, where)[0] for label in ("forces", "energy"))
+        except DataError:
+            if options.structures and not any(options.keys):
+                continue  # `to_frame` notes it
+            raise
         if value is not None:
             forces.append(_judged(value).reshape(-1))
-        energy, _ = find(one, "energy", options, f"{path}: frame {index}")
         if energy is not None and _judged(energy).size == 1:
             energies.append(float(_judged(energy).reshape(())))
             numbers.append(np.asarray(one.atomic_numbers))
