@@ -1,4 +1,4 @@
-"""The user's cache: what this machine has proved or compiled, readable and writable by its owner alone."""
+"""The user's cache of compiled programs and passed checks, which only its owner can read and write."""
 
 import os
 import stat
@@ -6,7 +6,13 @@ from pathlib import Path
 
 
 def private_cache(name: str) -> Path | None:
-    """Directory `eqff/<name>` of the user's cache ($XDG_CACHE_HOME or ~/.cache) that nobody else can write, or None."""
+    """Folder `eqff/<name>` of the user's cache, made if missing; None if it cannot be made or belongs to someone else.
+
+    Programs that are loaded from it run with the user's rights, so nobody else may write there.
+
+    Args:    name: e.g. "kernels", below $XDG_CACHE_HOME or ~/.cache
+    Returns: a folder with mode 0700
+    """
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqff"
         for level in (root, root / name):

@@ -8,9 +8,7 @@ The program goes into the user's cache after it has reproduced the test vectors 
 import copy
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from eqff.artifact import archive, compiled, vectors
 from eqff.artifact.header import DTYPES
 from eqff.artifact.lookup import find
 from eqff.errors import ConfigError, EqffError, PotentialError, ResourceError
+from eqff.files import locked, new_folder
 from eqff.kernels import build
 from eqff.nn.fast.fused import FusedConvolution, fuse
 from eqff.nn.fast.spline import SplineConvolution, has_radial_functions, spline_errors, tabulate
@@ -64,13 +62,13 @@ def compile_potential(
     if dtype not in ("auto", *DTYPES):
         raise ConfigError("EQ1101", f"dtype={dtype!r}: expected auto, {' or '.join(DTYPES)}")
     if build.compiler() is None:
-        raise ResourceError("EQ6110", "no C++ compiler found: install g++ or clang++, or set CXX")
+        raise ResourceError("EQ6110", "no C++ compiler found; install g++ or clang++, or set CXX")
     contents = archive.read(find(name_or_path))
     run_dtype: torch.dtype = getattr(torch, contents.header["dtype"] if dtype == "auto" else dtype)
     place = compiled.folder(contents.digest, run_dtype, exact)
     if place is None:
         raise ResourceError("EQ6112", "no private cache: make ~/.cache writable, or set XDG_CACHE_HOME")
-    with FileLock(place.with_name(place.name + ".lock")):  # other processes wait, and find what the first has made
+    with locked(place.with_suffix(".compiling"), wait=True):  # not in the folder itself, which is replaced
         return _compile(contents, run_dtype, exact, place, progress)
 
 
@@ -92,8 +90,8 @@ def _compile(
     elif not exact:
         progress("no radial splines for this family of models: its radial networks stay exact")
     progress("compiling the program")
-    scratch = Path(tempfile.mkdtemp(dir=place.parent))
-    try:
+    shutil.rmtree(place, ignore_errors=True)  # what is there is unsound
+    with new_folder(place) as scratch:
         _make_program(fuse(model).to(dtype), scratch / compiled.PROGRAM, contents.path)
         report["sha256"] = hashlib.sha256((scratch / compiled.PROGRAM).read_bytes()).hexdigest()
         report["kernels"] = _kernel_files(model)
@@ -105,10 +103,6 @@ def _compile(
         if evaluator is None:
             raise ResourceError("EQ6113", "kernels vanished from the cache while compiling; compile again")
         errors = compiled.verify(evaluator, contents, dtype)
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(scratch, place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return _result(place, report, *errors, seconds=time.monotonic() - started)
 
 

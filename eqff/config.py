@@ -4,16 +4,17 @@ Whole numbers stand for floats; nothing else is converted: no strings for number
 """
 
 import contextlib
+import copy
 import dataclasses
 import difflib
+import json
 import numbers
 import re
 import tomllib
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import Enum
-from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from eqff.errors import ConfigError, ResourceError
 
@@ -25,49 +26,45 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config"
 
     Args:    cls: a dataclass; mapping: keys are field names; where: what error messages call the mapping
     Returns: an instance of cls; fields that are not given keep their defaults
-    Raises:  ConfigError naming the key path, its value, what was expected and the nearest known key
+    Raises:  ConfigError EQ1010 a value of another type, EQ1011 an unknown key, EQ1012 a missing key, EQ1013 a value
+             that the dataclass refuses, EQ1016 a value without a plain form: with the path of the key
     """
-    if not isinstance(mapping, Mapping):
-        raise ConfigError("EQ1010", f"{where}={_shown(mapping)}: expected {_type_name(cls)}")
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-    hints = get_type_hints(cls, include_extras=True)
-    for key in mapping:
-        if key not in fields:
-            raise ConfigError("EQ1011", f"{where}.{key}: unknown key; {_nearest_key(str(key), list(fields), hints)}")
-    for name, field in fields.items():
-        if name not in mapping and _required(field):
-            raise ConfigError("EQ1012", f"{where}.{name}: missing; expected {_type_name(hints[name])}")
-    values = {name: _value(hints[name], value, f"{where}.{name}") for name, value in mapping.items()}
+    from pydantic import ValidationError
+
+    text = json.dumps({"config": _plain(mapping)})
     try:
-        return cls(**values)
-    except ValueError as error:  # a dataclass's own __post_init__
-        raise ConfigError("EQ1013", f"{where}: {error}") from error
+        return _validator(cls).model_validate_json(text).config  # type: ignore[arg-type]
+    except ValidationError as failure:
+        raise _error(cls, mapping, where, failure.errors(include_url=False)) from failure
 
 
 def from_toml(cls: type[T], path: str | Path) -> T:
     """Build a dataclass from a TOML file.
 
-    Raises: ConfigError as from_mapping, and when the file is missing or not TOML (with its line)
+    Raises: ConfigError as from_mapping, and as read_toml
     """
     return from_mapping(cls, read_toml(path), where=str(path))
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The plain nested mapping of a TOML file.  Raises: ConfigError when the file is missing or not TOML."""
+    """The plain nested mapping of a TOML file.
+
+    Raises: ConfigError EQ1014 if the file cannot be read, EQ1015 with the line if it is not TOML
+    """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError("EQ1014", f"{path}: cannot be read ({error.strerror}); give a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("EQ1015", f"{path}: not valid TOML: {error}") from error
+        raise ConfigError("EQ1015", f"{path}: not valid TOML: {error}; correct the file there") from error
 
 
 def overridden(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """A copy of a nested mapping with `key.path=value` strings applied; values are read as TOML, else as text.
 
-    Raises: ConfigError for a string without `=` or a path that leads through something that is no table
+    Raises: ConfigError EQ1017 for a string without `=`, EQ1019 for a path that leads through a value
     """
-    result = _copied(mapping)
+    result = copy.deepcopy(dict(mapping))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         steps = [step.strip() for step in path.split(".")]
@@ -77,7 +74,7 @@ def overridden(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[s
         for step in steps[:-1]:
             table = table.setdefault(step, {})
             if not isinstance(table, dict):
-                raise ConfigError("EQ1019", f"--set {assignment}: {step} is a value, not a table")
+                raise ConfigError("EQ1019", f"--set {assignment}: {step} is a value, not a table; set {step} itself")
         try:
             table[steps[-1]] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:  # bare words need no quotes on a command line
@@ -87,7 +84,7 @@ def overridden(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[s
 
 @contextlib.contextmanager
 def blaming(assignments: Iterable[str], where: str) -> Iterator[None]:
-    """Inside, an error at a key that one of the `key.path=value` strings has set names that string and not `where`.
+    """Within this context, an error at a key that a `key.path=value` string sets names that string and not `where`.
 
     Raises: ConfigError, as from_mapping does with this `where`
     """
@@ -103,121 +100,89 @@ def blaming(assignments: Iterable[str], where: str) -> Iterator[None]:
 
 
 def to_mapping(obj: Any) -> dict[str, Any]:
-    """Dataclass -> nested mapping of plain values (TOML and JSON types and None; tuples become lists)."""
-    return {field.name: _plain(getattr(obj, field.name)) for field in dataclasses.fields(obj) if field.init}
+    """Dataclass -> nested mapping of plain values (TOML and JSON types and None; tuples become lists).
+
+    Raises: ConfigError EQ1016 for a value without a plain form
+    """
+    return _plain(obj)
 
 
 def to_toml(obj: Any) -> str:
     """Dataclass -> TOML text; from_toml gives an equal object back.  None, which TOML lacks, is left out.
 
-    Raises: ConfigError for a None where leaving the key out would mean something else;
-            ResourceError when tomli-w is not installed
+    Raises: ConfigError EQ1016 for a value without a plain form, EQ1018 for a None where leaving the key out would
+            mean something else; ResourceError EQ6001 when tomli-w is not installed
     """
     try:
         import tomli_w
     except ImportError as error:
         raise ResourceError("EQ6001", "tomli-w is not installed; run `pip install 'eqff[train]'`") from error
-    return tomli_w.dumps(_without_none(obj))
+    return tomli_w.dumps(_without_none(obj, _plain(obj)))
 
 
-def _copied(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in mapping.items()}
+@cache
+def _validator(cls: Any) -> Any:
+    """A pydantic model whose field `config` is the dataclass; dataclasses inside it inherit the strictness."""
+    from pydantic import ConfigDict, create_model
+
+    return create_model("Validator", __config__=ConfigDict(extra="forbid", strict=True), config=(cls, ...))
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """One value of the type `hint`: dataclasses are built here, everything else is judged by pydantic."""
-    inner = _members(hint)
-    table = next((member for member in inner if dataclasses.is_dataclass(member)), None)
-    if table is not None and isinstance(table, type):
-        if isinstance(value, table) or (value is None and type(None) in inner):
-            return value
-        return from_mapping(table, value, where)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        element = _element_table(hint, (tuple, list))
-        if element is not None:
-            built = [_value(element, item, f"{where}[{index}]") for index, item in enumerate(value)]
-            return tuple(built) if get_origin(hint) is tuple else built
-    if isinstance(value, Mapping):
-        element = _element_table(hint, (dict,))
-        if element is not None:
-            return {str(key): _value(element, item, f"{where}.{key}") for key, item in value.items()}
-    return _leaf(hint, value, where)
+def _error(cls: type, mapping: Any, where: str, details: Sequence[Any]) -> ConfigError:
+    """The first problem that pydantic lists; unknown keys come before the missing keys they were meant for."""
+    detail = next((d for d in details if d["type"] == "unexpected_keyword_argument"), details[0])
+    steps, value, hint = _follow(cls, mapping, detail["loc"][1:])
+    path = where + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    match detail["type"]:
+        case "unexpected_keyword_argument":
+            return ConfigError("EQ1011", f"{path}: unknown key; {_nearest_key(str(steps[-1]), _fields(hint))}")
+        case "missing":
+            name = detail["loc"][-1]
+            return ConfigError("EQ1012", f"{path}.{name}: missing; expected {_type_name(_fields(hint)[name])}")
+        case "value_error":
+            return ConfigError("EQ1013", f"{path}: {detail['ctx']['error']}")
+    same = [d for d in details if _follow(cls, mapping, d["loc"][1:])[0][: len(steps)] == steps]
+    expected = dict.fromkeys(
+        _type_name(hint) if d["type"] in ("dataclass_type", "dict_type") else d["msg"].removeprefix("Input should be ")
+        for d in same
+    )
+    allowed = [word for d in same for word in re.findall("'([^']*)'", str(d.get("ctx", {}).get("expected")))]
+    guess = difflib.get_close_matches(str(value), allowed, n=1)
+    remedy = f"; did you mean {guess[0]!r}?" if guess else ""
+    return ConfigError("EQ1010", f"{path}={_shown(value)}: expected {' or '.join(expected)}{remedy}")
 
 
-def _leaf(hint: Any, value: Any, where: str) -> Any:
-    """Validate in pydantic's strict JSON mode: list -> tuple and whole number -> float, and no other conversion."""
-    from pydantic import TypeAdapter, ValidationError
-    from pydantic_core import PydanticSerializationError, to_json
-
-    try:
-        return TypeAdapter(hint).validate_json(to_json(value, inf_nan_mode="constants"), strict=True)
-    except PydanticSerializationError as error:
-        raise ConfigError("EQ1010", f"{where}={_shown(value)}: expected {_type_name(hint)}") from error
-    except ValidationError as failure:
-        details = failure.errors(include_url=False)
-        path, offending = where, value
-        for step in details[0]["loc"]:  # pydantic's path may also name members of a union: those do not index
-            if isinstance(offending, Mapping) and step in offending:
-                path, offending = f"{path}.{step}", offending[step]
-            elif isinstance(step, int) and isinstance(offending, Sequence) and step < len(offending):
-                path, offending = f"{path}[{step}]", offending[step]
-        messages = dict.fromkeys(detail["msg"] for detail in details)
-        reasons = " or ".join(m.removeprefix("Input should be ").removeprefix("Value error, ") for m in messages)
-        guess = difflib.get_close_matches(str(offending), list(_literals(hint)), n=1)
-        remedy = f"; did you mean {guess[0]!r}?" if guess else ""
-        raise ConfigError("EQ1010", f"{path}={_shown(offending)}: expected {reasons}{remedy}") from failure
+def _follow(hint: Any, value: Any, loc: Iterable[str | int]) -> tuple[list[str | int], Any, Any]:
+    """Steps of pydantic's path that lead through the value (it names members of unions, too), its end, and its type."""
+    steps: list[str | int] = []
+    for step in loc:
+        indexed = isinstance(step, int) and isinstance(value, list | tuple)
+        if indexed or (isinstance(value, Mapping) and step in value):
+            value, hint = value[step], _fields(hint).get(step, hint)  # type: ignore[index]
+            steps.append(step)
+    return steps, value, hint
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
-    """Members of a union, or the type alone; Annotated is looked through."""
-    if get_origin(hint) is Annotated:
-        return _members(get_args(hint)[0])
-    if get_origin(hint) in (Union, types.UnionType):
-        return tuple(inner for member in get_args(hint) for inner in _members(member))
-    return (hint,)
+def _fields(hint: Any) -> dict[Any, Any]:
+    """Name -> type of the fields of the dataclass that a type is or holds; nothing for other types."""
+    if not dataclasses.is_dataclass(hint):
+        return next((fields for fields in map(_fields, get_args(hint)) if fields), {})
+    hints = get_type_hints(hint, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(hint) if field.init}
 
 
-def _element_table(hint: Any, containers: Iterable[type]) -> Any:
-    """The dataclass that a container type holds, e.g. Data of tuple[Data, ...]; else None."""
-    for member in _members(hint):
-        if get_origin(member) in tuple(containers):
-            for argument in get_args(member):
-                if dataclasses.is_dataclass(argument):
-                    return argument
-    return None
-
-
-def _literals(hint: Any) -> Iterator[str]:
-    """Every string a type allows by name."""
-    if get_origin(hint) is Literal:
-        yield from (str(argument) for argument in get_args(hint))
-    elif isinstance(hint, type) and issubclass(hint, Enum):
-        yield from (str(member.value) for member in hint)
-    else:
-        for argument in get_args(hint):
-            yield from _literals(argument)
-
-
-def _nearest_key(key: str, known: list[str], hints: Mapping[str, Any]) -> str:
-    """Did-you-mean: the nearest key here, the same key one table deeper, or all keys."""
-    guess = difflib.get_close_matches(key, known, n=1)
-    if guess:
-        return f"did you mean {guess[0]!r}?"
-    for name in known:
-        for table in _members(hints[name]):
-            if dataclasses.is_dataclass(table) and key in {field.name for field in dataclasses.fields(table)}:
-                return f"did you mean '{name}.{key}'?"
-    return f"known keys: {', '.join(known) or 'none'}"
-
-
-def _required(field: Any) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _nearest_key(key: str, known: Mapping[str, Any]) -> str:
+    """Did-you-mean: the nearest key here, the same key in a table below, or all keys."""
+    guesses = difflib.get_close_matches(key, known, n=1)
+    guesses += [f"{name}.{key}" for name, hint in known.items() if key in _fields(hint)]
+    return f"did you mean {guesses[0]!r}?" if guesses else f"known keys: {', '.join(known) or 'none'}"
 
 
 def _type_name(hint: Any) -> str:
     """What to write in TOML, for a table; else the type."""
     if dataclasses.is_dataclass(hint):
-        needed = [field.name for field in dataclasses.fields(hint) if field.init and _required(field)]
+        missing = dataclasses.MISSING
+        needed = [f.name for f in dataclasses.fields(hint) if f.init and f.default is f.default_factory is missing]
         return "a table" + (f" with {', '.join(needed)}" if needed else "")
     if get_origin(hint) is dict:
         return "a table"
@@ -230,38 +195,32 @@ def _shown(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_mapping(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, PurePath):
-        return str(value)
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
+    """Value -> TOML and JSON types and None."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, inf_nan_mode="constants", fallback=_plain_number)
+
+
+def _plain_number(value: Any) -> int | float:
+    """A number of numpy or torch -> one of Python."""
     if isinstance(value, numbers.Real):
-        return float(value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    raise ConfigError("EQ1016", f"{_shown(value)} of type {type(value).__name__} has no plain TOML or JSON form")
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    raise ConfigError(
+        "EQ1016", f"{_shown(value)}: type {type(value).__name__} has no plain TOML or JSON form; give text or numbers"
+    )
 
 
-def _without_none(obj: Any) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for field in dataclasses.fields(obj):
-        value = getattr(obj, field.name)
-        if not field.init:
-            continue
-        if value is None:
-            if field.default is not None:
-                raise ConfigError("EQ1018", f"{field.name}=None cannot be written: TOML has no null")
-        elif dataclasses.is_dataclass(value):
-            table[field.name] = _without_none(value)
-        elif isinstance(value, tuple | list) and value and all(dataclasses.is_dataclass(item) for item in value):
-            table[field.name] = [_without_none(item) for item in value]
-        else:
-            table[field.name] = _plain(value)
+def _without_none(obj: Any, plain: dict[str, Any]) -> dict[str, Any]:
+    """The plain form of a dataclass without the keys that are None."""
+    table = {}
+    for field in (field for field in dataclasses.fields(obj) if field.name in plain):
+        value, item = getattr(obj, field.name), plain[field.name]
+        if item is None and field.default is not None:
+            raise ConfigError("EQ1018", f"{field.name}=None cannot be written: TOML has no null; give a value")
+        if dataclasses.is_dataclass(value):
+            item = _without_none(value, item)
+        elif isinstance(value, tuple | list):
+            item = [_without_none(v, i) if dataclasses.is_dataclass(v) else i for v, i in zip(value, item, strict=True)]
+        if item is not None:
+            table[field.name] = item
     return table

@@ -28,7 +28,7 @@ COVALENT_RADII = np.array([0.0, *map(float, _RADII), *[1.69] * (len(SYMBOLS) - 1
 def atomic_number(symbol: str) -> int:
     """Z of a chemical symbol.  Raises: ConfigError if there is no such element."""
     if symbol not in ATOMIC_NUMBERS or symbol == "X":
-        raise ConfigError("EQ1003", f"species={symbol!r} is not a chemical symbol")
+        raise ConfigError("EQ1003", f"species={symbol!r} is not a chemical symbol; write e.g. H or Cl")
     return ATOMIC_NUMBERS[symbol]
 
 

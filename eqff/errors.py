@@ -1,23 +1,29 @@
-"""Every error eqff raises on purpose: typed, with a stable id, a message that names the culprit and the remedy.
+"""Classes of errors.  Each error has a stable id and a message: what is wrong, a semicolon, and what to do next.
 
     GraphError EQ2103: positions: atom 7 is not finite (nan, 0.1, 0.2); remove the frame or repair the coordinate
 
-Ids: EQ1xxx configuration and command line, EQ2xxx structures and graphs, EQ3xxx data files, EQ4xxx potential files and
-models, EQ5xxx training and simulation results, EQ6xxx resources (disk, memory, optional packages).
-Exit codes of the command line: 0 fine, 1 a result failed a check, 2 usage, 3 bad input, 4 bad model, 5 resource.
+    id      class           exit code   about
+    EQ1xxx  ConfigError     2           configuration, command line, arguments of functions
+    EQ2xxx  GraphError      3           structures and graphs
+    EQ3xxx  DataError       3           data files
+    EQ4xxx  PotentialError  4           potential files and models
+    EQ5xxx  RunError        1           training and simulation; also the exit code of a check that failed
+    EQ6xxx  ResourceError   5           disk, memory, devices, optional packages, other processes
+
+An id stands for one cause.  `eqff explain EQ2103` prints cause and remedy, read from the source (reference/errors.py).
 """
 
 
 class EqffError(Exception):
-    """Base of all errors of this package.
+    """Base of all errors that eqff raises on purpose; the command line prints them as one line.
 
-    Args: id: stable, e.g. "EQ2103"; message: what is wrong, where, and what to do next
+    Args: id: stable, e.g. "EQ2103"; message: `name=value`, what was expected; what to do next
     """
 
     exit_code = 1
 
     def __init__(self, id: str, message: str) -> None:
-        super().__init__(id, message)  # both kept in args, so that the error survives pickling
+        super().__init__(id, message)  # an error that is pickled is made again from these arguments
         self.id = id
         self.message = message
 
@@ -38,7 +44,7 @@ class GraphError(EqffError):
 
 
 class DataError(EqffError):
-    """A data file that cannot be read, or labels that cannot be trusted."""
+    """A file of data that cannot be read or written, or labels that cannot be trusted."""
 
     exit_code = 3
 
@@ -56,6 +62,6 @@ class RunError(EqffError):
 
 
 class ResourceError(EqffError):
-    """Something outside eqff is missing: disk space, an optional package, a device."""
+    """Something outside eqff is missing or taken: disk space, a device, an optional package, a file in use."""
 
     exit_code = 5

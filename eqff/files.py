@@ -1,4 +1,8 @@
-"""A new file, or folder, that appears whole or not at all."""
+"""Files and folders that appear whole or not at all, and locks that keep a second writer away from them.
+
+.NAME.<16 hex digits>.part.SUFFIX   a file that is being written; a process that is killed leaves it behind
+.NAME.lock, or FOLDER/.lock         held by the process that writes; it stays there, for removing it is a race
+"""
 
 import contextlib
 import errno
@@ -8,14 +12,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from eqff.errors import DataError
+from eqff.errors import DataError, ResourceError
 
+UNFINISHED = ".*.part*"  # glob pattern of what killed processes leave behind
 FULL = ("No space left on device", "disk is full")  # as HDF5 and SQLite say it
 
 
 @contextlib.contextmanager
 def named(path: str | Path) -> Iterator[None]:
-    """What the system refuses while a file is written carries the name of the file, whichever library says it.
+    """Within this context, an error of the system names the file that was being written, whichever library raises it.
 
     Raises: OSError
     """
@@ -35,24 +40,24 @@ def named(path: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
-    """Name of a temporary file beside `path`; synced and renamed to it when the block ends, removed if it fails.
+    """Yield the name of a temporary file beside `path`; sync and rename it at the end, remove it after a failure.
 
-    Args:   force: replace a file that exists
-    Raises: DataError EQ3070 if the file exists, EQ3077 if it is a folder, EQ3071 if its folder does not
+    Args:    path: final name, in a folder that exists; force: replace a file of that name
+    Returns: the name to write to, with the suffix of `path`
+    Raises:  DataError EQ3070 if the file exists, EQ3071 if its folder does not, EQ3077 if it is a folder;
+             OSError if the system refuses to write
     """
     path = Path(path)
     if path.exists() and not force:
-        raise DataError("EQ3070", f"{path}: the file exists; choose another name, or force (--force) to replace it")
+        raise DataError("EQ3070", f"{path}: the file exists; choose another name, or replace it with --force")
     if path.is_dir():
-        raise DataError("EQ3077", f"{path}: is a folder; choose another name")
-    if not path.parent.is_dir():
-        raise DataError("EQ3071", f"{path}: there is no folder {path.parent}; make it first")
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
+        raise DataError("EQ3077", f"{path}: is a folder; name a file in it")
+    _check_parent(path)
+    temporary = path.with_name(f"{_temporary(path.stem)}{path.suffix}")
     try:
         with named(path):
             yield temporary
-            with open(temporary, "rb+") as written:
-                os.fsync(written.fileno())
+            _sync_file(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
@@ -62,27 +67,68 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Name of a temporary folder beside `path`, renamed to it when the block ends, removed if it fails.
+    """Yield a temporary folder beside `path`; sync and rename it at the end, remove it after a failure.
 
-    Raises: DataError EQ3070 if there is something of that name, EQ3071 if its folder does not exist
+    Args:    path: final name, which nothing has yet: folders are never replaced
+    Returns: the folder to write to
+    Raises:  DataError EQ3078 if something of that name exists, EQ3071 if its folder does not;
+             OSError if the system refuses to write
     """
     path = Path(path)
     if path.exists() or path.is_symlink():
-        raise DataError("EQ3070", f"{path}: exists, and folders are never replaced; choose another name, or remove it")
-    if not path.parent.is_dir():
-        raise DataError("EQ3071", f"{path}: there is no folder {path.parent}; make it first")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        raise DataError("EQ3078", f"{path}: exists, and folders are never replaced; choose another name, or remove it")
+    _check_parent(path)
+    temporary = path.with_name(_temporary(path.name))
     temporary.mkdir()
     try:
         with named(path):
             yield temporary
             for written in (p for p in temporary.rglob("*") if p.is_file()):
-                with open(written, "rb+") as file:
-                    os.fsync(file.fileno())
+                _sync_file(written)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
+    """Within this context no other process writes `path`; the lock of a process that dies is free again.
+
+    Args:   path: a file, or a folder; its parent folder exists; wait: for the other process, instead of refusing
+    Raises: ResourceError EQ6131 if another process holds the lock; OSError if the system refuses to write
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    lock = FileLock(path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise ResourceError(
+            "EQ6131", f"{path}: another process writes there; wait until it is done, or stop it"
+        ) from None
+    except NotImplementedError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.{secrets.token_hex(8)}.part"
+
+
+def _check_parent(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise DataError("EQ3071", f"{path}: there is no folder {path.parent}; make it first")
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

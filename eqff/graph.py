@@ -48,6 +48,18 @@ def edge_vectors(structure: Structure) -> Tensor:
     return vector + (shift[:, 0:1] * cell[:, 0] + shift[:, 1:2] * cell[:, 1] + shift[:, 2:3] * cell[:, 2])
 
 
+def edge_vectors_numpy(
+    positions: np.ndarray, senders: np.ndarray, receivers: np.ndarray, edge_shift: np.ndarray, cell: np.ndarray
+) -> np.ndarray:
+    """The same r_sender - r_receiver + edge_shift @ cell for one structure in numpy.
+
+    Args:    positions [n_atoms, 3] Å; senders, receivers [n_edges]; edge_shift [n_edges, 3]; cell [3, 3] Å
+    Returns: [n_edges, 3] Å, equal to `edge_vectors` up to rounding
+    """
+    vector: np.ndarray = positions[senders] - positions[receivers] + edge_shift @ cell
+    return vector
+
+
 def batch_structures(structures: Sequence[Structure]) -> Structure:
     """Several structures as one: atoms, edges and graphs are concatenated, indices are moved."""
     n_atoms = torch.tensor([0] + [s.positions.shape[0] for s in structures[:-1]]).cumsum(0).tolist()

@@ -1,6 +1,10 @@
-"""Folders are the registry: a model, format, verb exists because its file does.  Outsiders add entry points.
+"""Folders are the registry: a model, format, check, engine, importer or verb exists because its file does.
 
-The file of a name that is a word of Python ends in an underscore: `import_.py` is the verb `import`.
+eqff/models/nequip.py           the model "nequip"
+eqff/data/checks/stress.py      the check "stress"
+eqff/cli/import_.py             the verb "import"; its name is a word of Python
+eqff/cli/data/_reading.py       no verb: the name begins with an underscore
+entry point `eqff.models`       another model, of an installed package; its name is that of the entry point
 """
 
 import importlib
@@ -16,37 +20,41 @@ if TYPE_CHECKING:
 
 
 def names(family: str) -> list[str]:
-    """Names of all members of a folder, e.g. names("models") -> ["nequip", ...], entry points `eqff.<family>` too."""
-    return sorted(set(_folder(family)) | _outsiders(f"eqff.{family}").names)
+    """Names of all members of a folder and of the entry points `eqff.<family>`, sorted.
+
+    Args: family: folder below eqff, e.g. "models" or "data.formats"
+    """
+    return sorted(set(_folder(family)) | _installed(family).names)
 
 
 def load(family: str, name: str) -> ModuleType:
-    """Import one member by name; a file of the folder goes before an entry point of the same name.
+    """Import a member; a file of the folder precedes an entry point of the same name.
 
-    Raises: ConfigError naming the members that exist
+    Args:   family: folder below eqff, e.g. "models"; name: e.g. "nequip"
+    Raises: ConfigError EQ1002 naming the members that exist
     """
     files = _folder(family)
     if name in files:
         return importlib.import_module(f"eqff.{family}.{files[name]}")
-    for entry in _outsiders(f"eqff.{family}"):
-        if entry.name == name:
-            return entry.load()
+    for entry in _installed(family).select(name=name):
+        return entry.load()
     raise ConfigError("EQ1002", f"{family} has no {name!r}; choose from {', '.join(names(family))}")
 
 
 def _folder(family: str) -> dict[str, str]:
-    """Name -> module of every file of a folder, and of what was added to the path of its package."""
-    found = pkgutil.iter_modules(importlib.import_module(f"eqff.{family}").__path__)
-    return {module.name.rstrip("_"): module.name for module in found if not module.name.startswith("_")}
+    """Name -> module of every file in a folder."""
+    modules = pkgutil.iter_modules(importlib.import_module(f"eqff.{family}").__path__)
+    return {module.name.rstrip("_"): module.name for module in modules if not module.name.startswith("_")}
 
 
-def _outsiders(group: str) -> "EntryPoints":
-    return _entry_points().select(group=group)
+def _installed(family: str) -> "EntryPoints":
+    """Entry points of other packages that add members."""
+    return _entry_points().select(group=f"eqff.{family}")
 
 
 @cache
 def _entry_points() -> Any:  # EntryPoints, up to Python 3.11 SelectableGroups
-    """Entry points of all installed packages, of which there may be hundreds: looked through once per process."""
+    """Entry points of all installed packages: there may be hundreds, so a process looks for them once."""
     from importlib.metadata import entry_points
 
     return entry_points()

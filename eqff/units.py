@@ -1,4 +1,4 @@
-"""Inside eqff: eV, Å, amu, fs in the command line; this is the one table of conversion factors.
+"""Units and conventions: inside eqff eV, Å and amu, fs on the command line; the only table of conversion factors.
 
 Source: CODATA 2018 as rounded by the field (1 eV = 23.060548 kcal/mol).
 """
@@ -10,6 +10,9 @@ KJ_PER_MOL = KCAL_PER_MOL / 4.184  # eV
 HARTREE = 27.211386245988  # eV
 BOHR = 0.529177210903  # Å
 GPA = 1.0 / 160.2176634  # eV/Å^3
+BOLTZMANN = 8.617333262e-5  # eV/K
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # order of six stress components: xx yy zz yz xz xy
 
 ENERGY = {"eV": 1.0, "meV": 1e-3, "kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PER_MOL, "Hartree": HARTREE}
 LENGTH = {"Å": 1.0, "Angstrom": 1.0, "nm": 10.0, "Bohr": BOHR}

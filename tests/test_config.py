@@ -107,7 +107,7 @@ def test_nested_values_become_dataclasses_and_tuples():
         ({"name": "a", "colour": "bleu"}, ["config.colour='bleu'", "did you mean 'blue'"]),
         ({"name": "a", "stages": [{}, {"steps": "x"}]}, ["config.stages[1].steps='x'", "integer"]),
         ({"name": "a", "weights": {"energy": "x"}}, ["config.weights.energy='x'", "number"]),
-        ({"name": "a", "path": object()}, ["config.path=", "Path"]),
+        ({"name": "a", "path": object()}, ["EQ1016", "<object object at", "type object"]),
         ({"name": "forbidden"}, ["config: name is forbidden"]),
         ([], ["config=[]: expected a table with name"]),
     ],
@@ -161,7 +161,7 @@ def test_none_that_toml_cannot_say_is_refused():
     class Clipped:
         clip: Optional[float] = 10.0
 
-    with pytest.raises(ConfigError, match="clip=None"):
+    with pytest.raises(ConfigError, match=r"clip=None"):
         to_toml(Clipped(clip=None))
 
 

@@ -1,4 +1,4 @@
-"""What the system refuses says which file it was, whichever library wrote it."""
+"""Files that are whole or absent, locks against a second writer, and refusals of the system that name the file."""
 
 import errno
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from eqff.files import named
+from eqff.errors import DataError, ResourceError
+from eqff.files import UNFINISHED, locked, named, new_file, new_folder
 
 SMALL_FILES = """
 import resource, signal, sys
@@ -53,3 +54,82 @@ def test_other_errors_stay_as_they_are() -> None:
         raise RuntimeError("a bug")
     with pytest.raises(FileNotFoundError, match=r"other\.h5"), named("frames.h5"):
         Path("/nowhere/other.h5").read_bytes()
+
+
+HOLD = """
+import sys
+from eqff.files import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_second_writer_is_refused_until_the_first_is_killed(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "output"
+    if kind == "folder":
+        path.mkdir()
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ResourceError, match=r"EQ6131.*output"), locked(path):
+            pass
+        other.kill()
+    with locked(path), locked(tmp_path / "another"):
+        assert path.is_dir() == (kind == "folder")  # the lock is no output
+
+
+def test_a_writer_can_wait_for_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        other.stdin.write("\n")
+        other.stdin.flush()
+        with locked(path, wait=True):
+            pass
+        assert other.wait(timeout=30) == 0
+
+
+def test_a_file_is_beside_its_final_name_until_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "frames.extxyz"
+    with new_file(path) as temporary:
+        temporary.write_text("whole")
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == path.suffix
+        assert list(tmp_path.glob(UNFINISHED)) == [temporary]
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    with pytest.raises(UnicodeEncodeError), new_file(path, force=True) as temporary:
+        temporary.write_text("half of \udcff")
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
+    path = tmp_path / "made"
+    with new_folder(path) as temporary:
+        (temporary / "below").mkdir()
+        (temporary / "below" / "file").write_text("whole")
+        assert not path.exists()
+    assert (path / "below" / "file").read_text() == "whole"
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "other"):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_places_that_cannot_be_written_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"EQ3070.*--force"), new_file(tmp_path / "file"):
+        pass
+    with pytest.raises(DataError, match="EQ3077"), new_file(tmp_path, force=True):
+        pass
+    for new in (new_file, new_folder):
+        with pytest.raises(DataError, match="EQ3071"), new(tmp_path / "absent" / "file"):
+            pass
+    with pytest.raises(DataError, match="EQ3078"), new_folder(tmp_path / "file"):
+        pass

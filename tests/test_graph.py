@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eqff.errors import GraphError
-from eqff.graph import Structure, batch_structures, check_atoms, edge_vectors
+from eqff.graph import Structure, batch_structures, check_atoms, edge_vectors, edge_vectors_numpy
 from eqff.neighbors import build_structure
 
 NAN, INF = float("nan"), float("inf")
@@ -116,4 +116,8 @@ def test_edge_vectors_by_hand():
         receivers=torch.tensor([0, 1]),
         edge_shift=torch.tensor([[0, -1, 0], [0, 1, 0]]),
     )
-    assert edge_vectors(structure).tolist() == [[0.0, -8.0, 3.0], [0.0, 8.0, -3.0]]
+    expected = [[0.0, -8.0, 3.0], [0.0, 8.0, -3.0]]
+    assert edge_vectors(structure).tolist() == expected
+    positions, senders, receivers = structure.positions.numpy(), structure.senders.numpy(), structure.receivers.numpy()
+    vectors = edge_vectors_numpy(positions, senders, receivers, structure.edge_shift.numpy(), structure.cell[0].numpy())
+    assert vectors.tolist() == expected

@@ -10,11 +10,9 @@ may also hide bytes between members, or unpack to a thousand times its size.  He
 byte must belong to exactly one member, the directory or the comment: what is checked is what torch reads.
 """
 
-import contextlib
 import hashlib
 import io
 import os
-import secrets
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 from eqff.artifact import header as header_fields
 from eqff.errors import PotentialError, ResourceError
+from eqff.files import new_file
 
 TAG = b"eqff1 sha256:"
 N_DIGITS = 64
@@ -125,36 +124,24 @@ def verify(content: bytes, path: Path) -> Contents:
 
 
 def write(path: str | Path, content: bytes, check: Callable[[Path], None], force: bool = False) -> None:
-    """Write a file that is complete or absent: temporary file, fsync, check, rename, fsync of the directory.
+    """Write a potential file that is complete, and passes `check`, or absent.
 
     Args:    path: final place; check: called with the temporary file, may refuse it by raising; force: overwrite
-    Raises:  PotentialError if the file exists and not force; ResourceError if it cannot be written; what check raises
+    Raises:  PotentialError EQ4116 if the file exists and not force; DataError EQ3077 if it is a folder;
+             ResourceError EQ6101 if it cannot be written; what check raises
     """
     path = Path(path)
     if path.exists() and not force:
         raise PotentialError("EQ4116", f"{path}: exists already; choose another name or overwrite with --force")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        check(temporary)
-        os.replace(temporary, path)
-        if os.name == "posix":  # the rename itself must survive a power cut
-            directory = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+        with new_file(path, force=force) as temporary:
+            temporary.write_bytes(content)
+            check(temporary)
     except OSError as error:
         raise ResourceError(
             "EQ6101", f"{path}: cannot be written ({error.strerror}); check space and rights"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # renamed already, or never made
-            temporary.unlink()
 
 
 def _digest(content: bytes) -> str:

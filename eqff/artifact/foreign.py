@@ -28,7 +28,8 @@ class Foreign(NamedTuple):
 def describe(path: str | Path) -> Foreign:
     """Read a TorchScript file without executing anything.
 
-    Raises: PotentialError for a file that is missing, no TorchScript, or a potential file already
+    Raises: PotentialError EQ4320 for a file that is missing, EQ4321 no TorchScript, EQ4322 a potential file already,
+            EQ4391 too large, EQ4392 without a program
     """
     path = Path(path)
     try:
@@ -38,7 +39,7 @@ def describe(path: str | Path) -> Foreign:
         raise PotentialError("EQ4320", f"{path}: cannot be read ({error.strerror}); check path and rights") from error
     remedy = "save the model with torch.jit.script(model).save(FILE)"
     if len(content) > MAX_BYTES:
-        raise PotentialError("EQ4321", f"{path}: larger than {MAX_BYTES} bytes; {remedy}")
+        raise PotentialError("EQ4391", f"{path}: larger than {MAX_BYTES} bytes; {remedy}")
     if content.rfind(TAG) >= 0:
         raise PotentialError("EQ4322", f"{path}: is a potential file already; use it as it is")
     try:
@@ -54,7 +55,7 @@ def describe(path: str | Path) -> Foreign:
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, NotImplementedError) as error:
         raise PotentialError("EQ4321", f"{path}: not a TorchScript file ({error}); {remedy}") from error
     if not sources:
-        raise PotentialError("EQ4321", f"{path}: holds no TorchScript program (weights alone?); {remedy}")
+        raise PotentialError("EQ4392", f"{path}: holds no TorchScript program (weights alone?); {remedy}")
     return Foreign(path, content, hashlib.sha256(content).hexdigest(), sources, notes)
 
 

@@ -41,7 +41,7 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise PotentialError("EQ4104", f"{where}: header.json is not JSON ({error}); export the model again") from error
     if not isinstance(header, dict):
-        raise PotentialError("EQ4104", f"{where}: header.json is not a table; export the model again")
+        raise PotentialError("EQ4126", f"{where}: header.json is not a table; export the model again")
     if header.get("format") not in tuple(MORE_FIELDS) or isinstance(header["format"], bool):
         known = ", ".join(map(str, MORE_FIELDS))
         raise PotentialError(

@@ -23,7 +23,7 @@ def directories() -> list[Path]:
 
 
 def available() -> list[str]:
-    """Names of all potentials that `find` would find."""
+    """Names of all potentials that `find` knows."""
     files = (file for directory in directories() for file in directory.glob(f"*/*{SUFFIX}"))
     return sorted({file.parent.name for file in files if file.name == file.parent.name + SUFFIX})
 
@@ -33,10 +33,10 @@ def find(name_or_path: str | Path) -> Path:
 
     Args:    name_or_path: an existing file, or a name: $EQFF_POTENTIALS (directories separated as in PATH), the
              potentials shipped with eqff, then `potentials/` of a checkout are searched
-    Raises:  PotentialError listing the names that exist
+    Raises:  PotentialError EQ4101 if there is no such file, EQ4102 listing the names that exist, EQ4125 otherwise
     """
     if not isinstance(name_or_path, str | Path):
-        raise PotentialError("EQ4118", f"potential={name_or_path!r}: expected a name or a path")
+        raise PotentialError("EQ4125", f"potential={name_or_path!r}: expected text or a Path; give a name or a file")
     path = Path(name_or_path)
     if path.is_file():
         return path

@@ -3,11 +3,10 @@
     /particles/all/   species, mass, box/edges, position, velocity, force (each with step, time, value)
     /observables/     potential_energy
 
-Å, fs, Å/fs, eV/Å, eV, amu; species are atomic numbers.  Written in HDF5's single-writer mode: after a crash, and while
-the run goes on, the file can be read, here or with h5py.File(path, swmr=True).
+Å, fs, Å/fs, eV/Å, eV, amu; species are atomic numbers.  The writer uses HDF5's single-writer mode, so the file can be
+read while the run goes on and after a crash, here or with h5py.File(path, swmr=True).
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from eqff.data.store.damage import hdf5_errors
 from eqff.errors import DataError
 from eqff.files import new_file
 
@@ -31,7 +31,7 @@ SERIES: dict[str, tuple[str, str, tuple[int, ...]]] = {
 
 
 class H5MDFrame(NamedTuple):
-    """One frame; energy and forces are NaN where nothing was known."""
+    """One frame; energy and forces are NaN if they were not given."""
 
     step: int
     time_fs: float
@@ -46,9 +46,9 @@ class H5MDFrame(NamedTuple):
 
 
 class H5MDWriter:
-    """Appends frames of one system.
+    """Append frames of one system to a file.
 
-    Args:   path; keep: None starts a new file, else the first `keep` frames stay and the others go
+    Args:   path; keep: number of frames of an existing file to keep and continue; None starts a new file
     Raises: DataError EQ5122 if the file has fewer frames, EQ3072 if it is damaged; OSError
     """
 
@@ -57,14 +57,18 @@ class H5MDWriter:
         self._file: h5py.File | None = None
         self.n_frames = 0
         if keep is None:
-            return  # made with the first frame, which knows the number of atoms
+            return  # the file is made with the first frame, which determines n_atoms
         with new_file(self.path, force=True) as temporary:
             copy = H5MDWriter(temporary)
             for frame in read_h5md(self.path, stop=keep):
                 copy.write(**frame._asdict())
             copy.close()
             if copy.n_frames < keep:
-                raise DataError("EQ5122", f"{self.path}: {copy.n_frames} frames, the checkpoint counts {keep}")
+                raise DataError(
+                    "EQ5122",
+                    f"{self.path}: n_frames={copy.n_frames}, expected at least {keep} as in the checkpoint; "
+                    "start the run again",
+                )
         self._file = h5py.File(self.path, "r+", libver="latest")
         self._file.swmr_mode = True
         self.n_frames = keep
@@ -105,7 +109,7 @@ class H5MDWriter:
         self.n_frames = n + 1
 
     def flush(self) -> int:
-        """Bring all frames to the file; their number."""
+        """Write all frames to the file.  Returns: their number"""
         if self._file is not None:
             self._file.flush()
         return self.n_frames
@@ -126,17 +130,20 @@ class H5MDWriter:
 
 
 def read_h5md(path: str | Path, stop: int | None = None) -> Iterator[H5MDFrame]:
-    """Frames of a file that `H5MDWriter` made, also of one whose writer runs or has died.
+    """Frames of a file of `H5MDWriter`, also while its writer runs or after it has died.
 
-    Args:   stop: read no more frames than this
+    Args:   path; stop: read no more frames than this
     Raises: DataError EQ3024 no such file, EQ5123 HDF5 of another kind, EQ3072 damaged
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
-    with _damage_named(path), _open(path) as file:
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
+    with hdf5_errors(path), _open(path) as file:
         if "h5md" not in file or "particles/all/position/value" not in file:
-            raise DataError("EQ5123", f"{path}: HDF5, but not a trajectory in H5MD; it holds {', '.join(file)}")
+            raise DataError(
+                "EQ5123",
+                f"{path}: HDF5, but not a trajectory in H5MD (it holds {', '.join(file)}); give a file of `eqff md`",
+            )
         everything = file["particles/all"]
         fixed = everything["species"][:], everything["mass"][:], everything["box"].attrs["boundary"]
         pbc = np.array([_text(name) == "periodic" for name in fixed[2]])
@@ -160,11 +167,11 @@ def read_h5md(path: str | Path, stop: int | None = None) -> Iterator[H5MDFrame]:
 
 
 def _open(path: Path) -> h5py.File:
-    """For reading; in HDF5's single-writer mode only where needed, since it waits long for what is missing."""
+    """Open for reading; in HDF5's single-writer mode only if needed, as it waits long in files that are damaged."""
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        if "open for write" not in str(error):  # a writer is there, or has died
+        if "open for write" not in str(error):  # a writer is running, or has died
             raise
     return h5py.File(path, "r", libver="latest", swmr=True)
 
@@ -193,7 +200,7 @@ def _new(path: Path, atomic_numbers: np.ndarray, masses: np.ndarray, pbc: np.nda
         _series(file, f"{group}/value", shape, np.float64).attrs["unit"] = unit
         if "step" not in file[group]:  # all series share one time axis, as hard links
             file[f"{group}/step"], file[f"{group}/time"] = step, time
-    file.swmr_mode = True  # nothing can be added to the layout from here on
+    file.swmr_mode = True  # from here on no data set can be added
     return file
 
 
@@ -206,11 +213,3 @@ def _series(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> A
 
 def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise DataError("EQ3072", f"{path}: not HDF5, or damaged ({error})") from error

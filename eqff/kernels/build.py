@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from eqff.cache import private_cache
 from eqff.errors import ResourceError
+from eqff.files import locked, new_file
 
 FOLDER = Path(__file__).parent
 OPTIMISED = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-ffp-contract=fast")  # NaN stays NaN
@@ -96,16 +96,16 @@ def _library(target: Path, source: str, flags: list[str]) -> Path:
         return target
     program = compiler()
     if program is None:
-        raise ResourceError("EQ6110", "no C++ compiler found: install g++ or clang++, or set CXX")
-    with FileLock(target.with_suffix(".lock")):  # other processes wait for the first
+        raise ResourceError("EQ6110", "no C++ compiler found; install g++ or clang++, or set CXX")
+    with locked(target, wait=True):  # other processes wait for the first
         if not target.is_file():
             _compile(program, source, flags, target)
     return target
 
 
 def _compile(program: str, source: str, flags: list[str], target: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        code, product = Path(scratch) / "source.cpp", Path(scratch) / "product.so"
+    with tempfile.TemporaryDirectory() as scratch, new_file(target, force=True) as product:
+        code = Path(scratch) / "source.cpp"
         code.write_text(source)
         libraries = [flag for flag in flags if flag.startswith(("-l", "-L"))]
         options = [flag for flag in flags if flag not in libraries]
@@ -119,7 +119,6 @@ def _compile(program: str, source: str, flags: list[str], target: Path) -> None:
                 f"{program} cannot compile {target.name}: {reason.strip()}; set CXX to a g++ or clang++ that works, "
                 "or go on without (everything runs on ATen, more slowly)",
             )
-        os.replace(product, target)
 
 
 @functools.cache

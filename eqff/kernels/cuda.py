@@ -17,7 +17,7 @@ from torch import Tensor
 from eqff.errors import ResourceError
 from eqff.kernels.source import Layout
 
-REMEDY = "leave the model as it is (ATen, runs anywhere) or use the compiled kernels of eqff.kernels.fused on the CPU"
+REMEDY = "leave the model as it is (ATen runs anywhere), or use the compiled kernels of eqff.kernels.fused on the CPU"
 OPTIONS = {"enable_fp_fusion": True}  # as in C++; newer versions of triton want to be told
 
 
@@ -29,14 +29,14 @@ def require(device: torch.device | None = None) -> ModuleType:
     try:
         import triton  # type: ignore[import-not-found]
     except ImportError as error:
-        message = f"triton is not installed: `pip install triton` (Linux with a CUDA GPU), or {REMEDY}"
+        message = f"triton is not installed; run `pip install triton` (Linux with a CUDA GPU), or {REMEDY}"
         raise ResourceError("EQ6120", message) from error
     from eqff.kernels import cuda_loops
 
     if not isinstance(cuda_loops.sum_receivers, triton.JITFunction):  # Triton's interpreter was chosen: runs anywhere
         return cuda_loops
     if not torch.cuda.is_available():
-        message = f"no CUDA GPU here for the Triton kernels: {REMEDY}; TRITON_INTERPRET=1 tries them, slowly"
+        message = f"torch sees no CUDA GPU for the Triton kernels; {REMEDY}; TRITON_INTERPRET=1 tries them, slowly"
         raise ResourceError("EQ6121", message)
     if device is not None and device.type != "cuda":
         message = (

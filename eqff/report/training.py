@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eqff.files import new_file
 from eqff.report import html
 
 METRICS = (  # name, what people call it
@@ -51,6 +52,5 @@ def training_page(
 
 def write_training_page(path: Path, page: str) -> None:
     """Write the page, replaced as a whole."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with new_file(path, force=True) as temporary:
+        temporary.write_text(page, encoding="utf-8")

@@ -1,9 +1,13 @@
-"""A data set of one's own: frames of Langevin dynamics, labelled by any ASE calculator, as MD17 was made.
+"""Make a data set: frames of Langevin dynamics, labelled by any ASE calculator, the way MD17 was made.
 
-Several trajectories start from one structure with velocities and noise of their own.  Each is equilibrated, then every
-`interval`-th frame is kept; of periodic structures a share is strained first, so that there is something to learn
-stress from.  A run that is killed continues to the same frames: after every block the state is on disk, and the
-calculator is made anew, so that nothing it remembers (a converged density) depends on where the run was stopped.
+Several trajectories start from one structure, each with its own velocities and noise.  After equilibration every
+`interval`-th frame is kept; a share of the frames of periodic structures is strained first, so that a potential can
+learn stress from them.
+
+A run that is killed continues to the same frames and loses one block at most.  After every block the labelled frames
+and the state of the dynamics are on disk (`ResumableFile`, whatever the format of the output), and the calculator is
+made anew, so that its memory (a converged density) does not depend on where the run was stopped.  When the last frame
+is there, `write_frames` streams all of them into the output, which appears whole.
 """
 
 import hashlib
@@ -19,9 +23,9 @@ from ase import Atoms, units
 
 from eqff.data.frame import Frame, check_frame, hill_formula
 from eqff.data.reading.write import write_frames
-from eqff.data.store.store import write_store
 from eqff.engines.ase.calculators import Maker
 from eqff.errors import ConfigError, RunError
+from eqff.files import new_file
 from eqff.graph import check_atoms
 from eqff.tasks.md.config import MDConfig
 from eqff.tasks.md.integrators import make_integrator
@@ -29,26 +33,26 @@ from eqff.tasks.md.velocities import set_momenta
 from eqff.tasks.resumable import ResumableFile
 
 SUFFIXES = (".h5", ".extxyz", ".xyz")
-BLOCK = 200  # steps between states on disk, at least one kept frame
-RUNAWAY = 20.0  # times the temperature, at which a trajectory is given up
+BLOCK = 200  # steps between states on disk; a block has at least one kept frame
+RUNAWAY = 20.0  # a trajectory this many times hotter than the thermostat is given up
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """How to sample.  n_frames of each of n_seeds trajectories."""
+    """How to sample: n_frames of each of n_seeds trajectories."""
 
     output: Path
     temperature: float = 500.0  # K
     timestep: float = 0.5  # fs
     thermostat_time: float = 100.0  # fs, 1 / friction
     interval: int = 20  # steps between kept frames
-    equilibration: int = 4000  # steps before the first one
+    equilibration: int = 4000  # steps before the first kept frame
     n_frames: int = 500
     n_seeds: int = 2
-    seed: int = 0  # of the first trajectory
-    volume: float = 0.0  # largest relative change of the volume of strained frames
-    strain: float = 0.0  # largest component of their strain at constant volume
-    strained_share: float = 0.5  # of the frames, where volume or strain is not 0
+    seed: int = 0  # of the random numbers; every trajectory derives its own from it
+    volume: float = 0.0  # strained frames: largest relative change of volume
+    strain: float = 0.0  # strained frames: largest component of the strain at constant volume
+    strained_share: float = 0.5  # share of strained frames if volume or strain is not 0
     resume: bool = False
     force: bool = False
 
@@ -74,14 +78,14 @@ class SampleConfig:
 
 
 class SampleReport(NamedTuple):
-    """What was made."""
+    """Summary of a finished run."""
 
     output: Path
     n_frames: int
     n_strained: int
-    mean_temperature: float  # K, of the kept frames
+    mean_temperature: float  # K, over the kept frames
     provenance: dict[str, str]
-    resumed_at: int | None  # frames that were there already
+    resumed_at: int | None  # number of frames an earlier run had left, None if there were none
 
 
 def run_sample(
@@ -89,10 +93,11 @@ def run_sample(
 ) -> SampleReport:
     """Make a data set.
 
-    Args:    config; atoms: starting structure, stays as it is; maker: makes a new calculator whenever it is called;
-             progress: told how many frames of how many are there
-    Raises:  GraphError for the structure; ConfigError EQ3421 to EQ3424 for options and files that do not fit; RunError
-             EQ3430 when a trajectory runs away, naming seed and step
+    Args:    config; atoms: starting structure, not changed; maker: returns a new calculator whenever it is called;
+             progress: called with the number of labelled frames and the number of all
+    Returns: counts, mean temperature and provenance
+    Raises:  GraphError for the structure; ConfigError EQ3423 if a molecule is to be strained, EQ3424 if the output is
+             finished already, EQ1221 to EQ1223 for files of another run; RunError EQ3430 when a trajectory runs away
     """
     check_atoms(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, "structure")
     if config.strains and not atoms.pbc.all():
@@ -100,34 +105,33 @@ def run_sample(
     n_total = config.n_frames * config.n_seeds
     settings = _settings(config, atoms, maker)
     file = ResumableFile(config.output, settings, {"seed": 0, "step": 0}, config.resume, config.force)
-    resumed_at = None
     with file:
-        if not file.finished:
-            n_done = _lines(file.partial)
-            resumed_at = n_done if n_done else None
-            for text, memory in _pieces(config, atoms, maker, file.memory):
-                file.append(text, memory)
-                n_done += text.count("\n")
-                if progress is not None:
-                    progress(n_done, n_total)
-            frames = list(_read(file.partial))
-            provenance = _provenance(config, atoms, maker)
-            _write(config, frames, provenance)
-            file.partial.unlink()
-            file.state.unlink()
-    if file.finished:
-        raise ConfigError("EQ3424", f"{config.output} is finished; choose another name, or make it anew with --force")
-    heat = [float(frame.info["temperature_K"]) for frame in frames]
-    n_strained = sum(bool(frame.info.get("strained")) for frame in frames)
-    return SampleReport(config.output, len(frames), n_strained, float(np.mean(heat)), provenance, resumed_at)
+        if file.finished:
+            raise ConfigError(
+                "EQ3424", f"{config.output} is finished; choose another name, or make it anew with --force"
+            )
+        n_before = n_frames = _count_lines(file.partial)
+        for text, memory in _blocks(config, atoms, maker, file.memory):
+            file.append(text, memory)
+            n_frames += text.count("\n")
+            if progress is not None:
+                progress(n_frames, n_total)
+        provenance = _provenance(config, atoms, maker)
+        infos = [frame.info for frame in _read(file.partial)]
+        _write(config, _read(file.partial), provenance)
+        file.partial.unlink()
+        file.state.unlink()
+    temperature = float(np.mean([float(info["temperature_K"]) for info in infos]))
+    n_strained = sum(bool(info.get("strained")) for info in infos)
+    return SampleReport(config.output, len(infos), n_strained, temperature, provenance, n_before or None)
 
 
-def _pieces(
+def _blocks(
     config: SampleConfig, atoms: Atoms, maker: Maker, memory: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Lines of kept frames, and the state behind them, block by block."""
+    """Lines of the kept frames of each block, and the state of the dynamics after it."""
     n_steps = config.equilibration + config.interval * config.n_frames
-    block = max(BLOCK // config.interval, 1) * config.interval
+    n_block = max(BLOCK // config.interval, 1) * config.interval
     first_seed, state = int(memory["seed"]), memory if memory["step"] else None
     for seed in range(first_seed, config.n_seeds):
         moving, rng, step = _begin(config, atoms, seed, state)
@@ -136,23 +140,21 @@ def _pieces(
             moving.calc = maker()
             dynamics = make_integrator(_md(config), moving, rng)
             lines = []
-            end = min(step + block, n_steps)
+            end = min(step + n_block, n_steps)
             while step < end:
-                pause = min(end, step + config.interval - (step - config.equilibration) % config.interval)
-                dynamics.run(pause - step)
-                step = pause
-                _watch(config, moving, seed, step)
+                stop = min(end, step + config.interval - (step - config.equilibration) % config.interval)
+                dynamics.run(stop - step)
+                step = stop
+                _check_temperature(config, moving, seed, step)
                 if step > config.equilibration and (step - config.equilibration) % config.interval == 0:
                     lines.append(_line(_labelled(config, moving, maker, seed, step)))
-            finished = step >= n_steps
-            kept = {"seed": seed + 1, "step": 0} if finished else _state(moving, rng, seed, step)
-            yield "".join(lines), kept
+            yield "".join(lines), {"seed": seed + 1, "step": 0} if step >= n_steps else _state(moving, rng, seed, step)
 
 
 def _begin(
     config: SampleConfig, atoms: Atoms, seed: int, state: dict[str, Any] | None
 ) -> tuple[Atoms, np.random.Generator, int]:
-    """Atoms, source of noise and step, at the start of a trajectory or where it was left."""
+    """Atoms, random generator and step at the start of a trajectory, or in the state of a stopped run."""
     moving = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     rng = np.random.default_rng([config.seed, seed])
     if state is None:
@@ -174,21 +176,21 @@ def _state(moving: Atoms, rng: np.random.Generator, seed: int, step: int) -> dic
     }
 
 
-def _watch(config: SampleConfig, moving: Atoms, seed: int, step: int) -> None:
+def _check_temperature(config: SampleConfig, moving: Atoms, seed: int, step: int) -> None:
     temperature = _temperature(moving)
     if not math.isfinite(temperature) or temperature > RUNAWAY * config.temperature:
         raise RunError(
             "EQ3430",
-            f"seed {seed}, step {step}: the temperature is {temperature:.3g} K; try a smaller timestep (now "
-            f"{config.timestep} fs), and see whether the calculator can treat this structure",
+            f"seed {seed}, step {step}: temperature={temperature:.3g} K, expected about {config.temperature:g} K; try "
+            f"a smaller timestep (now {config.timestep} fs), or check that the calculator is made for this structure",
         )
 
 
 def _labelled(config: SampleConfig, moving: Atoms, maker: Maker, seed: int, step: int) -> Frame:
-    """The frame of this moment, or a strained copy of it, with labels."""
+    """The current frame, or a strained copy of it, with labels."""
     info: dict[str, Any] = {"seed": seed, "step": step, "temperature_K": _temperature(moving)}
     labelled = moving
-    random = np.random.default_rng([config.seed, seed, step])  # of its own, so that the trajectory is not touched
+    random = np.random.default_rng([config.seed, seed, step])  # not the generator of the dynamics
     if config.strains and random.random() < config.strained_share:
         labelled = moving.copy()
         labelled.set_cell(moving.cell.array @ _deformation(config, random), scale_atoms=True)
@@ -211,7 +213,7 @@ def _labelled(config: SampleConfig, moving: Atoms, maker: Maker, seed: int, step
 
 
 def _deformation(config: SampleConfig, random: np.random.Generator) -> np.ndarray:
-    """[3, 3] a change of volume and a symmetric strain that keeps it, both uniform within their limits."""
+    """[3, 3] a change of volume times a symmetric strain at constant volume, both uniform within their limits."""
     strain = random.uniform(-config.strain, config.strain, size=(3, 3))
     deformation = np.eye(3) + 0.5 * (strain + strain.T)
     scale = 1.0 + random.uniform(-config.volume, config.volume)
@@ -233,7 +235,7 @@ def _md(config: SampleConfig) -> MDConfig:
 
 
 def _settings(config: SampleConfig, atoms: Atoms, maker: Maker) -> dict[str, Any]:
-    """All that decides the frames, as JSON values."""
+    """Everything that decides the frames, as JSON values."""
     digest = hashlib.sha256()
     for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -261,17 +263,17 @@ def _provenance(config: SampleConfig, atoms: Atoms, maker: Maker) -> dict[str, s
     }
 
 
-def _write(config: SampleConfig, frames: list[Frame], provenance: dict[str, str]) -> None:
-    if config.output.suffix == ".h5":
-        write_store(config.output, frames, provenance=provenance, force=config.force)
-        return
-    write_frames(config.output, frames, force=config.force)
-    beside = config.output.with_name(f"{config.output.name}.json")
-    beside.write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def _write(config: SampleConfig, frames: Iterator[Frame], provenance: dict[str, str]) -> None:
+    """The finished data set; formats without room for provenance get it in OUTPUT.json."""
+    if config.output.suffix != ".h5":
+        with new_file(f"{config.output}.json", force=True) as temporary:
+            temporary.write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    # a resumed run may have been killed after this very file appeared
+    write_frames(config.output, frames, provenance=provenance, force=config.force or config.resume)
 
 
 def _line(frame: Frame) -> str:
-    """One frame as a line of JSON, every digit kept."""
+    """A frame as a line of JSON, with every digit."""
     values = {
         name: None if getattr(frame, name) is None else np.asarray(getattr(frame, name)).tolist()
         for name in ("atomic_numbers", "positions", "cell", "pbc", "energy", "forces", "stress")
@@ -288,6 +290,6 @@ def _read(path: Path) -> Iterator[Frame]:
             yield Frame(**values)
 
 
-def _lines(path: Path) -> int:
+def _count_lines(path: Path) -> int:
     with path.open(encoding="utf-8") as file:
         return sum(1 for _ in file)

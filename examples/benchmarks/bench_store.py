@@ -1,11 +1,11 @@
-"""Frames in and out of the store, at random, against ASE's database, and sizes against npz.
+"""Write frames to the store and read them at random, beside ASE's database; compare file sizes with npz.
 
 python examples/benchmarks/bench_store.py --output RESULTS [--frames 1000000] [--atoms 21] [--peer-frames 20000]
 
-Frames are one molecule with thermal noise in every digit (the worst case for compression), energy and forces.  Each
-side is a process of its own; they take turns, a block of batches of 64 random frames each, so that whatever else the
-machine does hits both.  The store is written twice, at once and chunk by chunk through its journal.  ASE's database
-holds fewer frames, as filling it takes long; that makes it faster, not slower.  OUTPUT gets table.md and results.json.
+Frames are one molecule with thermal noise in every digit (the worst case for compression), energy and forces.  The
+store and the database run in separate processes and take turns, some batches of 64 random frames at a time, so that
+other load on the machine slows both.  ASE's database holds fewer frames, as filling it takes long; that makes it
+faster, not slower.  OUTPUT gets table.md and results.json.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ATOMS_SEED = 5
 
 
 def molecule(n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Atomic numbers and positions of something molecule-like: atoms 1.5 Å apart on a bent chain."""
+    """Atomic numbers and positions of a bent chain of atoms 1.5 Å apart."""
     random = np.random.default_rng(ATOMS_SEED)
     steps = random.normal(size=(n_atoms, 3))
     return random.choice([1, 6, 8], n_atoms), np.cumsum(1.5 * steps / np.linalg.norm(steps, axis=1)[:, None], axis=0)
@@ -43,8 +43,8 @@ def arrays(start: int, count: int, n_atoms: int) -> tuple[np.ndarray, np.ndarray
     return mean + 0.1 * random.normal(size=shape), random.normal(size=shape), -17000 + 0.3 * random.normal(size=count)
 
 
-def each_frame(n_frames: int, n_atoms: int) -> Iterator[Any]:
-    """Frames one after the other."""
+def make_frames(n_frames: int, n_atoms: int) -> Iterator[Any]:
+    """Frames, one at a time."""
     from eqff.data.frame import Frame
 
     numbers, _ = molecule(n_atoms)
@@ -57,27 +57,26 @@ class StoreSide:
     """eqff's store."""
 
     def __init__(self, folder: Path, n_frames: int, n_atoms: int) -> None:
-        self.paths = folder / "whole.h5", folder / "journaled.h5"
-        self.n_frames, self.n_atoms, self.store = n_frames, n_atoms, None
+        import eqff.data.store.store  # noqa: F401, so that no measurement contains the time of imports
 
-    def write(self, journaled: bool) -> int:
-        from eqff.data.store.store import StoreWriter, write_store
+        self.path = folder / "frames.h5"
+        self.n_frames, self.n_atoms = n_frames, n_atoms
+        self.store: Any = None  # a Store, once it is open
 
-        if journaled:
-            with StoreWriter(self.paths[1]) as writer:
-                writer.extend(each_frame(self.n_frames, self.n_atoms))
-        else:
-            write_store(self.paths[0], each_frame(self.n_frames, self.n_atoms))
-        return self.paths[journaled].stat().st_size
+    def write(self) -> int:
+        from eqff.data.store.store import write_store
+
+        write_store(self.path, make_frames(self.n_frames, self.n_atoms))
+        return self.path.stat().st_size
 
     def make(self) -> int:
-        """The frames alone, which is taken off the time of writing."""
-        return sum(1 for _ in each_frame(self.n_frames, self.n_atoms))
+        """Make the frames only; this time is subtracted from that of writing."""
+        return sum(1 for _ in make_frames(self.n_frames, self.n_atoms))
 
     def open(self) -> int:
         from eqff.data.store.store import Store
 
-        self.store = Store(self.paths[1])
+        self.store = Store(self.path)
         return len(self.store)
 
     def read(self, batches: list[list[int]]) -> float:
@@ -96,13 +95,13 @@ class AseSide:
     def __init__(self, folder: Path, n_frames: int, n_atoms: int) -> None:
         self.path, self.n_frames, self.n_atoms = folder / "frames.db", n_frames, n_atoms
 
-    def write(self, journaled: bool) -> int:
+    def write(self) -> int:
         from ase import Atoms
         from ase.calculators.singlepoint import SinglePointCalculator
         from ase.db import connect
 
         with connect(self.path) as database:
-            for frame in each_frame(self.n_frames, self.n_atoms):
+            for frame in make_frames(self.n_frames, self.n_atoms):
                 atoms = Atoms(frame.atomic_numbers, frame.positions)
                 atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
                 database.write(atoms)
@@ -116,7 +115,7 @@ class AseSide:
 
     def read(self, batches: list[list[int]]) -> float:
         total = 0.0
-        with self.database:  # one connection for all, the fastest way
+        with self.database:  # one connection for all batches, the fastest way
             for batch in batches:
                 atoms = [self.database.get(id=i + 1).toatoms() for i in batch]
                 total += float(atoms[0].positions[0, 0])
@@ -124,7 +123,7 @@ class AseSide:
 
 
 def serve(kind: type, settings: tuple, pipe: Any) -> None:
-    """A side in its process: requests (method, arguments) -> (answer, wall seconds, CPU seconds, peak memory in MB)."""
+    """Answer requests (method, arguments) with (answer, wall seconds, CPU seconds, peak memory in MB)."""
     side = kind(*settings)
     while (request := pipe.recv()) is not None:
         method, arguments = request
@@ -155,7 +154,7 @@ class Side:
 def npz_sizes(folder: Path, n_frames: int, n_atoms: int) -> dict[str, float]:
     """Bytes a frame of the same numbers as npz, plain and compressed."""
     parts = [arrays(start, 1000, n_atoms) for start in range(0, n_frames, 1000)]
-    content = {name: np.concatenate(p) for name, p in zip("RFE", zip(*parts, strict=True), strict=True)}
+    content: dict[str, Any] = {name: np.concatenate(p) for name, p in zip("RFE", zip(*parts, strict=True), strict=True)}
     np.savez(folder / "plain.npz", z=molecule(n_atoms)[0], **content)
     np.savez_compressed(folder / "compressed.npz", z=molecule(n_atoms)[0], **content)
     return {f"npz {name}": (folder / f"{name}.npz").stat().st_size / n_frames for name in ("plain", "compressed")}
@@ -181,15 +180,11 @@ def main() -> None:
     store = Side(StoreSide, folder, arguments.frames, arguments.atoms)
     peer = Side(AseSide, folder, arguments.peer_frames, arguments.atoms)
     _, making, making_cpu, results["memory_before_MB"] = store.ask("make")
-    for journaled in (False, True):
-        size, wall, cpu, results["memory_MB"] = store.ask("write", journaled)
-        name = "journaled" if journaled else "at once"
-        results[f"written {name}, frames/s"] = arguments.frames / (wall - making)
-        results[f"written {name}, frames/s of CPU"] = arguments.frames / (cpu - making_cpu)
-        results["store, bytes/frame"] = size / arguments.frames
-        if not journaled:
-            (folder / "whole.h5").unlink()
-    size, wall, cpu, _ = peer.ask("write", False)
+    size, wall, cpu, results["memory_MB"] = store.ask("write")
+    results["written, frames/s"] = arguments.frames / (wall - making)
+    results["written, frames/s of CPU"] = arguments.frames / (cpu - making_cpu)
+    results["store, bytes/frame"] = size / arguments.frames
+    size, wall, cpu, _ = peer.ask("write")
     results["written by ASE, frames/s"] = arguments.peer_frames / wall
     results["ASE db, bytes/frame"] = size / arguments.peer_frames
     sizes = npz_sizes(folder, arguments.peer_frames, arguments.atoms)

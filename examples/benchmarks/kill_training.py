@@ -144,11 +144,8 @@ def observe(watch: Watch, kill: Kill | None) -> None:
 
 
 def real_name(path: str) -> str:
-    """config.toml of .config.0123.part.toml, best.eqff.pt of .best.eqff.pt.0123.partial."""
-    name = Path(path).name.lstrip(".")
-    if name.endswith(".partial"):
-        return name.rsplit(".", 2)[0]
-    stem, _, suffix = name.partition(".part")
+    """config.toml of .config.0123.part.toml, best.eqff.pt of .best.eqff.0123.part.pt."""
+    stem, _, suffix = Path(path).name.lstrip(".").partition(".part")
     return stem.rsplit(".", 1)[0] + suffix
 
 

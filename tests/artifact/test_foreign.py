@@ -49,7 +49,7 @@ def zipped(name):
     [
         (b"", "EQ4321"),
         (b"not a zip", "EQ4321"),
-        (zipped("weights/data.pkl"), "EQ4321"),
+        (zipped("weights/data.pkl"), "EQ4392"),
         (zipped("x/code/a.py") + TAG + b"0" * 64, "EQ4322"),
     ],
 )
@@ -64,7 +64,7 @@ def test_missing_file_and_weights_alone(tmp_path):
     with pytest.raises(PotentialError, match="EQ4320"):
         foreign.describe(tmp_path / "absent.pt")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "weights.pt")
-    with pytest.raises(PotentialError, match="EQ4321"):
+    with pytest.raises(PotentialError, match="EQ4392"):
         foreign.describe(tmp_path / "weights.pt")
 
 

@@ -190,7 +190,9 @@ def test_loops_compile_for_gpus(loop, number, tmp_path, monkeypatch):
 
 def test_without_triton_an_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
-    with pytest.raises(ResourceError, match=r"EQ6120: triton is not installed: `pip install triton`.*leave the model"):
+    with pytest.raises(
+        ResourceError, match=r"EQ6120: triton is not installed; run `pip install triton`.*leave the model"
+    ):
         fuse(torch.nn.Linear(1, 1))
 
 
@@ -198,7 +200,7 @@ def test_without_triton_an_error_says_what_to_do(monkeypatch):
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter needs no GPU")
 def test_without_a_gpu_an_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ResourceError, match=r"EQ6121: no CUDA GPU here.*leave the model"):
+    with pytest.raises(ResourceError, match=r"EQ6121: torch sees no CUDA GPU.*leave the model"):
         fuse(torch.nn.Linear(1, 1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ResourceError, match=r"EQ6122: x\.device=cpu"):

@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from eqff.data.reading.read import read_frames
+from eqff.data.reading.write import write_frames
 from eqff.data.store.store import Store
 from eqff.engines.ase.calculators import Maker, calculator_maker
 from eqff.errors import ConfigError, RunError
@@ -60,6 +65,65 @@ def test_a_stopped_run_continues_to_the_same_frames(tmp_path, monkeypatch):
     with whole, stopped:
         assert whole.digest == stopped.digest
     assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped.h5", "whole.h5"]
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from eqff.engines.ase.calculators import Maker
+from eqff.tasks import sample
+
+output, n_safe, settings = Path(sys.argv[1]), int(sys.argv[2]), eval(sys.argv[3])
+partial = output.with_name(f"{output.name}.partial")
+
+
+class Deadly(EMT):
+    def calculate(self, *arguments, **options):
+        if partial.read_text().count("\\n") == n_safe:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().calculate(*arguments, **options)
+
+
+sample.BLOCK = 10  # steps: two frames
+sample.run_sample(sample.SampleConfig(output=output, **settings), bulk("Cu", cubic=True), Maker("emt", "none", Deadly))
+"""
+
+
+@pytest.mark.parametrize("n_safe", [2, 6])  # in the first and in the second trajectory
+def test_sigkill_costs_the_last_block_only(n_safe, tmp_path, monkeypatch):
+    """The process dies at its first evaluation after n_safe frames are in the partial file."""
+    output = tmp_path / "killed.h5"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-c", CHILD, str(output), str(n_safe), repr(SHORT)]
+    assert subprocess.run(arguments, env=environment, check=False).returncode == -signal.SIGKILL
+    assert not output.exists()
+    monkeypatch.setattr("eqff.tasks.sample.BLOCK", 10)
+    maker = Maker("emt", "none", EMT)
+    assert run_sample(SampleConfig(output=output, resume=True, **SHORT), COPPER, maker).resumed_at == n_safe
+    run_sample(SampleConfig(output=tmp_path / "whole.h5", **SHORT), COPPER, maker)
+    with Store(tmp_path / "whole.h5") as whole, Store(output) as killed:
+        assert whole.digest == killed.digest
+
+
+def test_a_kill_after_the_output_appeared_is_finished_by_resume(tmp_path, monkeypatch):
+    config = {"output": tmp_path / "a.extxyz", **SHORT}
+    maker = calculator_maker("emt")
+
+    def write_and_die(*arguments, **options):
+        write_frames(*arguments, **options)
+        raise KilledError
+
+    monkeypatch.setattr("eqff.tasks.sample.write_frames", write_and_die)
+    with pytest.raises(KilledError):
+        run_sample(SampleConfig(**config), COPPER, maker)
+    monkeypatch.undo()
+    report = run_sample(SampleConfig(resume=True, **config), COPPER, maker)
+    assert report.resumed_at == report.n_frames == len(read_frames(tmp_path / "a.extxyz")) == 8
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.extxyz", "a.extxyz.json"]
+    with pytest.raises(ConfigError, match="EQ3424"):
+        run_sample(SampleConfig(resume=True, **config), COPPER, maker)
 
 
 def test_another_run_is_not_continued(tmp_path):
@@ -116,7 +180,7 @@ class Exploding(EMT):
 
 def test_a_runaway_is_stopped(tmp_path):
     maker = Maker("exploding", "none", Exploding)
-    with pytest.raises(RunError, match=r"EQ5|EQ3430.*seed 0, step \d+"):
+    with pytest.raises(RunError, match=r"EQ3430.*seed 0, step \d+"):
         run_sample(SampleConfig(output=tmp_path / "a.h5", **SHORT), COPPER, maker)
 
 

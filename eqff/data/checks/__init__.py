@@ -1,4 +1,1 @@
-"""One check a file: `check(subject)` looks at a data set and says what it found.
-
-`eqff.data.forensics.examination` runs all.
-"""
+"""Checks of data sets, one per file: `check(subject)` yields findings; `eqff.data.forensics.examination` runs all."""

@@ -1,4 +1,4 @@
-"""Atoms on top of each other, lengths in the wrong unit, atoms with the wrong name."""
+"""Overlapping atoms, lengths in the wrong unit, wrong elements."""
 
 from collections.abc import Iterator
 
@@ -8,15 +8,14 @@ from eqff.data.forensics.examination import Finding, Subject
 from eqff.elements import SYMBOLS
 
 OVERLAP, CLOSE = 0.4, 0.55  # of the sum of covalent radii
-TOO_SHORT = 0.74  # shortest bonds there are: N2, CO and HCN have 0.78
-MOST_BONDS = {1: 2, 6: 4, 7: 4, 8: 3, 9: 2}  # of molecules, without hydrogen bridges
+TOO_SHORT = 0.74  # shorter than any bond: N2, CO and HCN have 0.78
+MOST_BONDS = {1: 2, 6: 4, 7: 4, 8: 3, 9: 2}  # in molecules, without hydrogen bonds
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Overlaps; nearest distances as they should be; no atom with more bonds than its element makes."""
+    """Find overlaps, nearest distances that are no bond lengths, and atoms with more bonds than their element forms."""
     survey = subject.survey
-    known = np.isfinite(survey.closest)
-    if not known.any():
+    if not np.isfinite(survey.closest).any():
         yield Finding(check="distances", severity="not testable", message="no two atoms are within 6 Å of each other")
         return
     yield _overlap(subject)
@@ -47,10 +46,10 @@ def _overlap(subject: Subject) -> Finding:
 
 
 def _bonds(subject: Subject) -> Finding:
-    """Lengths on the whole: the unit, or a whole element, is wrong."""
+    """Lengths in general: a wrong unit, or a wrong element in all frames."""
     shortest = float(np.median(subject.survey.closest[np.isfinite(subject.survey.closest)]))
     if subject.bond is None:
-        return Finding(check="distances", severity="not testable", message="noble gases make no bonds to measure")
+        return Finding(check="distances", severity="not testable", message="noble gases form no bonds to measure")
     numbers = {"nearest_over_covalent": subject.bond, "shortest_over_covalent": shortest}
     text = f"nearest distances are {subject.bond:.2f} times the sum of covalent radii"
     if subject.diagnosis.bond != 1.0:
@@ -88,7 +87,7 @@ def _bonds(subject: Subject) -> Finding:
 
 
 def _valence(subject: Subject) -> Finding | None:
-    """Molecules only: metals and crystals have their own numbers of neighbours."""
+    """Numbers of bonds, of molecules only: metals and crystals have other numbers of neighbours."""
     rows = [row for row, frame in enumerate(subject.frames) if not frame.pbc.any()]
     if not rows or not set(subject.species.tolist()) & set(MOST_BONDS):
         return None
@@ -107,7 +106,7 @@ def _valence(subject: Subject) -> Finding | None:
         return Finding(
             check="distances",
             severity="pass" if not wrong else "note",
-            message="all atoms have numbers of bonds that their elements make"
+            message="all atoms have numbers of bonds that their elements form"
             if not wrong
             else f"in {len(wrong)} of {len(rows)} frames an atom has more bonds than it should, or a hydrogen none",
             numbers={"n_overbonded": len(wrong)},
@@ -117,7 +116,7 @@ def _valence(subject: Subject) -> Finding | None:
         check="distances",
         severity="fail",
         fault="wrong element",
-        message=f"in {len(wrong)} of {len(rows)} frames an atom has a number of bonds that its element does not make "
+        message=f"in {len(wrong)} of {len(rows)} frames an atom has a number of bonds that its element does not form "
         f"({example}): atomic numbers and positions do not belong together",
         remedy="compare the atomic numbers, and their order, with the structure",
         numbers={"n_overbonded": len(wrong)},

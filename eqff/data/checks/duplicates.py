@@ -1,4 +1,4 @@
-"""Frames that are in the file more than once."""
+"""Frames that occur more than once."""
 
 from collections.abc import Iterator
 
@@ -7,39 +7,39 @@ import numpy as np
 from eqff.data.forensics.copies import EQUAL, copies
 from eqff.data.forensics.examination import Finding, Subject
 
-MANY = 0.01  # share of the frames
-SAME_ENERGY, SAME_FORCES = 1e-3, 1e-3  # eV, eV/Å, labels of copies that agree
+MANY = 0.01  # share of copies that is a fault
+SAME_ENERGY, SAME_FORCES = 1e-3, 1e-3  # eV, eV/Å, largest difference between labels of copies
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Copies (same coordinates), copies by symmetry (turned or renumbered), near copies, copies with other labels."""
+    """Find copies (equal coordinates), copies by symmetry, almost copies, and copies with different labels."""
     if len(subject.frames) < 2:
         yield Finding(check="duplicates", severity="not testable", message="a single frame has no copies")
         return
-    found = copies(subject.frames, subject.survey.fingerprint, subject.species)
-    equal = found.equal
+    pairs_found = copies(subject.frames, subject.survey.fingerprint, subject.species)
+    equal = pairs_found.equal
     same = np.array([_same_coordinates(subject, *pair) for pair in equal], dtype=bool)
     contradicting = [pair for pair in equal if _labels_differ(subject, *pair)]
     if contradicting:
-        yield _finding(subject, np.array(contradicting), "copies with other labels", "fail", "contradicting labels")
+        yield _finding(subject, np.array(contradicting), "copies with different labels", "fail", "contradicting labels")
     groups = (
         (equal[same], "copies of other frames", "duplicates"),
-        (found.near, "almost copies of other frames", "near duplicates"),
+        (pairs_found.near, "almost copies of other frames", "near duplicates"),
     )
-    some = bool(contradicting)
+    any_copy = bool(contradicting)
     for pairs, what, fault in groups:
         share = len(np.unique(pairs[:, 1])) / len(subject.frames) if len(pairs) else 0.0
         if share > 0:
-            some = True
+            any_copy = True
             yield _finding(subject, pairs, what, "fail" if share >= MANY else "note", fault if share >= MANY else "")
     if len(equal[~same]):
-        some = True
+        any_copy = True
         what = "the same as other frames by symmetry (turned, mirrored or renumbered)"
         yield _finding(subject, equal[~same], what, "note", "")
-    if found.truncated:
+    if pairs_found.truncated:
         message = "more frames are similar than could be compared in full"
         yield Finding(check="duplicates", severity="note", message=message)
-    if not some:
+    if not any_copy:
         yield Finding(check="duplicates", severity="pass", message="no frame is a copy of another")
 
 
@@ -76,5 +76,5 @@ def _labels_differ(subject: Subject, a: int, b: int) -> bool:
         return False
     lengths = [
         np.sort(np.linalg.norm(np.asarray(frame.forces), axis=1)) for frame in (one, other)
-    ]  # the same when turned
+    ]  # invariant under rotation
     return bool(np.abs(lengths[0] - lengths[1]).max() > SAME_FORCES)

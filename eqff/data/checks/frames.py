@@ -1,4 +1,4 @@
-"""Numbers that are not numbers, arrays of the wrong shape, structures that cannot be."""
+"""Numbers that are not finite, arrays of the wrong shape, impossible structures."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from eqff.errors import EqffError
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Frames that the gate of the data refuses, by reason."""
+    """List the frames that `check_frame` refuses, by reason."""
     if not subject.bad:
         yield Finding(
             check="frames",
             severity="pass",
-            message=f"all numbers of {subject.n_frames} frames are finite, and all arrays have their shapes",
+            message=f"all numbers of {subject.n_frames} frames are finite, and all arrays have the right shape",
             numbers={"n_frames": subject.n_frames},
         )
         return
@@ -26,7 +26,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             severity="fail",
             fault=_fault(first),
             message=f"{len(numbers)} of {subject.n_frames} frames cannot be used; the first: {first.message}",
-            remedy="remove or repair these frames; the other checks left them out",
+            remedy="remove or repair these frames; the other checks leave them out",
             numbers={"n_bad": len(numbers)},
             frames=tuple(numbers),
         )

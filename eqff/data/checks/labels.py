@@ -1,4 +1,4 @@
-"""Which labels there are, compositions, and what energies tell about elements."""
+"""Which labels exist, compositions, and elements that do not fit the energies."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ from eqff.data.statistics import reference_energies
 from eqff.elements import SYMBOLS
 from eqff.units import ENERGY, HARTREE
 
-MATCH = 0.02  # relative deviation of total energies from the formula that is believed
-NEARLY = (0.6, 1.6)  # between them an energy looks like the total of all electrons of other atoms
+MATCH = 0.02  # largest relative deviation of total energies from the formula
+NEARLY = (0.6, 1.6)  # ratios that suggest all-electron energies of other elements
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Census, compositions with the rank of reference energies, and the size of total energies."""
+    """Count labels, fit reference energies per element, and compare the size of total energies with the elements."""
     yield _census(subject)
     if subject.census.labels["energy"]:
         yield _references(subject)
@@ -23,28 +23,24 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _census(subject: Subject) -> Finding:
-    found = subject.census
-    partial = [name for name in LABELS if 0 < found.labels[name] < found.n_frames]
-    message = f"labels: {', '.join(f'{name} {n}' for name, n in found.labels.items())} of {found.n_frames} frames"
-    if not any(found.labels.values()):
+    census = subject.census
+    partial = [name for name in LABELS if 0 < census.labels[name] < census.n_frames]
+    message = f"labels: {', '.join(f'{name} {n}' for name, n in census.labels.items())} of {census.n_frames} frames"
+    if not any(census.labels.values()):
         severity, remedy = "fail", "name the labels with --energy-key and --forces-key"
     elif partial:
-        lacking = " and ".join(partial)
-        severity, remedy = (
-            "warning",
-            f"some frames have no {lacking}: make sure that this is meant",
-        )
+        severity, remedy = "warning", f"some frames have no {' and '.join(partial)}: make sure that this is intended"
     else:
         severity, remedy = "pass", ""
-    lacking_rows = [row for row, f in enumerate(subject.frames) if any(getattr(f, name) is None for name in partial)]
+    incomplete = [row for row, f in enumerate(subject.frames) if any(getattr(f, name) is None for name in partial)]
     return Finding(
         check="labels",
         severity=severity,
         fault="" if severity == "pass" else "labels missing",
         message=message,
         remedy=remedy,
-        numbers={f"n_{name}": n for name, n in found.labels.items()},
-        frames=subject.file_frames(lacking_rows),
+        numbers={f"n_{name}": n for name, n in census.labels.items()},
+        frames=subject.file_frames(incomplete),
     )
 
 
@@ -75,7 +71,7 @@ def _references(subject: Subject) -> Finding:
 
 
 def _total_energies(subject: Subject) -> Finding:
-    """Total energies of all electrons are known to a percent from the atoms alone."""
+    """All-electron total energies follow from the elements to a percent."""
     rows = [row for row, frame in enumerate(subject.frames) if frame.energy is not None]
     expected = subject.counts[rows] @ _atomic_energies(subject.species)
     energies = np.array([subject.frames[row].energy for row in rows], dtype=float)
@@ -86,15 +82,13 @@ def _total_energies(subject: Subject) -> Finding:
         if abs(ratio * factor - 1.0) > MATCH:
             continue
         if unit == "eV":
-            text = (
-                f"{per_atom:.4g} eV per atom: total energies of all electrons, in eV, of the right atoms (within 2 %)"
-            )
+            text = f"{per_atom:.4g} eV per atom: all-electron total energies in eV of these elements (within 2 %)"
             return Finding(check="labels", severity="pass", message=text, numbers=numbers)
         return Finding(
             check="labels",
             severity="fail",
             fault="energy unit",
-            message=f"{per_atom:.4g} per atom: these are total energies of all electrons in {unit}, not in eV",
+            message=f"{per_atom:.4g} per atom: these are all-electron total energies in {unit}, not in eV",
             remedy=f"say so with --energy-unit {unit}, or multiply the energies by {factor:.6g}",
             numbers=numbers,
         )
@@ -103,12 +97,12 @@ def _total_energies(subject: Subject) -> Finding:
             check="labels",
             severity="warning",
             fault="wrong element",
-            message=f"{per_atom:.4g} eV per atom is {ratio:.3f} times the total energy of all electrons of these "
-            "atoms; it should be 1.00: are these the right elements?",
+            message=f"{per_atom:.4g} eV per atom is {ratio:.3f} times the all-electron total energy of these "
+            "atoms, expected 1.00: are these the right elements?",
             remedy="compare the atomic numbers with the structure",
             numbers=numbers,
         )
-    text = f"{per_atom:.4g} eV per atom: no total energies of all electrons, so their size tells nothing"
+    text = f"{per_atom:.4g} eV per atom: these are no all-electron total energies, so their size cannot be tested"
     return Finding(check="labels", severity="not testable", message=text, numbers=numbers)
 
 

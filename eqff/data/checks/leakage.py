@@ -1,4 +1,4 @@
-"""Frames of one part of a data set that the other part knows already."""
+"""Frames of one part of a data set that also occur in another part."""
 
 from collections.abc import Iterator
 
@@ -11,20 +11,20 @@ from eqff.data.forensics.survey import survey
 from eqff.data.forensics.work import STEP, displacements
 
 N_NEIGHBOURS = 6
-SOME, MOST = 0.02, 0.5  # shares of frames a moment apart
+SOME, MOST = 0.02, 0.5  # shares of neighbours in time: warning, failure
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Copies, near copies and neighbours in time between a file and the one it is held against."""
+    """Find copies, almost copies and neighbours in time between these frames and those of `against`."""
     other = subject.against
     if other is None or not other.frames:
         return
     prints = survey(other.frames, subject.species, subject.survey.scale).fingerprint
-    found = copies(subject.frames, subject.survey.fingerprint, subject.species, (other.frames, prints))
-    n, known = len(subject.frames), set()
-    for pairs, what in ((found.equal, "are also in"), (found.near, "are almost copies of frames in")):
+    shared = copies(subject.frames, subject.survey.fingerprint, subject.species, (other.frames, prints))
+    n, copied = len(subject.frames), set()
+    for pairs, what in ((shared.equal, "are also in"), (shared.near, "are almost copies of frames in")):
         rows = np.unique(pairs[:, 0]) if len(pairs) else np.zeros(0, dtype=int)
-        known.update(rows.tolist())
+        copied.update(rows.tolist())
         if rows.size:
             example = f"frame {subject.file_frames([pairs[0][0]])[0]} is {other.file_frames([pairs[0][1]])[0]} there"
             exact = what == "are also in"
@@ -37,11 +37,11 @@ def check(subject: Subject) -> Iterator[Finding]:
                 numbers={"n_known": rows.size, "share": rows.size / n},
                 frames=subject.file_frames(rows),
             )
-    yield _in_time(subject, prints, known)
+    yield _in_time(subject, prints, copied)
 
 
-def _in_time(subject: Subject, prints: np.ndarray, known: set[int]) -> Finding:
-    """Frames so near to one of the others that they must be a moment before or after it; copies are named already."""
+def _in_time(subject: Subject, prints: np.ndarray, copied: set[int]) -> Finding:
+    """Frames so close to a frame of the other part that they are its neighbours in time; copies are left out."""
     other = subject.against
     assert other is not None
     k = min(N_NEIGHBOURS, len(other.frames))
@@ -51,7 +51,7 @@ def _in_time(subject: Subject, prints: np.ndarray, known: set[int]) -> Finding:
         frame = subject.frames[row]
         moved = [displacements(frame, other.frames[c]) for c in candidates]
         largest = min((float(np.linalg.norm(m, axis=1).max()) for m in moved if m is not None), default=np.inf)
-        if largest < STEP and row not in known:
+        if largest < STEP and row not in copied:
             rows.append(row)
     n = len(subject.frames)
     share = len(rows) / n

@@ -1,4 +1,4 @@
-"""Forces on the whole: their sum and torque are zero, and what is left is noise that no potential can learn."""
+"""Net forces and torques: they should be zero, and the remainder is noise that no potential can learn."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ PERMUTED = 0.3
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Noise of a force component, estimated from net forces, and of molecules from net torques."""
+    """Estimate the noise of a force component from net forces, and for molecules from net torques."""
     rows = [row for row, f in enumerate(subject.frames) if f.forces is not None and len(f.atomic_numbers) > 1]
     if not rows:
         yield Finding(check="net_force", severity="not testable", message="no forces on more than one atom")
@@ -48,7 +48,7 @@ def _judged(subject: Subject, rows: list[int], what: str, noise: np.ndarray, rms
             fault="forces of other atoms",
             message=f"{what} as large as the forces themselves: they do not belong to these positions (rows permuted, "
             "axes exchanged, or of other frames)",
-            remedy="look how the arrays were put together: their orders differ",
+            remedy="check how the arrays were assembled: their orders differ",
             numbers=numbers,
             frames=worst,
             curves=curves,

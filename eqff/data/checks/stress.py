@@ -7,21 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eqff import units
 from eqff.data.forensics.examination import N_PAIRS, UNRELATED, Finding, Subject
 from eqff.data.forensics.strain import strain_work, volume
 
-GPA, KBAR = 160.21766208, 1602.1766208  # 1 eV/Å^3
-SPREAD = 0.5  # of the logarithm of the slope, for a right stress
-PRICE = 6.0
+GPA, KBAR = 1.0 / units.GPA, 10.0 / units.GPA  # 1 eV/Å^3 in GPa and in kBar
+SPREAD = 0.5  # of the logarithm of the slope, for a correct stress
+PRICE = 6.0  # prior against a fault
 
 
 class Kind(NamedTuple):
-    """What the numbers may be instead of a stress in eV/Å^3."""
+    """What the labels may be instead of a stress in eV/Å^3."""
 
     fault: str
     message: str
     remedy: str
-    factor: float  # numbers are the stress times this
+    factor: float  # label = factor * stress
     times_volume: bool = False
 
 
@@ -41,7 +42,7 @@ KINDS = (
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """What the stress labels are; not testable where nothing speaks about them."""
+    """Find out what the stress labels are; not testable where nothing depends on them."""
     rows = [i for i, f in enumerate(subject.sample_frames) if f.stress is not None and f.pbc.all()]
     if not subject.census.labels["stress"]:
         if subject.census.periodic:
@@ -68,7 +69,7 @@ def _strained(subject: Subject) -> Iterator[Finding]:
     volumes = np.array([volume(subject.sample_frames[i]) for i in work.first])
     candidates = [
         (k, work.change, work.work / k.factor / (volumes if k.times_volume else 1.0)) for k in KINDS
-    ]  # what the labels would be worth
+    ]  # the stress if labels were of this kind
     kind, _, correlation = _best(candidates, 0.05)
     numbers = {"slope": float(work.slope), "correlation": work.correlation, "n_pairs": work.n_pairs}
     text = f"V stress : d strain against dE of {work.n_pairs} pairs of strained copies: slope {work.slope:.4g}, "
@@ -112,8 +113,8 @@ def _judged(
             check="stress",
             severity="warning",
             fault="stress of other frames",
-            message=f"{text}: they have nothing to do with each other",
-            remedy="look how the arrays were put together, and at the order of the six numbers",
+            message=f"{text}: the two are unrelated",
+            remedy="check how the arrays were assembled, and the order of the six numbers",
             numbers=numbers,
             curves=curves,
         )
@@ -131,7 +132,7 @@ def _judged(
 
 
 def _best(candidates: list[tuple[Kind, np.ndarray, np.ndarray]], spread: float) -> tuple[Kind, float, float]:
-    """The kind whose slope is nearest to 1 and whose correlation is best: (kind, slope, correlation)."""
+    """The kind with the slope nearest to 1 and the best correlation: (kind, slope, correlation)."""
     scored = []
     for kind, one, other in candidates:
         slope, correlation = float(one @ other / (other @ other)), _correlation(one, other)
@@ -140,12 +141,12 @@ def _best(candidates: list[tuple[Kind, np.ndarray, np.ndarray]], spread: float) 
         scored.append(
             (distance + 30.0 * (1.0 - correlation) + (PRICE if kind.fault else 0.0), kind, slope, correlation)
         )
-    _, kind, slope, correlation = min(scored, key=lambda one: one[0])
+    _, kind, slope, correlation = min(scored, key=lambda score: score[0])
     return kind, slope, correlation
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
-    """A pair model of forces does not know the mean pressure."""
+    """Deviations from the mean, as a pair model of forces does not determine the mean pressure."""
     return (values - values.mean(axis=0)).ravel()
 
 
@@ -155,7 +156,7 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _order(label: np.ndarray, model: np.ndarray) -> str:
-    """The order of the shear stresses if another than Voigt's fits much better, else empty."""
+    """The order of the shear stresses if one other than Voigt's fits much better, else empty."""
     if len(label) < 20:
         return ""
     fit = {}

@@ -7,14 +7,14 @@ import numpy as np
 from eqff.data.forensics.examination import EXPLAINED, N_PAIRS, Finding, Subject, unrelated
 from eqff.data.forensics.work import STEP, Work
 
-WEAK = 0.5  # correlation of work and energy that still tells something
+WEAK = 0.5  # least correlation of work and energy that is usable
 FOREIGN = "forces of other atoms"
-MIXED = "look how the arrays were put together: rows permuted, or labels of other frames"
-HOT = 8000.0  # K, beyond it something must be odd; small displacements may well look cold
+MIXED = "check how the arrays were assembled: rows may be permuted, or labels belong to other frames"
+HOT = 8000.0  # K, implausible beyond it; there is no lower limit, as small displacements seem cold
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Work against energy along the file and between neighbours, the temperature, and what they say together."""
+    """Compare work with energy along the file and between neighbours, measure the temperature, and diagnose faults."""
     if not subject.census.labels["forces"]:
         yield Finding(
             check="units", severity="not testable", message="no forces: neither they nor energies can be tested"
@@ -54,7 +54,7 @@ def _between(subject: Subject) -> Iterator[Finding]:
 
 
 def _judged(subject: Subject, work: Work, what: str, noise: float, place: str) -> Finding:
-    """Whether the labels belong together, on the pairs of frames given."""
+    """Whether the labels of these pairs of frames belong together."""
     numbers = {
         "slope": work.slope,
         "correlation": work.correlation,
@@ -80,12 +80,12 @@ def _judged(subject: Subject, work: Work, what: str, noise: float, place: str) -
     elif related < noise:
         fault, severity = "noisy labels", "warning"
         text += ": the slope is right, but energies and forces agree badly"
-        remedy = "look at the frames with the largest residuals (outliers), and at the convergence of the labels"
+        remedy = "check the frames with the largest residuals (outliers), and the convergence of the labels"
     return _finding(severity, text, remedy, fault, numbers, curves)
 
 
 def _temperature(subject: Subject) -> Iterator[Finding]:
-    """Too high an estimate where the labels are of another method than the one that made the frames (rMD17: 700 K)."""
+    """The estimate is too high if frames were sampled with another method than that of the labels (rMD17: 700 K)."""
     model, kelvin = subject.model, subject.temperature
     if model is None:
         return
@@ -102,8 +102,8 @@ def _temperature(subject: Subject) -> Iterator[Finding]:
         fault = subject.diagnosis
         yield _finding("fail", f"{text}: {fault.message}", fault.remedy, fault.name, numbers)
     elif not 0.0 < kelvin < HOT:
-        text += "; unusual for data that simulations made: are forces in eV/Å?"
-        yield _finding("warning", text, "make sure of the unit of the forces", "force unit", numbers)
+        text += "; unusual for data from simulations: are the forces in eV/Å?"
+        yield _finding("warning", text, "check the unit of the forces", "force unit", numbers)
     else:
         yield _finding("pass", text, numbers=numbers)
 

@@ -1,1 +1,1 @@
-"""Label forensics: what a data set says about itself."""
+"""Label forensics: measurements that show whether the labels of a data set fit its structures."""

@@ -1,4 +1,4 @@
-"""Structures that are the same: equal in all distances, whatever their place, orientation and numbering of atoms."""
+"""Copies of structures: equal in all distances, whatever the origin, orientation and order of atoms."""
 
 from typing import NamedTuple
 
@@ -10,24 +10,24 @@ from eqff.data.frame import Frame
 
 EQUAL = 1e-4  # Å, largest difference of a distance between copies
 NEAR = 0.005  # Å, between near copies
-MAX_CANDIDATES = 20_000  # pairs that are compared in full
+MAX_CANDIDATES = 20_000  # most pairs whose distances are compared
 
 
 class Copies(NamedTuple):
-    """Pairs of rows that are copies or nearly so."""
+    """Pairs of frames that are copies or almost copies."""
 
-    pairs: np.ndarray  # [n_pairs, 2] rows of the first, rows of the second set
+    pairs: np.ndarray  # [n_pairs, 2] row in the first set, row in the second set
     difference: np.ndarray  # [n_pairs] Å, largest difference of a distance
-    truncated: bool  # there were more candidates than are compared
+    truncated: bool  # whether there were more candidates than MAX_CANDIDATES
 
     @property
     def equal(self) -> np.ndarray:
-        """Pairs that are the same up to rounding."""
+        """[n, 2] pairs that are equal up to rounding."""
         return self.pairs[self.difference < EQUAL]
 
     @property
     def near(self) -> np.ndarray:
-        """Pairs that are nearly the same."""
+        """[n, 2] pairs that are almost equal."""
         return self.pairs[(self.difference >= EQUAL) & (self.difference < NEAR)]
 
 
@@ -37,9 +37,11 @@ def copies(
     species: np.ndarray,
     others: tuple[list[Frame], np.ndarray] | None = None,
 ) -> Copies:
-    """Copies among frames, or between them and others (frames, fingerprint).
+    """Find copies among frames, or between these frames and others.
 
-    Args: fingerprint: of `eqff.data.forensics.survey`; species: atomic numbers of all frames, ascending
+    Args:    frames; fingerprint [n_frames, n]: from `eqff.data.forensics.survey`; species: atomic numbers of all
+             frames, ascending; others: (frames, fingerprint) of a second set
+    Returns: pairs of copies and almost copies
     """
     if others is None:
         candidates = cKDTree(fingerprint).query_pairs(NEAR, output_type="ndarray")
@@ -47,7 +49,7 @@ def copies(
     else:
         second = others[0]
         lists = cKDTree(fingerprint).query_ball_tree(cKDTree(others[1]), NEAR)
-        candidates = np.array([(i, j) for i, found in enumerate(lists) for j in found], dtype=np.int64).reshape(-1, 2)
+        candidates = np.array([(i, j) for i, near in enumerate(lists) for j in near], dtype=np.int64).reshape(-1, 2)
     other_prints = fingerprint if others is None else others[1]
     gap = np.linalg.norm(fingerprint[candidates[:, 0]] - other_prints[candidates[:, 1]], axis=1)
     order = np.argsort(gap, kind="stable")
@@ -74,7 +76,7 @@ def _sorted_distances(frame: Frame, species: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _difference(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
-    """Largest difference of distances; infinite for other atoms, or another number of them within reach."""
+    """Largest difference of distances; infinite if atoms, or the numbers of pairs within reach, differ."""
     if not np.array_equal(one[0], other[0]):
         return np.inf
     return float(np.abs(one[1] - other[1]).max(initial=0.0))

@@ -1,11 +1,11 @@
-"""What is in the wrong unit or has the wrong sign?  Three measurements, one answer.
+"""Find out which labels have the wrong unit or sign, from three measurements.
 
     slope        change of energy over work -F.dx                  1
-    temperature  of forces and positions together                  some hundred K
+    temperature  that forces and positions agree on                some hundred K
     bond         nearest distances over sums of covalent radii     about 1
 
-Each possible fault multiplies them by factors of its own; the fault that explains all of them with the least strain is
-the answer, and "nothing" is one of the possibilities.
+Every possible fault multiplies them by known factors.  The answer is the fault that explains all three measurements
+with the least deviation; "no fault" is one of the candidates.
 """
 
 import math
@@ -16,13 +16,13 @@ from typing import NamedTuple
 from eqff.units import BOHR, ENERGY, HARTREE
 
 TYPICAL_TEMPERATURE = 500.0  # K
-HOTTER, COLDER = 1.3, 3.0  # spread of the logarithm: some data are hot, and small displacements look very cold
+HOTTER, COLDER = 1.3, 3.0  # spread of the logarithm: some data are hot, and small displacements seem very cold
 BOND_SPREAD = 0.15  # of the logarithm
-SINGLE, DOUBLE, SIGN = 6.0, 8.0, 2.0  # how much more is believed of data sets without a fault, in squared deviations
+SINGLE, DOUBLE, SIGN = 6.0, 8.0, 2.0  # prior against a fault, in squared deviations
 
 
 class Fault(NamedTuple):
-    """What it is called, what to say, and by which factors it shows."""
+    """A possible fault: its name, the message and remedy, and the factors it puts on the measurements."""
 
     name: str
     message: str
@@ -30,12 +30,12 @@ class Fault(NamedTuple):
     slope: float = 1.0
     temperature: float = 1.0
     bond: float = 1.0
-    price: float = SINGLE
+    price: float = SINGLE  # prior against it
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements, None where they could not be made."""
+    """The three measurements, None where one could not be made."""
 
     slope: float | None
     slope_spread: float  # of its logarithm
@@ -48,12 +48,12 @@ NOTHING = Fault("", "energies, forces and distances fit each other", "", price=0
 
 
 def diagnose(evidence: Evidence) -> Fault:
-    """The fault that explains the evidence best; its name is empty if there is none."""
-    return min(faults(evidence.n_atoms), key=lambda fault: _strain(fault, evidence))
+    """The fault that explains the evidence best.  Returns: NOTHING, with an empty name, if there is none"""
+    return min(faults(evidence.n_atoms), key=lambda fault: _deviation(fault, evidence))
 
 
 def faults(n_atoms: float) -> Iterator[Fault]:
-    """All that is considered."""
+    """All candidates for frames of n_atoms atoms, "no fault" first."""
     yield NOTHING
     for unit in ("kcal/mol", "kJ/mol", "Hartree", "meV"):
         yield from _energy_unit(unit, ENERGY[unit])
@@ -124,8 +124,8 @@ def _signs() -> Iterator[Fault]:
         )
 
 
-def _strain(fault: Fault, evidence: Evidence) -> float:
-    """Squared deviations of what was measured from what the fault would make, and its price."""
+def _deviation(fault: Fault, evidence: Evidence) -> float:
+    """Squared deviations of the measurements from those that the fault predicts, plus its price."""
     total = fault.price
     if evidence.slope is not None:
         total += _squared(evidence.slope / fault.slope, evidence.slope_spread)

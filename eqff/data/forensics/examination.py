@@ -1,6 +1,7 @@
-"""Label forensics: is this data set what it says it is?  Every check of `eqff.data.checks` says what it found.
+"""Run all checks of `eqff.data.checks` on a data set and collect their findings.
 
-A check is a file with `check(subject) -> Iterator[Finding]`.  What cannot be tested is called so, never "pass".
+A check is a file with `check(subject) -> Iterator[Finding]`.  Where a check has nothing to test, its finding is
+"not testable", never "pass".
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,33 +21,33 @@ from eqff.errors import DataError, EqffError
 
 SEVERITIES = ("pass", "note", "not testable", "warning", "fail")  # from good to bad
 NOBLE_GASES = (2, 10, 18, 36, 54, 86)
-UNRELATED = 0.3  # correlation of work and energy below which labels do not belong to their frames
-CHANCE = 2.5  # times 1 / sqrt(number of pairs): correlations that come about by chance
-EXPLAINED = 0.3  # share of forces that pairs of atoms explain where forces belong to their atoms
-N_PAIRS = 8  # fewest pairs of frames to judge by
+UNRELATED = 0.3  # below this correlation of work and energy, labels do not belong to their frames
+CHANCE = 2.5  # times 1 / sqrt(n_pairs): correlations that arise by chance
+EXPLAINED = 0.3  # least R2 of the pair model if forces belong to their atoms
+N_PAIRS = 8  # fewest pairs of frames for a judgement
 LEAST_ROOM = 1.0  # Å^3 per atom of a periodic structure; diamond has 5.7
-N_FIT_FRAMES, N_FIT_ATOMS = 300, 15_000  # frames of the pair model, and their atoms together
+N_FIT_FRAMES, N_FIT_ATOMS = 300, 15_000  # most frames, and most atoms in all, for the fit of the pair model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check of one property."""
 
     check: str  # name of the file in data/checks
     severity: str  # one of SEVERITIES
     message: str
     remedy: str = ""  # what to do
-    fault: str = ""  # a short stable name of what is wrong, e.g. "force unit"; empty if nothing is
+    fault: str = ""  # short, stable name of the fault, e.g. "force unit"; empty if there is none
     numbers: dict[str, float] = field(default_factory=dict)
-    frames: tuple[int, ...] = ()  # numbers of frames in the file, from 0
-    curves: dict[str, np.ndarray] = field(default_factory=dict)  # for the pictures
+    frames: tuple[int, ...] = ()  # numbers of the frames concerned in the file, from 0
+    curves: dict[str, np.ndarray] = field(default_factory=dict)  # data for pictures
 
 
 class Subject:
-    """Frames under examination, and measurements that several checks need; each is made once, when first asked for.
+    """Frames under examination, and measurements that several checks need, made once at first use.
 
-    Args: name: for messages; frames: eV, Å, as read, good or bad; against: the other part (test against training);
-          rows: numbers of the frames in their file, if they are not all of it
+    Args: name: for messages; frames: eV, Å, as read, good or bad; against: frames to compare with, e.g. the training
+          set if these are the test set; rows: numbers of the frames in their file, None if they are the whole file
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Subject:
 
     @cached_property
     def species(self) -> np.ndarray:
-        """Atomic numbers that occur, here or in the other part, ascending."""
+        """Atomic numbers that occur in these frames or in those of `against`, ascending."""
         frames = self.frames + (self.against.frames if self.against is not None else [])
         return np.unique(np.concatenate([f.atomic_numbers for f in frames])) if frames else np.zeros(0, dtype=np.int64)
 
@@ -120,19 +121,19 @@ class Subject:
 
     @cached_property
     def predictions(self) -> list[Prediction]:
-        """Of the pair model, for the sample."""
+        """Predictions of the pair model for the sample."""
         return [] if self.model is None else [self.model.predict(frame) for frame in self.sample_frames]
 
     @cached_property
     def temperature(self) -> float | None:
-        """Of forces and positions together, in K; None without a pair model that explains the forces (EXPLAINED)."""
+        """Temperature of forces and positions in K; None if the pair model does not explain the forces (EXPLAINED)."""
         if self.model is None or self.model.force_r2 < EXPLAINED:
             return None
         return temperature(self.sample_frames, self.predictions)
 
     @cached_property
     def consecutive(self) -> Work | None:
-        """Work along frames that follow each other; None if they do not."""
+        """Work between consecutive frames; None if they are too far apart."""
         return consecutive_work(self.frames)
 
     @cached_property
@@ -142,14 +143,14 @@ class Subject:
 
     @cached_property
     def bond(self) -> float | None:
-        """Median of nearest distances over sums of covalent radii; None for single atoms and noble gases."""
-        lonely = np.isin(self.species, NOBLE_GASES).any()
-        known = self.survey.bond[np.isfinite(self.survey.bond)]
-        return None if lonely or known.size == 0 else float(np.median(known))
+        """Median of the nearest distance over the sum of covalent radii; None for single atoms and noble gases."""
+        has_noble_gas = np.isin(self.species, NOBLE_GASES).any()
+        measured = self.survey.bond[np.isfinite(self.survey.bond)]
+        return None if has_noble_gas or measured.size == 0 else float(np.median(measured))
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What can be measured of units and signs."""
+        """Measurements of units and signs."""
         work = self.consecutive if self.consecutive is not None and self.consecutive.complete else self.neighbours
         usable = work is not None and work.n_pairs >= N_PAIRS and not unrelated(work)
         spread = 0.0
@@ -166,11 +167,11 @@ class Subject:
 
     @cached_property
     def diagnosis(self) -> Fault:
-        """The most likely fault of units and signs; with an empty name if there is none."""
+        """The most likely fault of units and signs; its name is empty if there is none."""
         return diagnose(self.evidence)
 
     def file_frames(self, rows: Iterable[int]) -> tuple[int, ...]:
-        """Numbers in the file of rows of good frames."""
+        """Numbers in the file of these rows of good frames."""
         return tuple(int(self.numbers[row]) for row in rows)
 
 
@@ -184,13 +185,13 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The worst severity; what was not testable does not count."""
-        found = {finding.severity for finding in self.findings} - {"not testable"}
-        return max(found, key=SEVERITIES.index, default="pass")
+        """The worst severity; "not testable" does not count."""
+        severities = {finding.severity for finding in self.findings} - {"not testable"}
+        return max(severities, key=SEVERITIES.index, default="pass")
 
     @property
     def faults(self) -> list[str]:
-        """Names of what is wrong: of warnings and failures, in order, each once."""
+        """Names of the faults of warnings and failures, in order, without repetition."""
         wrong = (f.fault or f.check for f in self.findings if f.severity in ("warning", "fail"))
         return list(dict.fromkeys(wrong))
 
@@ -204,15 +205,16 @@ def check_frames(
     damage: DataError | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Put frames through all checks.
+    """Run all checks on frames.
 
-    Args:    frames: eV, Å, also such as `check_frame` refuses; against: frames that must not be among them, e.g. those
-             a potential was trained on; damage: of the file, behind these frames; progress: told the name of each check
-             before it runs
-    Raises:  DataError EQ3400 without frames
+    Args:    frames: eV, Å, also those that `check_frame` refuses; against: frames that must not be among them, e.g.
+             those a potential was trained on; name, against_name: for messages; damage: of the file, after these
+             frames; progress: called with the name of a check before it runs
+    Returns: all findings, the worst first
+    Raises:  DataError EQ3400 if there are no frames
     """
     if not frames:
-        raise DataError("EQ3400", f"{name}: there are no frames to check")
+        raise DataError("EQ3400", f"{name}: n_frames=0, expected at least one; give a file with frames")
     other = None if against is None else Subject(against_name, against)
     subject = Subject(name, frames, other)
     findings: list[Finding] = []
@@ -221,23 +223,26 @@ def check_frames(
         findings.append(
             Finding(check="frames", severity="fail", fault="damaged file", message=damage.message, remedy=remedy)
         )
-    for one in registry.names("data.checks"):
+    for check_name in registry.names("data.checks"):
         if progress is not None:
-            progress(one)
-        if subject.frames or one == "frames":
-            findings += registry.load("data.checks", one).check(subject)
+            progress(check_name)
+        if subject.frames or check_name == "frames":
+            findings += registry.load("data.checks", check_name).check(subject)
     findings.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
     return Report(name, subject.census, findings)
 
 
 def check_split(report: Report, frames: Sequence[Frame], split: Split) -> Report:
-    """A report with what validation and test frames have in common with the training frames added.
+    """Add findings about frames that validation and test share with training.
 
-    Raises: DataError EQ3402 if the split is of another number of frames
+    Args:    report: of `frames`; frames: of the whole file; split: of that file
+    Returns: a new report
+    Raises:  DataError EQ3402 if the split has another number of frames
     """
     if split.n_frames != len(frames):
         raise DataError(
-            "EQ3402", f"the split is of {split.n_frames} frames, {report.name} has {len(frames)}; split this file again"
+            "EQ3402",
+            f"{report.name}: n_frames={len(frames)}, expected {split.n_frames} of the split; split this file again",
         )
     findings = list(report.findings)
     training = Subject("training", [frames[i] for i in split.train], rows=split.train)
@@ -245,24 +250,24 @@ def check_split(report: Report, frames: Sequence[Frame], split: Split) -> Report
         rows = getattr(split, part)
         if len(rows):
             subject = Subject(part, [frames[i] for i in rows], training, rows=rows)
-            found = registry.load("data.checks", "leakage").check(subject)
-            findings += [replace(finding, message=f"{part}: {finding.message}") for finding in found]
+            shared = registry.load("data.checks", "leakage").check(subject)
+            findings += [replace(finding, message=f"{part}: {finding.message}") for finding in shared]
     return Report(report.name, report.census, sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity)))
 
 
 def unrelated(work: Work) -> bool:
-    """Whether the correlation is one that labels of other frames have."""
+    """Whether the correlation is as low as that of labels from other frames."""
     return abs(work.correlation) < max(UNRELATED, min(CHANCE / work.n_pairs**0.5, 0.6))
 
 
 def _check_density(frame: Frame, number: int) -> None:
-    """Refuse cells that no matter fits into: millions of images would be within reach."""
+    """Refuse cells too small for any matter: millions of images would be within reach."""
     if not frame.pbc.all():
         return
     room = abs(float(np.linalg.det(frame.cell))) / len(frame.atomic_numbers)
     if room < LEAST_ROOM:
         raise DataError(
             "EQ3401",
-            f"frame {number}: a cell with {room:.3g} Å^3 for each atom holds no matter; lengths are probably in "
-            "another unit, e.g. nm: say so with --length-unit",
+            f"frame {number}: the cell has {room:.3g} Å^3 per atom, expected at least {LEAST_ROOM:g}; lengths are "
+            "probably in another unit, e.g. nm: say so with --length-unit",
         )

@@ -1,9 +1,10 @@
-"""The simplest potential that forces can be fitted to: one smooth function of distance per pair of elements.
+"""The simplest potential that can be fitted to forces: one smooth function of distance per pair of elements.
 
     E = sum_{i<j} phi_{Z_i Z_j}(r_ij),    phi = envelope(r) * sum_k c_k B_k(r),    B_k cubic splines
 
-It is linear in c, so a least-squares fit to forces alone takes a second, and what it then says about energies, stress
-and temperature does not depend on labels of energy and stress.  Wrong by ten percent, it still tells a factor of two.
+It is linear in c, so a least-squares fit to forces takes a second.  As the fit uses forces only, its energies, stress
+and temperature are independent of the labels of energy and stress.  An error of ten percent does not matter where the
+question is a factor of two.
 """
 
 from collections.abc import Sequence
@@ -14,20 +15,20 @@ import numpy as np
 from scipy import sparse
 
 from eqff.data.frame import Frame
+from eqff.graph import edge_vectors_numpy
 from eqff.neighbors import neighbor_list
+from eqff.units import BOLTZMANN, VOIGT
 
 R_MAX = 5.0  # Å
 SPACING = 0.2  # Å, of the knots
-FEW_ATOMS = 64  # of a molecule, up to which all pairs are looked at
+FEW_ATOMS = 64  # molecules of at most this size use all pairs instead of a neighbour list
 N_SPLINES = round(R_MAX / SPACING) + 3
 SMOOTHNESS = 1e-3  # weight of second differences of c, relative to the mean curvature of the fit
 SMALLNESS = 1e-5
-BOLTZMANN = 8.617333262e-5  # eV/K
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 class Pairs(NamedTuple):
-    """Directed pairs of one frame and the splines that see them (four each)."""
+    """Directed pairs of one frame, and for each pair the four splines that are not zero."""
 
     senders: np.ndarray  # [n_edges]
     receivers: np.ndarray  # [n_edges]
@@ -40,7 +41,7 @@ class Pairs(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the model says of one frame."""
+    """Prediction of the model for one frame."""
 
     energy: float  # eV, up to a constant per composition
     forces: np.ndarray  # [n_atoms, 3] eV/Å
@@ -57,7 +58,7 @@ class PairModel:
     force_r2: float  # on the frames of the fit
 
     def predict(self, frame: Frame) -> Prediction:
-        """Energy, forces, virial and Laplacian of a frame whose elements are known."""
+        """Energy, forces, virial and Laplacian of a frame; its elements must be among `species`."""
         pairs = frame_pairs(frame, self.species)
         weight = self.coefficients[pairs.column]
         value, slope, curvature = ((part * weight).sum(axis=1) for part in pairs[5:])
@@ -95,12 +96,13 @@ def fit_pair_model(frames: Sequence[Frame]) -> PairModel | None:
 
 
 def temperature(frames: Sequence[Frame], predictions: Sequence[Prediction]) -> float | None:
-    r"""The temperature at which forces and positions would have been sampled together, in K.
+    r"""The temperature in K of the ensemble from which forces and positions were sampled.
 
         k T = <F . F_model> / <laplacian of E_model>
 
-    which holds for every smooth model, however poor, if frames are drawn from exp(-E/kT) (hypervirial theorem); the
-    model only makes the average sharp.  Negative if forces have the wrong sign; off by the factor of a wrong unit.
+    This holds for every smooth model, however poor, if frames are drawn from exp(-E/kT) (hypervirial theorem); a good
+    model reduces the noise of the average.  The result is negative if forces have the wrong sign, and is multiplied by
+    the factor of a wrong unit.
     """
     pull = sum(float((f.forces * p.forces).sum()) for f, p in zip(frames, predictions, strict=True))
     laplacian = sum(p.laplacian for p in predictions)
@@ -108,13 +110,13 @@ def temperature(frames: Sequence[Frame], predictions: Sequence[Prediction]) -> f
 
 
 def frame_pairs(frame: Frame, species: np.ndarray) -> Pairs:
-    """Pairs of atoms within R_MAX and the splines that see them."""
+    """Pairs of atoms within R_MAX, and the splines that are not zero for them."""
     if len(frame.positions) <= FEW_ATOMS and not frame.pbc.any():
         senders, receivers = np.nonzero(~np.eye(len(frame.positions), dtype=bool))
         edge_vector = frame.positions[senders] - frame.positions[receivers]
     else:
         senders, receivers, shift = neighbor_list(frame.positions, frame.cell, frame.pbc, R_MAX)
-        edge_vector = frame.positions[senders] - frame.positions[receivers] + shift @ frame.cell
+        edge_vector = edge_vectors_numpy(frame.positions, senders, receivers, shift, frame.cell)
     length = np.sqrt((edge_vector**2).sum(axis=1))
     inside = (length > 1e-3) & (length < R_MAX)
     senders, receivers, edge_vector, length = senders[inside], receivers[inside], edge_vector[inside], length[inside]
@@ -132,7 +134,7 @@ def _n_pairs(n_species: int) -> int:
 
 
 def _splines(length: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Index of the first spline that is not zero [n], and value, slope, curvature of four [n, 4], with the envelope."""
+    """First spline that is not zero [n]; value, slope and curvature of four splines [n, 4], with the envelope."""
     place = length / SPACING
     first = np.floor(place).astype(np.int64)
     t = place - first

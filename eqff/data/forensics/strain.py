@@ -1,48 +1,48 @@
 """Stress against energy: between two strained copies of a crystal, dE = V sigma : d strain.
 
-And stress against forces: a pair model fitted to forces alone says which stress it would have.
+The check of stress against forces uses the virial of a pair model fitted to forces alone.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from eqff.data.forensics.pair_model import VOIGT
 from eqff.data.forensics.work import MIN_PAIRS, Work
 from eqff.data.frame import Frame
+from eqff.units import VOIGT
 
 MOST_STRAIN, LEAST_STRAIN = 0.15, 1e-6
-MOST_PAIRS = 3000  # that are looked at
-SAME_SITE = 0.1  # Å, how far sites may move besides the strain
+MOST_PAIRS = 3000  # most pairs that are evaluated
+SAME_SITE = 0.1  # Å, largest displacement of a site relative to the strained lattice
 
 
 def strain_work(frames: Sequence[Frame]) -> Work | None:
-    """V sigma : d strain (trapezoid) against dE between frames that differ by a strain; None if few do."""
+    """V sigma : d strain (trapezoidal rule) against dE of frames that differ by a strain; None for too few pairs."""
     rows = [row for row, f in enumerate(frames) if f.energy is not None and f.stress is not None and f.pbc.all()]
-    found = []
+    rows_of_work = []
     for a, b in _strained(frames, rows):
         moved = _moved(frames[a], frames[b])
         if moved is None:
             continue
         step = frames[b].cell - frames[a].cell
-        strains = [_voigt(np.linalg.solve(frames[i].cell, step)) for i in (a, b)]  # as seen from either end
+        strains = [_voigt(np.linalg.solve(frames[i].cell, step)) for i in (a, b)]  # relative to either cell
         work = sum(
             0.5 * volume(frames[i]) * float(np.asarray(frames[i].stress) @ strain)
             for i, strain in zip((a, b), strains, strict=True)
         )
-        for i in (a, b):  # the little that sites move besides
+        for i in (a, b):  # displacements relative to the lattice
             if frames[i].forces is not None:
                 work -= 0.5 * float((np.asarray(frames[i].forces) * (moved @ frames[i].cell)).sum())
         change = float(frames[b].energy or 0.0) - float(frames[a].energy or 0.0)
-        found.append((work, change, a, b, float(np.abs(strains[0]).max())))
-    if len(found) < MIN_PAIRS:
+        rows_of_work.append((work, change, a, b, float(np.abs(strains[0]).max())))
+    if len(rows_of_work) < MIN_PAIRS:
         return None
-    work_, change_, first, second, size = (np.array(column) for column in zip(*found, strict=True))
+    work_, change_, first, second, size = (np.array(column) for column in zip(*rows_of_work, strict=True))
     return Work(work_, change_, first, second, size, True) if (work_ @ work_) > 0 else None
 
 
 def volume(frame: Frame) -> float:
-    """Å^3."""
+    """Volume of the cell in Å^3."""
     return abs(float(np.linalg.det(frame.cell)))
 
 
@@ -59,7 +59,7 @@ def _strained(frames: Sequence[Frame], rows: list[int]) -> list[tuple[int, int]]
 
 
 def _moved(one: Frame, other: Frame) -> np.ndarray | None:
-    """[n_atoms, 3] change of fractional coordinates; None for other atoms, or if they change much."""
+    """[n_atoms, 3] change of fractional coordinates; None if atoms differ or move further than SAME_SITE."""
     if len(one.atomic_numbers) != len(other.atomic_numbers) or not (one.atomic_numbers == other.atomic_numbers).all():
         return None
     moved = other.positions @ np.linalg.inv(other.cell) - one.positions @ np.linalg.inv(one.cell)
@@ -69,6 +69,6 @@ def _moved(one: Frame, other: Frame) -> np.ndarray | None:
 
 
 def _voigt(gradient: np.ndarray) -> np.ndarray:
-    """[6] symmetric part, shears doubled."""
+    """[6] symmetric part in Voigt order, shears doubled."""
     symmetric = 0.5 * (gradient + gradient.T)
     return np.array([symmetric[a, b] * (1.0 if a == b else 2.0) for a, b in VOIGT])

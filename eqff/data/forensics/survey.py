@@ -1,8 +1,8 @@
 """One pass over all frames: distances in units of bond lengths, and a fingerprint that finds copies of a structure.
 
 The fingerprint is the sum over pairs of the splines of `pair_model`, projected at random to a few numbers.
-It does not change when a structure is turned, moved, or its equal atoms are renumbered.  How far it moves when atoms
-move is measured, so that a distance between fingerprints reads as a displacement in Å.
+It is invariant under rotation, translation and renumbering of equal atoms.  Its response to small displacements is
+measured, so that the distance between two fingerprints can be read as a displacement in Å.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ BONDED = 1.3  # longest bond, in sums of covalent radii
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the frames measures."""
+    """Measurements of one pass over the frames."""
 
     fingerprint: np.ndarray  # [n_frames, N_PROJECTED], in Å: a distance between two is a root mean square displacement
-    scale: float  # that makes Å of it
+    scale: float  # factor from the raw fingerprint to Å
     closest: np.ndarray  # [n_frames] shortest distance over the sum of covalent radii; inf without pairs
     closest_pair: np.ndarray  # [n_frames, 2] the two atoms
     closest_distance: np.ndarray  # [n_frames] Å
@@ -36,8 +36,8 @@ class Survey:
 def survey(frames: Sequence[Frame], species: np.ndarray, scale: float | None = None) -> Survey:
     """Measure all frames.
 
-    Args: species: atomic numbers, ascending, of all frames that are to be compared; scale: of another survey, so that
-          fingerprints can be compared with its own
+    Args: frames; species: atomic numbers, ascending, of all frames that are to be compared; scale: that of another
+          survey whose fingerprints are compared with these, measured here if None
     """
     n_columns = len(species) * (len(species) + 1) // 2 * N_SPLINES
     random = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def _projected(column: np.ndarray, value: np.ndarray, projection: np.ndarray) ->
 
 
 def _scale(frames: Sequence[Frame], species: np.ndarray, projection: np.ndarray) -> float:
-    """Å per unit of the raw fingerprint: atoms of some frames are moved at random by a known amount."""
+    """Å per unit of the raw fingerprint, measured by random displacements of known size."""
     random = np.random.default_rng(1)
     shifts = []
     for i in np.unique(np.linspace(0, len(frames) - 1, N_JOLTED).astype(int)):

@@ -1,1 +1,1 @@
-"""Published data sets: where they are, how to get them, their official splits."""
+"""Published data sets: a catalogue, downloads, official splits."""

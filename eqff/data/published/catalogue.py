@@ -1,7 +1,7 @@
-"""Published data sets: where they are, what they hold, who made them and under which licence.
+"""Catalogue of published data sets: addresses, contents, authors and licences.
 
-A SHA-256 is stated only where it was computed from the file itself; of the others the one of the first download is kept
-beside the file, so that a later download that differs is noticed.
+A SHA-256 is given only where it was computed from the file itself.  For other files the SHA-256 of the first download
+is kept beside the file, so that a later download that differs is noticed.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ UNSTATED = "not stated by its authors; ask them before passing it on"
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file and the places that have it."""
+    """A file and its mirrors."""
 
-    name: str  # it gets here
+    name: str  # of the local file
     urls: tuple[str, ...]  # mirrors, tried in this order
     sha256: str | None = None
-    members: tuple[str, ...] = ()  # of an archive: endings of the names that are unpacked; none: it is kept as it is
+    members: tuple[str, ...] = ()  # endings of the names that are unpacked from an archive; empty: not unpacked
 
 
 @dataclass(frozen=True, kw_only=True)

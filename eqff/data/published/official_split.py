@@ -1,7 +1,7 @@
-"""The official split 01 of revised MD17, cut out of the published files: which frames they are is known by hash.
+"""The official split 01 of revised MD17, cut out of the published files; its frames are identified by hashes.
 
 The whole set of a molecule is rmd17_MOLECULE.npz, its parts are rmd17_MOLECULE_train_01.npz and ..._test_01.npz, all
-in the layout of the publication, kcal/mol and Å. Parts are in the order of splits/index_*_01.csv.
+in the layout of the publication, kcal/mol and Å.  Parts are in the order of splits/index_*_01.csv.
 """
 
 import hashlib
@@ -18,31 +18,32 @@ from eqff.files import new_file
 
 FINGERPRINTS = Path(__file__).with_name("rmd17_split_01.npz")  # MOLECULE_train and MOLECULE_test: uint64 [1000]
 PARTS = ("train", "test")
-IDENTITY = ("nuclear_charges", "coords", "energies", "forces")  # what makes a frame
+IDENTITY = ("nuclear_charges", "coords", "energies", "forces")  # arrays that identify a frame
 
 
 def whole_of(part: str) -> str | None:
-    """rmd17_ethanol_train_01.npz -> rmd17_ethanol.npz; None for any other name."""
+    """Name of the whole set of a part, rmd17_ethanol_train_01.npz -> rmd17_ethanol.npz; None for any other name."""
     match = re.fullmatch(rf"(rmd17_(\w+))_({'|'.join(PARTS)})_01\.npz", part)
     return f"{match[1]}.npz" if match and f"{match[2]}_{match[3]}" in npz_names(FINGERPRINTS) else None
 
 
 def parts_of(whole: str) -> list[str]:
-    """rmd17_ethanol.npz -> names of both parts; none for a molecule without a known split."""
+    """Names of both parts of rmd17_ethanol.npz; empty for a molecule without a known split."""
     stem = whole.removesuffix(".npz")
     return [name for name in (f"{stem}_{part}_01.npz" for part in PARTS) if whole_of(name) == whole]
 
 
 def data_set(part: str) -> str:
-    """rmd17_ethanol_train_01.npz -> rmd17-ethanol, its name in the catalogue."""
+    """Name of a part's data set in the catalogue, rmd17_ethanol_train_01.npz -> rmd17-ethanol."""
     return "-".join(part.split("_")[:2])
 
 
 def fingerprints(arrays: Mapping[str, np.ndarray], where: str | Path) -> np.ndarray:
-    """[n] uint64: of elements, positions, energy and forces of every frame, as the file gives them.
+    """Hashes of elements, positions, energy and forces of every frame, in the units of the file.
 
-    Args:   arrays: those of IDENTITY, and others; where: they come from, for messages
-    Raises: DataError EQ3372 if these are not arrays of n frames
+    Args:    arrays: those of IDENTITY, and maybe others; where: their file, for messages
+    Returns: [n_frames] uint64
+    Raises:  DataError EQ3372 if shapes or dtypes are not those of rMD17
     """
     charges, coords, energies, forces = (arrays[name] for name in IDENTITY)
     shape = (energies.size, charges.size, 3)
@@ -58,34 +59,38 @@ def fingerprints(arrays: Mapping[str, np.ndarray], where: str | Path) -> np.ndar
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file has the frames of the part it is named after, in their order.
+    """Whether a file has the frames of the part it is named after, in the same order.
 
     Raises: DataError as `read_npz` and `fingerprints`
     """
-    known = _known(path.name)
-    return known is not None and np.array_equal(fingerprints(read_npz(path, IDENTITY), path), known)
+    expected = _fingerprints_of(path.name)
+    return expected is not None and np.array_equal(fingerprints(read_npz(path, IDENTITY), path), expected)
 
 
 def cut(whole: Path, part: str, folder: Path, force: bool = False) -> Path:
     """Write a part of the published file.
 
-    Args:    whole: rmd17_MOLECULE.npz, wherever it is; part: name of the file to write into folder, made if missing;
-             force: replace it
-    Raises:  DataError EQ3370 if frames of the part are missing; as `read_npz`, `fingerprints` and `new_file`
+    Args:    whole: path of rmd17_MOLECULE.npz; part: name of the file to write; folder: made if missing; force: replace
+             an existing file
+    Returns: path of the part
+    Raises:  DataError EQ3370 if frames of the part are missing, EQ3371 no such part; as `read_npz`, `fingerprints` and
+             `new_file`
     """
-    known = _known(part)
-    if known is None:
-        raise DataError("EQ3371", f"{part}: no part of a known split; expected e.g. rmd17_ethanol_train_01.npz")
+    expected = _fingerprints_of(part)
+    if expected is None:
+        raise DataError(
+            "EQ3371", f"{part}: not a part of a known split, expected e.g. rmd17_ethanol_train_01.npz; check the name"
+        )
     arrays = read_npz(whole, IDENTITY, ("old_indices", "old_energies", "old_forces"))
     row_of = {fingerprint: row for row, fingerprint in enumerate(fingerprints(arrays, whole).tolist())}
-    missing = sum(fingerprint not in row_of for fingerprint in known.tolist())
+    missing = sum(fingerprint not in row_of for fingerprint in expected.tolist())
     if missing:
         raise DataError(
             "EQ3370",
-            f"{whole}: {missing} of {len(known)} frames of {part} are not in it; get the file of revised MD17 instead: "
+            f"{whole}: {missing} of {len(expected)} frames of {part} are not in it; get the file of revised MD17: "
             f"`eqff data get {data_set(part)} --force`",
         )
-    rows = np.array([row_of[fingerprint] for fingerprint in known.tolist()])
+    rows = np.array([row_of[fingerprint] for fingerprint in expected.tolist()])
     chosen: dict[str, Any] = {
         name: array if name == "nuclear_charges" else array[rows] for name, array in arrays.items()
     }
@@ -95,7 +100,7 @@ def cut(whole: Path, part: str, folder: Path, force: bool = False) -> Path:
     return folder / part
 
 
-def _known(part: str) -> np.ndarray | None:
+def _fingerprints_of(part: str) -> np.ndarray | None:
     whole = whole_of(part)
     name = part.removeprefix("rmd17_").removesuffix("_01.npz")
     return None if whole is None else read_npz(FINGERPRINTS, (name,))[name]

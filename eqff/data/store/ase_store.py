@@ -10,14 +10,14 @@ from eqff.data.store.store import Store
 
 
 def read_eqff_store(filename: str, index: slice | int = -1) -> Iterator[Atoms]:
-    """Frames of a store as ASE reads them, one at a time: labels as results of a calculator, the rest in info.
+    """Frames of a store as ASE's Atoms, one at a time, with labels in a calculator.
 
-    Args:   filename; index: of frames, as in `ase.io.read`
-    Raises: DataError for a file that is damaged or no store; IndexError
+    Args:   filename; index: of one frame or a slice, as in `ase.io.read`
+    Raises: DataError if the file is damaged or no store; IndexError
     """
     with Store(filename) as store:
-        chosen = range(len(store))[index]
-        for row in chosen if isinstance(chosen, range) else [chosen]:
+        rows = range(len(store))[index]
+        for row in rows if isinstance(rows, range) else [rows]:
             yield to_atoms(store.frame(row))
 
 

@@ -1,18 +1,17 @@
-"""How a store lies in HDF5 (schema 2): what is a few numbers per frame is held in memory, what is per atom is read.
+"""How a store lies in HDF5 (schema 2): a few numbers per frame are held in memory, numbers per atom are read on demand.
 
     per frame    offsets [n + 1] rows of its atoms, composition_id, cell_id, stress_id, info_id (-1: none),
                  energy [n] eV, pbc [n, 3], has [n, 3] (energy, forces, stress)             about 40 bytes in memory
     per atom     atoms [N, 6]: x, y, z in Å, fx, fy, fz in eV/Å
     shared       composition_offsets, composition_numbers: the distinct sequences of atomic numbers; cells [m, 3, 3] Å
-                 and info (JSON text, info_offsets): each kept once as long as it does not change;
+                 and info (JSON text, info_offsets): written only when they differ from the frame before;
                  stresses [k, 6] eV/Å^3
 
-Positions and forces share a row, so a frame taken at random costs one read.  Their chunks are small and compressed only
-where that saves a fifth, for thermal motion fills all 53 bits (aspirin: 23 µs a frame from chunks of 3 kB, 51 µs from
-65 kB; with gzip 46 µs for a file 4 % smaller, or 150 µs for 10 %).  All chunks carry Fletcher-32 checksums.
+Positions and forces share a row, so a random frame costs one read.  Chunks of atoms are small (3 kB, half the reading
+time of 65 kB for a random frame of aspirin), and compressed only where that saves a fifth, for thermal motion fills all
+53 bits.  All chunks carry Fletcher-32 checksums.
 """
 
-import secrets
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -20,10 +19,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from eqff.data.store.block import Block
-from eqff.data.store.chunks import PlainChunks
-from eqff.data.store.damage import damage_named
-from eqff.data.store.journal import IndependentFile
+from eqff.data.store.damage import hdf5_errors
+from eqff.data.store.flat_frames import FlatFrames
 from eqff.errors import DataError
 
 SCHEMA = 2
@@ -53,108 +50,114 @@ PER_ATOM: dict[str, tuple[str, tuple[int, ...], int, dict[str, str]]] = {
 ARRAYS = PER_FRAME | SHARED | PER_ATOM
 
 
-def create(file: h5py.File, first: Block) -> None:
-    """All arrays, empty; `first` decides whether atoms are worth compressing."""
-    identity = np.frombuffer(secrets.token_bytes(16), dtype=np.uint8)
-    file.create_dataset("identity", data=identity)  # contiguous: a journal knows the file by it
-    for name, (dtype, shape, rows, attributes) in ARRAYS.items():
-        squeezed = name not in PER_ATOM or _compressed_size(first.atoms) < COMPRESS_BELOW
-        how = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if squeezed else {}
-        dataset = file.create_dataset(
-            name, shape=(0, *shape), maxshape=(None, *shape), dtype=dtype, chunks=(rows, *shape), fletcher32=True, **how
-        )
-        for key, text in attributes.items():
-            dataset.attrs[key] = text
-    for name in ("offsets", "composition_offsets", "info_offsets"):
-        _append(file, name, np.zeros(1))
+class ArrayWriter:
+    """The arrays of a new store, appended to part by part.
 
-
-def identity(file: h5py.File) -> tuple[int, bytes]:
-    """Where in the file its identity lies, and the 16 bytes."""
-    return int(file["identity"].id.get_offset()), file["identity"][()].tobytes()
-
-
-class Appender:
-    """What has to be known of a store to append to it.
-
-    Args: file: an open store
+    Args: file: empty; first: the first frames, by which it is decided whether atoms are worth compressing
     """
 
-    def __init__(self, file: h5py.File) -> None:
-        ends, numbers = file["composition_offsets"][()], file["composition_numbers"][()]
-        self.composition_id = {
-            numbers[start:stop].tobytes(): k for k, (start, stop) in enumerate(pairwise(ends.tolist()))
-        }
-        self.last_cell: bytes | None = file["cells"][-1].tobytes() if len(file["cells"]) else None
-        info_ends = file["info_offsets"][-2:]
-        self.last_info: bytes | None = file["info"][info_ends[0] :].tobytes() if len(info_ends) == 2 else None
+    def __init__(self, file: h5py.File, first: FlatFrames) -> None:
+        self.file = file
+        self.composition_id: dict[bytes, int] = {}
+        self.last_cell: bytes | None = None
+        self.last_info: bytes | None = None
+        atoms_shrink = _compressed_size(first.atoms) < COMPRESS_BELOW
+        for name, (dtype, shape, rows, attributes) in ARRAYS.items():
+            compress = name not in PER_ATOM or atoms_shrink
+            filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+            dataset = file.create_dataset(
+                name,
+                shape=(0, *shape),
+                maxshape=(None, *shape),
+                dtype=dtype,
+                chunks=(rows, *shape),
+                fletcher32=True,
+                **filters,
+            )
+            for key, text in attributes.items():
+                dataset.attrs[key] = text
+        for name in ("offsets", "composition_offsets", "info_offsets"):
+            self._append(name, np.zeros(1))
 
-    def append(self, file: h5py.File, block: Block) -> None:
-        """Add frames to an open store."""
-        _append(file, "offsets", file["offsets"][-1] + block.offsets[1:])
-        _append(file, "composition_id", self._compositions(file, block))
-        _append(file, "cell_id", self._cells(file, block))
-        _append(file, "info_id", self._info(file, block))
-        with_stress = block.has[:, 2].astype(bool)
-        row = np.cumsum(with_stress) - 1 + file["stresses"].shape[0]
-        _append(file, "stress_id", np.where(with_stress, row, -1))
-        _append(file, "stresses", block.stress[with_stress])
+    def append(self, part: FlatFrames) -> None:
+        """Add frames at the end."""
+        self._append("offsets", self.file["offsets"][-1] + part.offsets[1:])
+        self._append("composition_id", self._compositions(part))
+        self._append("cell_id", self._cells(part))
+        self._append("info_id", self._info(part))
+        has_stress = part.has[:, 2].astype(bool)
+        row = np.cumsum(has_stress) - 1 + self.file["stresses"].shape[0]
+        self._append("stress_id", np.where(has_stress, row, -1))
+        self._append("stresses", part.stress[has_stress])
         for name in ("atoms", "energy", "pbc", "has"):
-            _append(file, name, getattr(block, name))
+            self._append(name, getattr(part, name))
 
-    def _compositions(self, file: h5py.File, block: Block) -> np.ndarray:
-        found, new = np.empty(block.n_frames, dtype=np.int32), []
-        ends = block.offsets.tolist()
-        for i in range(block.n_frames):
-            numbers = block.atomic_numbers[ends[i] : ends[i + 1]].tobytes()
+    def _compositions(self, part: FlatFrames) -> np.ndarray:
+        """[n_frames] composition_id; new compositions are written."""
+        ids, new = np.empty(part.n_frames, dtype=np.int32), []
+        for i, (start, stop) in enumerate(pairwise(part.offsets.tolist())):
+            numbers = part.atomic_numbers[start:stop].tobytes()
             if numbers not in self.composition_id:
                 self.composition_id[numbers] = len(self.composition_id)
                 new.append(numbers)
-            found[i] = self.composition_id[numbers]
-        _append_ragged(file, "composition_offsets", "composition_numbers", new)
-        return found
+            ids[i] = self.composition_id[numbers]
+        self._append_ragged("composition_offsets", "composition_numbers", new)
+        return ids
 
-    def _cells(self, file: h5py.File, block: Block) -> np.ndarray:
-        found, new = np.full(block.n_frames, -1), []
-        n_cells = file["cells"].shape[0]
-        for i in np.flatnonzero(block.cell.any(axis=(1, 2))).tolist():
-            cell = block.cell[i].tobytes()
+    def _cells(self, part: FlatFrames) -> np.ndarray:
+        """[n_frames] cell_id, -1 for a zero cell; cells that differ from the one before are written."""
+        ids, new = np.full(part.n_frames, -1), []
+        n_cells = self.file["cells"].shape[0]
+        for i in np.flatnonzero(part.cell.any(axis=(1, 2))).tolist():
+            cell = part.cell[i].tobytes()
             if cell != self.last_cell:
-                new.append(block.cell[i])
+                new.append(part.cell[i])
                 self.last_cell = cell
-            found[i] = n_cells + len(new) - 1
-        _append(file, "cells", np.array(new).reshape(-1, 3, 3))
-        return found
+            ids[i] = n_cells + len(new) - 1
+        self._append("cells", np.array(new).reshape(-1, 3, 3))
+        return ids
 
-    def _info(self, file: h5py.File, block: Block) -> np.ndarray:
-        found, new = np.full(block.n_frames, -1), []
-        n_texts = file["info_offsets"].shape[0] - 1
-        for i, text in enumerate(block.info):
+    def _info(self, part: FlatFrames) -> np.ndarray:
+        """[n_frames] info_id, -1 for none; texts that differ from the one before are written."""
+        ids, new = np.full(part.n_frames, -1), []
+        n_texts = self.file["info_offsets"].shape[0] - 1
+        for i, text in enumerate(part.info):
             if not text:
                 continue
             if text != self.last_info:
                 new.append(text)
                 self.last_info = text
-            found[i] = n_texts + len(new) - 1
-        _append_ragged(file, "info_offsets", "info", new)
-        return found
+            ids[i] = n_texts + len(new) - 1
+        self._append_ragged("info_offsets", "info", new)
+        return ids
+
+    def _append(self, name: str, values: np.ndarray) -> None:
+        if len(values):
+            dataset = self.file[name]
+            start = dataset.shape[0]
+            dataset.resize(start + len(values), axis=0)
+            dataset[start:] = values
+
+    def _append_ragged(self, offsets: str, name: str, values: list[bytes]) -> None:
+        if values:
+            self._append(offsets, self.file[offsets][-1] + np.cumsum([len(value) for value in values]))
+            self._append(name, np.frombuffer(b"".join(values), dtype=np.uint8))
 
 
-class Layout:
-    """A store of this schema, open for reading.
+class StoredArrays:
+    """The arrays of a store that is open for reading.
 
-    Args:   file; path: for messages; raw: the file below HDF5
+    Args:   file; path: for messages
     Raises: DataError EQ3072 if arrays are missing, or do not fit each other
     """
 
-    def __init__(self, file: h5py.File, path: Path, raw: IndependentFile) -> None:
-        self.file, self.path, self.raw = file, path, raw
-        self.plain_atoms: PlainChunks | None = None  # made when first needed: it has to visit all chunks
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self.file, self.path = file, path
         for name, (dtype, shape, _, _) in ARRAYS.items():
             dataset = file.get(name)
             if not isinstance(dataset, h5py.Dataset) or dataset.dtype != dtype or dataset.shape[1:] != shape:
-                raise DataError("EQ3072", f"{path}: array {name} is missing or of another kind; write it again")
-        with damage_named(path):
+                raise DataError("EQ3072", f"{path}: array {name} is missing or of another kind; write the store again")
+        with hdf5_errors(path):
             held = {name: file[name][()] for name in (*PER_FRAME, "composition_offsets", "info_offsets")}
             self.composition_numbers = file["composition_numbers"][()]
         self.offsets, self.energy, self.has, self.pbc = (held[name] for name in ("offsets", "energy", "has", "pbc"))
@@ -174,13 +177,15 @@ class Layout:
         }
         for name in ("pbc", "has", *limits):
             if len(held[name]) != self.n_frames:
-                raise DataError("EQ3072", f"{path}: {name} has {len(held[name])} rows, expected {self.n_frames}")
+                raise DataError(
+                    "EQ3072", f"{path}: {name} has {len(held[name])} rows, expected {self.n_frames}; write it again"
+                )
         for name, (low, high) in limits.items():
             if self.n_frames and not low <= held[name].min() <= held[name].max() < high:
                 raise DataError("EQ3072", f"{path}: {name} points outside its table; write it again")
         sizes = np.diff(self.composition_offsets)[self.composition_id]
         if not np.array_equal(sizes, np.diff(self.offsets)):
-            raise DataError("EQ3072", f"{path}: compositions and offsets disagree on the number of atoms")
+            raise DataError("EQ3072", f"{path}: compositions and offsets disagree on n_atoms; write the store again")
 
     def _check_offsets(self, name: str, n_rows: int, end: int) -> None:
         offsets = getattr(self, name)
@@ -188,19 +193,19 @@ class Layout:
         if not fits or (np.diff(offsets) < 0).any():
             raise DataError("EQ3072", f"{self.path}: {name} does not fit the array it points into; write it again")
 
-    def block(self, rows: np.ndarray) -> Block:
+    def read(self, rows: np.ndarray) -> FlatFrames:
         """Frames of distinct, ascending numbers.  Raises: DataError EQ3072 for a damaged chunk"""
-        with damage_named(self.path):
+        with hdf5_errors(self.path):
             starts, stops = self.offsets[rows], self.offsets[rows + 1]
             ids = self.composition_id[rows]
             spans = zip(self.composition_offsets[ids].tolist(), self.composition_offsets[ids + 1].tolist(), strict=True)
             numbers = [self.composition_numbers[start:stop] for start, stop in spans]
             offsets = np.zeros(len(rows) + 1, dtype=np.int64)
             np.cumsum(stops - starts, out=offsets[1:])
-            return Block(
+            return FlatFrames(
                 offsets=offsets,
                 atomic_numbers=np.concatenate(numbers) if numbers else np.zeros(0, np.uint8),
-                atoms=self._atoms(starts, stops),
+                atoms=_read_rows(self.file["atoms"], starts, stops),
                 energy=self.energy[rows],
                 cell=self._table("cells", self.cell_id[rows]),
                 pbc=self.pbc[rows],
@@ -209,14 +214,6 @@ class Layout:
                 info=self._texts(self.info_id[rows]),
             )
 
-    def _atoms(self, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        dataset = self.file["atoms"]
-        if dataset.compression is not None:
-            return read_rows(dataset, starts, stops)
-        if self.plain_atoms is None:
-            self.plain_atoms = PlainChunks(dataset, self.raw, self.path)
-        return self.plain_atoms.read(starts, stops)
-
     def _table(self, name: str, ids: np.ndarray) -> np.ndarray:
         """Rows of a table, zeros for -1; each row is read once."""
         dataset = self.file[name]
@@ -224,7 +221,7 @@ class Layout:
         present = ids >= 0
         if present.any():
             distinct, inverse = np.unique(ids[present], return_inverse=True)
-            values[present] = read_rows(dataset, distinct, distinct + 1)[inverse.reshape(-1)]
+            values[present] = _read_rows(dataset, distinct, distinct + 1)[inverse.reshape(-1)]
         return values
 
     def _texts(self, ids: np.ndarray) -> list[bytes]:
@@ -232,17 +229,13 @@ class Layout:
         distinct = np.unique(ids[ids >= 0])
         if len(distinct):
             starts, stops = self.info_offsets[distinct], self.info_offsets[distinct + 1]
-            joined = read_rows(self.file["info"], starts, stops).tobytes()
+            joined = _read_rows(self.file["info"], starts, stops).tobytes()
             ends = np.cumsum(stops - starts).tolist()
             texts |= dict(zip(distinct.tolist(), map(joined.__getitem__, map(slice, [0, *ends], ends)), strict=True))
         return [texts[i] for i in ids.tolist()]
 
-    def species(self) -> list[int]:
-        """Atomic numbers that occur, ascending."""
-        return np.unique(self.composition_numbers).tolist()
 
-
-def read_rows(dataset: h5py.Dataset, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+def _read_rows(dataset: h5py.Dataset, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """Rows starts[k] to stops[k] - 1 for all k, one after the other; ascending ones that touch are read in one go.
 
     A third of the time of `dataset[start:stop]` for each: no selection is parsed, nothing is copied.
@@ -263,20 +256,6 @@ def read_rows(dataset: h5py.Dataset, starts: np.ndarray, stops: np.ndarray) -> n
         dataset.id.read(targets[count], source, values[place : place + count], kind)
         place += count
     return values
-
-
-def _append(file: h5py.File, name: str, values: np.ndarray) -> None:
-    if len(values):
-        dataset = file[name]
-        start = dataset.shape[0]
-        dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
-
-
-def _append_ragged(file: h5py.File, offsets: str, name: str, values: list[bytes]) -> None:
-    if values:
-        _append(file, offsets, file[offsets][-1] + np.cumsum([len(value) for value in values]))
-        _append(file, name, np.frombuffer(b"".join(values), dtype=np.uint8))
 
 
 def _compressed_size(atoms: np.ndarray) -> float:

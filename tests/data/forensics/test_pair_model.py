@@ -3,8 +3,9 @@ import pytest
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 
-from eqff.data.forensics.pair_model import BOLTZMANN, R_MAX, PairModel, fit_pair_model, temperature
+from eqff.data.forensics.pair_model import R_MAX, PairModel, fit_pair_model, temperature
 from eqff.data.frame import Frame
+from eqff.units import BOLTZMANN
 
 K, R0 = 30.0, 1.1  # eV/Å^2, Å
 

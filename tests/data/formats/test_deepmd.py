@@ -68,7 +68,7 @@ def test_written_and_read_back_bit_for_bit(water_file, ethanol_file, tmp_path, s
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
             assert one.energy == other.energy
     assert len(list((tmp_path / ethanol_file.stem).glob("set.*"))) == 7
-    with pytest.raises(DataError, match="EQ3070"):
+    with pytest.raises(DataError, match="EQ3078"):
         write_frames(tmp_path / water_file.stem, frames, format="deepmd", force=True)
 
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from filelock import FileLock
 
 from eqff.data.published import download
 from eqff.data.published.catalogue import DATA_SETS, RemoteFile
 from eqff.data.published.download import fetch, unpack
 from eqff.digest import file_sha256
 from eqff.errors import DataError, ResourceError
+from eqff.files import locked
 
 CONTENT = bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -107,7 +107,7 @@ def test_the_next_mirror_is_tried(server, tmp_path):
 def test_what_broke_off_is_continued(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TRIES", 2)
     monkeypatch.setattr(download, "BYTES", 1000)
-    with pytest.raises(ResourceError, match=r"EQ3343.*broke off after.*--from-file"):
+    with pytest.raises(ResourceError, match=r"EQ6191.*broke off after.*--from-file"):
         fetch(remote(server, "/breaks"), tmp_path)
     half, three_quarters = len(CONTENT) // 2, len(CONTENT) - len(CONTENT) // 4
     assert [asked for _, asked in server.asked] == [None, f"bytes={half}-"]
@@ -174,13 +174,13 @@ def test_from_a_file_without_network(tmp_path):
 
 def test_no_mirror_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "PAUSE", 0.0)
-    with pytest.raises(ResourceError, match=r"EQ3343.*127.0.0.1:9"):
+    with pytest.raises(ResourceError, match=r"EQ6191.*127.0.0.1:9"):
         fetch(RemoteFile(name="a.npz", urls=("http://127.0.0.1:9/a",)), tmp_path)
     assert names(tmp_path) == []
 
 
 def test_one_at_a_time(server, tmp_path):
-    with FileLock(tmp_path / ".a.npz.lock"), pytest.raises(ResourceError, match="EQ3344"):
+    with locked(tmp_path / "a.npz"), pytest.raises(ResourceError, match="EQ6131"):
         fetch(remote(server, "/good"), tmp_path)
 
 
