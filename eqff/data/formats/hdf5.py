@@ -14,8 +14,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """Frames in eV and Å.  Raises: DataError for a damaged or foreign file, or an option that contradicts the store"""
     units(path, options)
     with Store(path) as store:
-        for row in range((options or ReadOptions()).first, len(store)):
-            yield store.frame(row)
+        yield from store.iterate((options or ReadOptions()).first)
 
 
 def count(path: str | Path) -> int:

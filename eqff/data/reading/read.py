@@ -92,6 +92,11 @@ class Stream:
             return found
 
     @property
+    def is_store(self) -> bool:
+        """Whether the frames are all of eqff's own store, which can be read in any order without a pass."""
+        return self.format == "hdf5" and self.index is None
+
+    @property
     def log(self) -> ReadLog:
         """What the pass so far left out, and the names of labels."""
         return self._options.log

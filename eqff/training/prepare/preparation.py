@@ -63,7 +63,7 @@ def prepare(config: RunConfig, folder: Path | None = None) -> Prepared:
         stress_key=config.data.stress_key,
     )
     source = Stream(config.data.train, options)
-    frames: Sequence[Frame] | Store = Store(source.path) if source.format == "hdf5" else list(source)
+    frames: Sequence[Frame] | Store = Store(source.path) if source.is_store else list(source)
     config, split = _split(config, len(frames))
     baseline: UsedBaseline | None = None
     if config.data.baseline is not None:
