@@ -22,7 +22,7 @@ UNITS = {  # names in JSON
 
 
 class Bar:
-    """Progress on stderr with temperature, speed and time left; nothing where nobody looks."""
+    """Progress on stderr with temperature, speed and time left; nothing if stderr is no terminal."""
 
     def __init__(self, title: str, config: "MDConfig", replicas: int, hidden: bool) -> None:
         from rich.console import Console

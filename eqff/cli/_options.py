@@ -108,9 +108,9 @@ LABELLED = ("index", "energy_unit", "length_unit", "energy_key", "forces_key", "
 READING = ReadOptions()
 
 
-def reads(*names: str, **defaults: Any) -> Callable[[Verb], Verb]:
-    """Give a verb options of ReadOptions in the place of its parameter `reading`; defaults: other than None."""
-    options = {name: (_READING[name][0], defaults.get(name, _READING[name][1])) for name in names}
+def reads(*names: str) -> Callable[[Verb], Verb]:
+    """Give a verb these options of ReadOptions in the place of its parameter `reading`."""
+    options = {name: _READING[name] for name in names}
     return lambda verb: _with_options(verb, "reading", options, lambda values: ReadOptions(**values))
 
 

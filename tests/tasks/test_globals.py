@@ -26,7 +26,7 @@ from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
 from eqff.potential import GradientEvaluator, Potential
 
-NO_TASKS = {"frames", "metrics", "resumable", "verdict", "random_structures"}  # what tasks share
+NO_TASKS = {"metrics", "resumable"}  # what tasks share
 TESTS = Path(__file__).parents[1]
 SAMPLE = TESTS / "data" / "files" / "ethanol_gfn2_20frames.npz"
 GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"

@@ -1,4 +1,4 @@
-"""What the verbs of `eqff data` share: options of reading, and what reading decided."""
+"""What the verbs of `eqff data` share: the output file, and the report of what was read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ Output = Annotated[Optional[Path], typer.Option("--output", "-o", help="The file
 
 
 def one_output(argument: Path | None, option: Path | None) -> Path:
-    """The file to write, said behind the file to read or with -o.  Raises: ConfigError if neither says it, or both."""
+    """The file to write, given after the file to read or with -o.  Raises: ConfigError EQ1460"""
     if (argument is None) == (option is None):
         said = "none is given" if option is None else f"{argument} and -o {option} are two"
         raise ConfigError("EQ1460", f"the file to write: {said}; write `INPUT OUTPUT` or `INPUT -o OUTPUT`")

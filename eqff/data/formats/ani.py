@@ -95,11 +95,11 @@ def _frames(group: h5py.Group, options: ReadOptions, units: Units) -> Iterator[F
             )
 
 
-def _labels(group: h5py.Group, names: tuple[str, ...], told: str | None) -> tuple[str, h5py.Dataset | None]:
-    """Name and array of a label: the one that was told, or the first that is there."""
-    if told == "none":
+def _labels(group: h5py.Group, names: tuple[str, ...], key: str | None) -> tuple[str, h5py.Dataset | None]:
+    """Name and array of a label: under the name that the caller gave, or the first of `names` that is there."""
+    if key == "none":
         return "", None
-    for name in names if told is None else (told,):
+    for name in names if key is None else (key,):
         found = array(group, name)
         if found is not None:
             return name, found
