@@ -3,12 +3,11 @@
 import copy
 import importlib.metadata
 import io
-import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ from eqff import registry
 from eqff.artifact import archive, vectors
 from eqff.artifact.header import FORMAT, FORMAT_DIFFERENCE, PROVENANCE, UNITS
 from eqff.artifact.lookup import SUFFIX
+from eqff.artifact.scripting import check_operators
 from eqff.errors import PotentialError
 from eqff.graph import Structure
-from eqff.neighbors import build_structure
-from eqff.potential import GradientEvaluator
+from eqff.potential import Evaluator, GradientEvaluator
 from eqff.rebuild import rebuild
+from eqff.validation.checks.n_hops import measure_n_hops
+from eqff.validation.structures import example_structures
 
-# Operations of torch that read or write files: a potential has no use for them.
-FORBIDDEN = frozenset({"aten::from_file", "aten::save", "prim::PythonOp"})
 PROOF_SECONDS = 1800.0
 
 
@@ -66,8 +65,8 @@ def export(
         raise PotentialError("EQ4149", f"config lacks {', '.join(absent)}; pass the whole configuration of the model")
     exact = copy.deepcopy(model).to(torch.float64)  # the reference for everything below
     species, r_max, n_hops = list(config["species"]), float(config["r_max"]), int(model.n_hops)  # type: ignore[arg-type]
-    _check_n_hops(exact, n_hops, r_max, len(species))
     evaluator = GradientEvaluator(exact)
+    _check_n_hops(evaluator, n_hops, r_max, len(species))
     expected = [vectors.expect(evaluator, s) for s in (*example_structures(len(species), r_max), *structures)]
     program = torch.jit.script(model)
     header = {
@@ -112,18 +111,6 @@ def checked_path(path: str | Path, force: bool) -> Path:
     return path
 
 
-def script(model: nn.Module) -> torch.jit.ScriptModule:
-    """The TorchScript program of a module.
-
-    Raises: PotentialError with torch's reason when it cannot be scripted
-    """
-    try:
-        return torch.jit.script(model)
-    except (RuntimeError, torch.jit.frontend.FrontendError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise PotentialError("EQ4330", f"the model cannot be scripted: {reason}") from error
-
-
 def write_program(
     path: Path,
     program: torch.jit.ScriptModule,
@@ -137,69 +124,6 @@ def write_program(
     torch.jit.save(program, buffer)
     archive.write(path, archive.pack(buffer.getvalue(), header, extra), prove, force)
     return archive.read(path).header
-
-
-def operators(program: torch.jit.ScriptModule) -> list[str]:
-    """Names of all operations that any part of the scripted program can run, e.g. "aten::mul"."""
-    found = {name.split(".")[0] for name in torch.jit.export_opnames(program)}  # methods forward never calls, too
-    for name in program._c._method_names():
-        found |= {node.kind() for node in _nodes(program._c._get_method(name).inlined_graph)}
-    return sorted(found)
-
-
-def check_operators(program: torch.jit.ScriptModule) -> list[str]:
-    """The operations of the program, all of torch itself.
-
-    Raises: PotentialError naming operations that another machine may not have, or that touch files
-    """
-    used = operators(program)
-    foreign = [name for name in used if not name.startswith(("aten::", "prim::")) or name in FORBIDDEN]
-    if foreign:
-        raise PotentialError("EQ4142", f"program uses {', '.join(foreign)}; write the exact model in plain torch")
-    return used
-
-
-def measure_n_hops(model: nn.Module, n_max: int, r_max: float, n_species: int) -> int:
-    """Receptive field in units of r_max: how far along a chain of atoms the first energy depends on edges.
-
-    Args: model: float64; n_max: chain length is n_max + 1 edges, more hops cannot be told apart from n_max + 1
-    """
-    n_atoms = n_max + 2
-    index = torch.arange(n_atoms)
-    turn = 0.5 * torch.sin(1.0 + 2.0 * index.double())  # no symmetry that would make a derivative vanish
-    step = 0.7 * r_max * torch.stack([torch.cos(turn), torch.sin(turn), 0.3 * torch.cos(3 * turn)], 1)[:-1]
-    forward, backward = (index[:-1], index[1:]), (index[1:], index[:-1])  # (receivers, senders), 1.3 r_max to the next
-    receivers, senders = torch.cat([forward[0], backward[0]]), torch.cat([forward[1], backward[1]])
-    edge_vector = torch.cat([step, -step])
-    order = torch.argsort(receivers * n_atoms + senders)
-    node_weight = torch.zeros(n_atoms, dtype=torch.float64)
-    node_weight[0] = 1.0
-    _, edge_gradient = GradientEvaluator(model)(
-        index % n_species, senders[order], receivers[order], edge_vector[order], node_weight
-    )
-    reached = receivers[order][edge_gradient.abs().sum(1) > 0]
-    return int(reached.max()) + 1 if reached.numel() else 0
-
-
-def example_structures(n_species: int, r_max: float) -> list[Structure]:
-    """One atom without edges, a molecule, and a crystal smaller than r_max whose atoms see their own images."""
-    generator = torch.Generator().manual_seed(0)
-    n_atoms = max(8, min(n_species, 64))
-    side = math.ceil(n_atoms ** (1 / 3))
-    grid = torch.cartesian_prod(*[torch.arange(side, dtype=torch.float64)] * 3)[:n_atoms]
-    molecule = 0.35 * r_max * (grid + 0.3 * torch.rand(n_atoms, 3, generator=generator, dtype=torch.float64))
-    cell = r_max * torch.tensor([[0.8, 0.0, 0.0], [0.2, 0.9, 0.0], [-0.1, 0.3, 1.1]], dtype=torch.float64)
-    fractional = torch.tensor([[0.0, 0.0, 0.0], [0.45, 0.55, 0.4]], dtype=torch.float64)
-    cases = [
-        (torch.zeros(1, 3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64), False),
-        (molecule, torch.zeros(3, 3, dtype=torch.float64), False),
-        (fractional @ cell, cell, True),
-    ]
-    structures = []
-    for positions, lattice, periodic in cases:
-        species, pbc = torch.arange(len(positions)) % n_species, torch.tensor([periodic] * 3)
-        structures.append(build_structure(positions.numpy(), species.numpy(), lattice.numpy(), pbc.numpy(), r_max))
-    return structures
 
 
 def prove_in_fresh_process(path: Path) -> None:
@@ -244,21 +168,13 @@ def _dtype(model: nn.Module) -> torch.dtype:
     return dtypes.pop()
 
 
-def _check_n_hops(model: nn.Module, n_hops: int, r_max: float, n_species: int) -> None:
-    measured = measure_n_hops(model, n_hops + 3, r_max, n_species)
+def _check_n_hops(evaluator: Evaluator, n_hops: int, r_max: float, n_species: int) -> None:
+    measured = measure_n_hops(evaluator, n_hops + 3, r_max, n_species)
     if measured != n_hops:
         raise PotentialError(
             "EQ4148",
             f"n_hops={n_hops}, but on a chain of atoms energies depend on edges of {measured} hops; correct the model",
         )
-
-
-def _nodes(block: Any) -> Iterator[Any]:
-    """All nodes of a TorchScript graph or block, those in inner blocks too."""
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from _nodes(inner)
 
 
 def package_versions() -> dict[str, str]:

@@ -1,12 +1,15 @@
 """Structure -> edge vectors.  The flat tensors every model and engine works on, batching, and the input gate."""
 
-from typing import Any, NamedTuple, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from eqff.errors import GraphError
+
+Item = TypeVar("Item")
 
 MAX_COORDINATE = 1e7  # Å; farther out a float64 coordinate no longer resolves 1e-9 Å
 MIN_LATTICE_VECTOR, MAX_LATTICE_VECTOR = 0.1, 1e5  # Å, periodic directions only
@@ -75,6 +78,26 @@ def batch_structures(structures: Sequence[Structure]) -> Structure:
         receivers=torch.cat([s.receivers + a for s, a in zip(structures, n_atoms, strict=True)]),
         edge_shift=torch.cat([s.edge_shift for s in structures]),
     )
+
+
+def grouped(items: Iterable[Item], size: Callable[[Item], int], limit: int) -> Iterator[list[Item]]:
+    """Consecutive items in groups whose sizes sum to at most `limit`; a larger item has a group to itself.  Lazy."""
+    group: list[Item] = []
+    total = 0
+    for item in items:
+        more = size(item)
+        if group and total + more > limit:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += more
+    if group:
+        yield group
+
+
+def n_edges(structure: Structure) -> int:
+    """Size of a structure in a batch: its number of edges, or of atoms if that is larger."""
+    return max(structure.senders.shape[0], structure.positions.shape[0])
 
 
 def check_atoms(positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where: str = "") -> None:

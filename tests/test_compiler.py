@@ -97,7 +97,7 @@ def test_compiled_program_gives_the_same_numbers(potential_file, made):
     fast = artifact.load(potential_file, accelerate="ready")
     assert fast.program.startswith("compiled for")
     assert fast.program.endswith("knots")
-    compare(fast, artifact.load(potential_file), 3e-5)
+    compare(fast, artifact.load(potential_file, accelerate="off"), 3e-5)
 
 
 @pytest.mark.slow
@@ -107,12 +107,12 @@ def test_exact_float64_agrees_to_rounding(potential_file, cache):
     assert (result.n_knots, result.r_min) == (0, 0.0)
     fast = artifact.load(potential_file, dtype="float64", accelerate="ready", exact=True)
     assert fast.program.endswith("exact radial functions")
-    compare(fast, artifact.load(potential_file, dtype="float64"), 1e-12)
+    compare(fast, artifact.load(potential_file, dtype="float64", accelerate="off"), 1e-12)
 
 
 @needs_compiler
 def test_what_it_was_not_made_for_goes_to_the_exact_program(potential_file, made):
-    fast, exact = artifact.load(potential_file, accelerate="ready"), artifact.load(potential_file)
+    fast, exact = artifact.load(potential_file, accelerate="ready"), artifact.load(potential_file, accelerate="off")
     close = Atoms("CH", positions=[[0, 0, 0], [0, 0, 0.4]])  # below r_min
     far = Atoms("CH", positions=[[0, 0, 0], [0, 0, 40.0]])
     for atoms in (close, far, Atoms("C"), molecule("CH4")[[0]]):
@@ -173,7 +173,7 @@ def test_damage_is_seen_and_torchscript_runs_instead(potential_file, made, cache
 
 @needs_compiler
 def test_ghosts_are_weighted_and_wrong_inputs_refused(potential_file, made):
-    fast, exact = artifact.load(potential_file, accelerate="ready"), artifact.load(potential_file)
+    fast, exact = artifact.load(potential_file, accelerate="ready"), artifact.load(potential_file, accelerate="off")
     ethane = structures()[0]
     structure = build_structure(ethane.positions, (ethane.numbers == 6).astype(int), np.zeros((3, 3)), [False] * 3, 4.0)
     inputs = [structure.species, structure.senders, structure.receivers, edge_vectors(structure)]
@@ -191,7 +191,7 @@ def test_ghosts_are_weighted_and_wrong_inputs_refused(potential_file, made):
 @needs_compiler
 def test_a_program_that_misses_the_test_vectors_is_refused(potential_file, made):
     contents = archive.read(potential_file)
-    exact = artifact.load(potential_file).evaluator
+    exact = artifact.load(potential_file, accelerate="off").evaluator
     evaluator = compiled.load(contents, torch.float32, False, exact)
 
     def wrong(*inputs):
@@ -264,7 +264,9 @@ def fake_process(monkeypatch):
 @needs_compiler
 def test_background_compilation_changes_over_when_it_is_done(potential_file, made, fake_process, caplog):
     caplog.set_level("INFO", logger="eqff.accelerate")
-    acceleration = background.Acceleration(artifact.load(potential_file), exact=False, start_after=3.0)
+    acceleration = background.Acceleration(
+        artifact.load(potential_file, accelerate="off"), exact=False, start_after=3.0
+    )
     assert evaluate(acceleration, 2) == []
     assert acceleration.process is None  # a short run starts nothing
     assert evaluate(acceleration, 5) == []
@@ -280,7 +282,9 @@ def test_background_compilation_that_fails_leaves_torchscript(
     potential_file, tmp_path, monkeypatch, fake_process, caplog
 ):
     monkeypatch.setattr(compiled, "private_cache", lambda name: tmp_path)
-    acceleration = background.Acceleration(artifact.load(potential_file), exact=False, start_after=0.0)
+    acceleration = background.Acceleration(
+        artifact.load(potential_file, accelerate="off"), exact=False, start_after=0.0
+    )
     evaluate(acceleration, 1)
     acceleration.messages.write(b"ResourceError EQ6110: no C++ compiler found")
     fake_process.last.returncode = 5
@@ -289,7 +293,9 @@ def test_background_compilation_that_fails_leaves_torchscript(
 
 
 def test_background_compilation_ends_with_its_process(potential_file, fake_process, monkeypatch):
-    acceleration = background.Acceleration(artifact.load(potential_file), exact=False, start_after=0.0)
+    acceleration = background.Acceleration(
+        artifact.load(potential_file, accelerate="off"), exact=False, start_after=0.0
+    )
     evaluate(acceleration, 1)
     ended = []
     monkeypatch.setattr(background, "_end", ended.append)

@@ -7,36 +7,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toys import Hops
 
 from eqff import artifact
 from eqff.artifact import archive, program, vectors
 from eqff.config import to_mapping
 from eqff.errors import PotentialError
-from eqff.exporter import check_operators, example_structures, export, measure_n_hops
-from eqff.graph import edge_vectors
+from eqff.exporter import export
 from eqff.models import nequip
 from eqff.neighbors import build_structure
-from eqff.potential import voigt_stress
+from eqff.validation.examination import examine
+from eqff.validation.subject import Program
 
 CONFIG = {"species": ["H", "C"], "r_max": 3.0, "reference_energies": [-13.6, -1030.0]}
-
-
-class Hops(nn.Module):
-    """Pair sums passed on n_hops times: just enough to be a model."""
-
-    def __init__(self, n_hops: int = 1, declared: int | None = None) -> None:
-        super().__init__()
-        self.n_hops = n_hops if declared is None else declared
-        self.n_layers = n_hops
-        self.weight = nn.Parameter(torch.tensor([0.7, 1.3]))
-
-    def forward(self, species, senders, receivers, edge_vector):
-        r = edge_vector.square().sum(1).sqrt()
-        u = (1.0 - r / 3.0).clamp(min=0.0).pow(3).to(self.weight.dtype)
-        h = self.weight.index_select(0, species)
-        for _ in range(self.n_layers):
-            h = h + 0.1 * torch.zeros_like(h).index_add(0, receivers, u * h.index_select(0, senders))
-        return h.to(torch.float64)
 
 
 class Stateful(Hops):
@@ -182,84 +165,8 @@ def test_bad_arguments_are_refused(tmp_path, arguments, id):
         export(Hops(), "toy", arguments["config"], tmp_path / arguments["path"], metadata=arguments["metadata"])
 
 
-def test_foreign_operations_are_refused():
-    class Quantized(nn.Module):
-        def forward(self, x):
-            return torch.ops.quantized.relu6(x)
-
-    class FileReader(nn.Module):
-        def forward(self, x):
-            return x
-
-        @torch.jit.export
-        def never_called(self, name: str):
-            return torch.from_file(name, False, 1)
-
-    for module, name in ((Quantized(), "quantized::relu6"), (FileReader(), "aten::from_file")):
-        with pytest.raises(PotentialError, match=f"EQ4142.*{name}"):
-            check_operators(torch.jit.script(module))
-
-
-@pytest.mark.parametrize("n_hops", [1, 2, 4])
-def test_receptive_field_is_measured(n_hops):
-    assert measure_n_hops(Hops(n_hops).to(torch.float64), n_hops + 2, 3.0, 2) == n_hops
-
-
-@pytest.mark.parametrize(("n_layers", "parity"), [(1, "natural"), (2, "both"), (3, "natural")])
-def test_receptive_field_of_nequip_is_its_number_of_layers(n_layers, parity):
-    config = nequip.Config(species=("H", "O"), l_max=1, n_layers=n_layers, n_channels=4, parity=parity)
-    model = nequip.Model(config).to(torch.float64)
-    assert measure_n_hops(model, n_layers + 2, config.r_max, 2) == n_layers
-
-
-def test_example_structures_are_the_three_shapes():
-    atom, molecule, crystal = example_structures(3, 5.0)
-    assert (atom.positions.shape[0], atom.senders.shape[0]) == (1, 0)
-    assert set(molecule.species.tolist()) == {0, 1, 2}
-    assert not molecule.pbc.any()
-    assert float(edge_vectors(molecule).norm(dim=1).min()) > 0.5
-    assert bool(crystal.pbc.all())
-    assert bool((crystal.senders == crystal.receivers).any())
-
-
-def energy(potential, positions, cell, periodic):
-    structure = build_structure(positions, np.arange(len(positions)) % 2, cell, np.full(3, periodic), potential.r_max)
-    return potential(structure)
-
-
-@pytest.mark.parametrize("periodic", [False, True])
-def test_exported_forces_and_stress_are_finite_differences_of_the_energy(nequip_file, periodic):
+def test_file_passes_the_exam_of_programs(nequip_file):
     potential = artifact.load(nequip_file)
     assert potential.dtype == torch.float64
-    generator = np.random.default_rng(5)
-    cell = np.array([[3.1, 0.0, 0.0], [0.4, 2.9, 0.0], [-0.3, 0.5, 3.3]]) if periodic else np.zeros((3, 3))
-    positions = np.array([[0.1, 0.0, 0.2], [1.2, 0.4, -0.1], [0.3, 1.5, 0.9]]) + 0.05 * generator.normal(size=(3, 3))
-    result = energy(potential, positions, cell, periodic)
-
-    def fourth_order(energy_at, step):
-        values = [energy_at(k * step) for k in (-2, -1, 1, 2)]
-        return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
-
-    def displaced(atom, axis, distance):
-        moved = positions.copy()
-        moved[atom, axis] += distance
-        return float(energy(potential, moved, cell, periodic).energy)
-
-    numeric = -np.array(
-        [[fourth_order(lambda d, a=a, k=k: displaced(a, k, d), 2e-3) for k in range(3)] for a in range(3)]
-    )
-    scale = float(result.forces.abs().max())
-    np.testing.assert_allclose(result.forces.numpy(), numeric, rtol=0, atol=1e-6 * scale)
-    if periodic:
-
-        def strained(i, j, amount):
-            deformation = np.eye(3)
-            deformation[i, j] += amount / 2
-            deformation[j, i] += amount / 2
-            return float(energy(potential, positions @ deformation, cell @ deformation, True).energy)
-
-        volume = abs(np.linalg.det(cell))
-        pairs = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
-        numeric = [fourth_order(lambda x, i=i, j=j: strained(i, j, x), 1e-3) / volume for i, j in pairs]
-        stress = voigt_stress(result.strain_gradient[0], torch.tensor(cell)).numpy()
-        np.testing.assert_allclose(stress, numeric, rtol=0, atol=1e-6 * np.abs(stress).max())
+    subject = Program.of(potential.evaluator, potential.species, potential.r_max, stated_hops=potential.n_hops)
+    assert [finding.note for finding in examine(subject) if not finding.passed] == []

@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
 from torch import nn
+from toys import diamond, ethanol, potential_of, tiny_file
 
-from eqff import exporter as export
 from eqff.artifact import load
-from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import GraphError
-from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential, hessian
+from eqff.potential import hessian
 
 
 class Springs(nn.Module):
@@ -24,20 +21,10 @@ class Springs(nn.Module):
         return torch.zeros(len(species), dtype=torch.float64).index_add(0, receivers, pair)
 
 
-def in_memory(module):
-    known = {"species": ("H", "C", "O"), "r_max": 3.0, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    return Potential(evaluator=GradientEvaluator(module), module=module, device=torch.device("cpu"), **known)
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A TorchScript potential, float64."""
-    path = tmp_path_factory.mktemp("potential") / "tiny.eqff.pt"
-    config = nequip.Config(species=("H", "C", "O"), r_max=3.0, l_max=1, n_layers=2, n_channels=4)
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        torch.manual_seed(0)
-        patch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-        export.export(nequip.Model(config), "nequip", to_mapping(config), path)
+    for path in tiny_file(tmp_path_factory, r_max=3.0, n_layers=2):
         return load(path, dtype="float64")
 
 
@@ -45,30 +32,18 @@ def structure_of(potential, atoms):
     return potential.structure(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
 
 
-def crystal():
-    atoms = bulk("C", "diamond", a=3.3)
-    atoms.rattle(0.05, seed=1)
-    return atoms
-
-
-def ethanol():
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.03, seed=0)
-    return atoms
-
-
 def test_a_spring_is_its_constant_times_the_projection():
     """d2E/dr2 = k along the bond; across it the slope over the length, k (r - r0) / r."""
-    potential = in_memory(Springs())
-    rows = hessian(potential, structure_of(potential, Atoms("H2", [[0, 0, 0], [0, 0, 1.5]])))
+    potential = potential_of(Springs(), r_max=3.0)
+    rows = hessian(potential.module, structure_of(potential, Atoms("H2", [[0, 0, 0], [0, 0, 1.5]])))
     block = np.diag([30.0 * 0.3 / 1.5] * 2 + [30.0])
     np.testing.assert_allclose(rows.numpy(), np.block([[block, -block], [-block, block]]), atol=1e-12)
 
 
-@pytest.mark.parametrize("make", [crystal, ethanol])
+@pytest.mark.parametrize("make", [diamond, ethanol])
 def test_against_central_differences_of_forces(exported, make):
     atoms = make()
-    analytic = hessian(exported, structure_of(exported, atoms)).numpy()
+    analytic = hessian(exported.module, structure_of(exported, atoms)).numpy()
     step, numerical = 1e-4, np.empty_like(analytic)
     for row in range(3 * len(atoms)):
         sides = []
@@ -86,19 +61,19 @@ def test_against_central_differences_of_forces(exported, make):
 
 def test_chosen_rows_progress_and_grad_modes(exported):
     structure = structure_of(exported, ethanol())
-    expected, seen = hessian(exported, structure), []
+    expected, seen = hessian(exported.module, structure), []
     with torch.no_grad():
-        rows = hessian(exported, structure, [4, 1], seen.append)
+        rows = hessian(exported.module, structure, [4, 1], seen.append)
     assert torch.allclose(rows, expected.reshape(9, 3, 27)[[4, 1]].reshape(6, 27), atol=1e-12)
     assert seen == [1, 2, 3, 4, 5, 6]
     with torch.inference_mode():
-        assert torch.allclose(hessian(exported, structure, [4]), rows[:3], atol=1e-12)
+        assert torch.allclose(hessian(exported.module, structure, [4]), rows[:3], atol=1e-12)
     assert not rows.requires_grad
 
 
 def test_atoms_that_feel_nothing(exported):
     for atoms in (Atoms("O"), Atoms("OH", [[0, 0, 0], [0, 0, 9.0]])):
-        assert not hessian(exported, structure_of(exported, atoms)).any()
+        assert not hessian(exported.module, structure_of(exported, atoms)).any()
 
 
 def test_calculator_has_it_in_ases_form(exported):
@@ -110,7 +85,7 @@ def test_calculator_has_it_in_ases_form(exported):
     assert rows.shape == (27, 27)
     assert rows.dtype == np.float64
     assert rows.flags.owndata
-    np.testing.assert_allclose(rows, hessian(exported, structure_of(exported, atoms)).numpy(), atol=1e-12)
+    np.testing.assert_allclose(rows, hessian(exported.module, structure_of(exported, atoms)).numpy(), atol=1e-12)
     atoms.calc = calculator
     atoms.get_forces()
     np.testing.assert_allclose(calculator.get_hessian(), rows, atol=1e-12)

@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from toys import tiny_file
 
 import eqff
-from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError, GraphError
-from eqff.exporter import export
-from eqff.models import nequip
 
 FOREIGN = ("e3nn", "torch_geometric", "h5py", "lightning", "pytorch_lightning", "matplotlib")
 UPSTAIRS = (
@@ -57,12 +55,7 @@ def unwanted(modules):
 
 @pytest.fixture(scope="module")
 def potential_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("potential") / "tiny.eqff.pt"
-    config = nequip.Config(species=("H", "C", "O"), r_max=4.0, l_max=1, n_layers=2, n_channels=8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-        export(nequip.Model(config), "nequip", to_mapping(config), path)
-        yield path
+    yield from tiny_file(tmp_path_factory, n_layers=2)
 
 
 def test_importing_eqff_loads_nothing_heavy(tmp_path):

@@ -10,10 +10,11 @@ from ase.build import bulk, molecule
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from toys import potential_of
 
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
-from eqff.potential import GradientEvaluator, Potential, grouped
+from eqff.graph import grouped
 
 R_MAX = 4.0
 
@@ -27,19 +28,6 @@ class Toy(nn.Module):
         pair = 0.4 * (inverse**2 - 2 * inverse) * (1 - square / R_MAX**2).clamp(min=0) ** 3
         pair = pair * (1 + 0.1 * species[receivers]) * (1 + 0.1 * species[senders])
         return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
-
-
-def potential_of(module, **changes):
-    """A Potential in memory that remembers how many edges each evaluation had."""
-    evaluator = GradientEvaluator(module)
-
-    def counted(*inputs):
-        counted.n_edges.append(len(inputs[1]))
-        return evaluator(*inputs)
-
-    counted.n_edges = []
-    known = {"species": ("H", "C", "O"), "r_max": R_MAX, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    return Potential(evaluator=counted, module=module, device=torch.device("cpu"), **(known | changes))
 
 
 def mixture():

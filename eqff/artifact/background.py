@@ -12,7 +12,7 @@ import time
 
 from eqff.artifact.compiled import accelerated
 from eqff.artifact.lookup import PACKAGE
-from eqff.potential import Potential
+from eqff.artifact.potential import Potential
 
 START_AFTER = 20.0  # s of evaluations: a run that took so long is likely to go on
 ASK_EVERY = 1.0  # s

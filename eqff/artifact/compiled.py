@@ -18,10 +18,11 @@ from torch import Tensor
 
 from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
+from eqff.artifact.potential import Potential
 from eqff.cache import private_cache
 from eqff.errors import GraphError, PotentialError
 from eqff.kernels import build, fused
-from eqff.potential import Evaluator, Potential
+from eqff.potential import Evaluator
 
 PROGRAM, REPORT = "program.pt2", "report.json"
 INPUT_DTYPES = [torch.int64] * 3 + [torch.float64] * 2
@@ -106,17 +107,19 @@ def load(contents: Contents, dtype: torch.dtype, exact: bool, fallback: Evaluato
     return evaluator
 
 
-def accelerated(potential: Potential, exact: bool = False) -> Potential | None:
-    """The same potential on its compiled program; None if there is none on this machine, or no reason for one.
+def accelerated(potential: Potential, exact: bool = False, contents: Contents | None = None) -> Potential | None:
+    """The same potential on its compiled program; None if this machine has none, or the potential cannot use it.
 
-    Without splines if exact, or if that is all there is.  One that is damaged or misses a test vector is not used, with
-    a warning in the log "eqff.accelerate".
+    A program that is damaged or misses a test vector is not used; the log "eqff.accelerate" then has a warning.
+
+    Args: exact: use only the program without radial splines; contents: of the potential's file, read if not given
     """
     if potential.path is None or potential.device.type != "cpu" or isinstance(potential.evaluator, CompiledEvaluator):
         return None
-    contents = read(potential.path)
-    if contents.header != potential.header:  # another file has taken its name
-        return None
+    if contents is None:
+        contents = read(potential.path)
+        if contents.header != potential.header:  # another file has taken its name
+            return None
     for radial_networks in (True,) if exact else (False, True):
         try:
             evaluator = load(contents, potential.dtype, radial_networks, potential.evaluator)

@@ -14,12 +14,12 @@ import torch
 from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
 from eqff.artifact.header import DTYPES, dtypes, failed_checks
+from eqff.artifact.potential import Potential
 from eqff.cache import private_cache
 from eqff.errors import ConfigError, PotentialError, ResourceError
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 
-# What a potential file must do without: proved in a fresh process.
-# What loading a potential must never bring along.
+# Loading a potential imports none of these: export proves it in a fresh process.
 FOREIGN = (
     *("e3nn", "torch_geometric", "h5py", "lightning", "matplotlib"),
     *("eqff.models", "eqff.nn", "eqff.o3", "eqff.data", "eqff.training"),
@@ -27,13 +27,12 @@ FOREIGN = (
 SWITCH = threading.RLock()
 
 
-def load(path: Path, device: str = "cpu", dtype: str = "auto") -> Potential:
-    """See `eqff.artifact.load`; here path is a file."""
+def load(contents: Contents, device: str = "cpu", dtype: str = "auto") -> Potential:
+    """The potential on the program of its file; see `eqff.artifact.load`."""
     if dtype not in ("auto", *DTYPES):
         raise ConfigError("EQ1101", f"dtype={dtype!r}: expected auto, {' or '.join(DTYPES)}")
     place = _device(device)
-    contents = read(path)
-    stored = contents.header["dtype"]
+    path, stored = contents.path, contents.header["dtype"]
     if dtype not in ("auto", *dtypes(contents.header)):
         raise ConfigError("EQ1299", f"dtype={dtype!r}: the wrapped program in {path} runs with {stored} only; use auto")
     failed = failed_checks(contents.header)
@@ -81,10 +80,10 @@ def load_module(contents: Contents, device: torch.device, dtype: torch.dtype) ->
 
 @contextmanager
 def cheap_first_call() -> Iterator[None]:
-    """A module called for the first time in here keeps torch's simple executor for good.
+    """A module whose first call happens in this context keeps torch's simple executor.
 
     The default executor profiles and recompiles during the first three calls, seconds for a real model, and is not
-    faster afterwards.  The choice is made per module at its first call; the global switch is put back.
+    faster afterwards.  Each module chooses at its first call; the global switch is restored.
     """
     with SWITCH:  # two loads at once must not restore each other's value
         previous = torch._C._jit_set_profiling_mode(False)
@@ -95,9 +94,9 @@ def cheap_first_call() -> Iterator[None]:
 
 
 def prove(path: Path) -> None:
-    """Check all test vectors three times, as any program with torch would run them and as `load` does.
+    """Check all test vectors three times, both as any program with torch would run them and as `load` does.
 
-    For a fresh process: it also checks that nothing but torch was needed.
+    To be called in a fresh process: it also checks that loading imported nothing but torch.
 
     Raises: PotentialError
     """
@@ -109,7 +108,7 @@ def prove(path: Path) -> None:
         for call in (1, 2, 3):  # torch's default executor runs other code in each of them
             for vector in expected:
                 vectors.check(evaluator, vector, dtype, contents.header, f"{path}, call {call}")
-    potential = load(path)
+    potential = load(contents)
     for _ in range(3):
         for vector in expected:
             vectors.check(potential.evaluator, vector, potential.dtype, contents.header, str(path))
@@ -147,7 +146,7 @@ def _check_once(
 
 
 def _marker(digest: str, dtype: torch.dtype, device: torch.device) -> Path | None:
-    """File whose presence says that a check passed; None without a cache that is ours alone."""
+    """File whose presence says that a check passed; None without a private cache."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     key = "\n".join([digest, str(dtype), device.type, hardware, torch.__version__])
     directory = private_cache("verified")

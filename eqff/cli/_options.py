@@ -22,8 +22,8 @@ from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
+    from eqff.artifact.potential import Potential as LoadedPotential
     from eqff.engines.ase import EqffCalculator
-    from eqff.potential import Potential as LoadedPotential
 
 FEW_ATOMS = 50  # up to here several threads would only wait for each other, for seconds on a busy machine
 Verb = Callable[..., None]

@@ -23,8 +23,8 @@ from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
+    from eqff.artifact.potential import Potential as LoadedPotential
     from eqff.data.reading.read import Source
-    from eqff.potential import Potential as LoadedPotential
     from eqff.tasks.evaluate import Evaluation as Errors
 
 

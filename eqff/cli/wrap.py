@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from eqff.validation.examination import Check
+    from eqff.validation.finding import Finding
 
 
 class Adapter(StrEnum):
@@ -95,7 +95,7 @@ def command(
         typer.echo(f"warning: it failed {', '.join(failed)} (see above); every use will say so", err=True)
 
 
-def _table(checks: Sequence["Check"]) -> None:
+def _table(checks: Sequence["Finding"]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -10,7 +10,7 @@ from torch.utils.data import BatchSampler, Sampler
 from torch_geometric.data import Dataset
 from torch_geometric.loader import DynamicBatchSampler
 
-from eqff.potential import grouped
+from eqff.graph import grouped
 
 COUNTED_TOGETHER = 1024  # frames whose edges are asked for at once
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eqff.artifact.potential import Potential, Prediction, check_finite
 from eqff.data.frame import Frame, hill_formula
 from eqff.elements import SYMBOLS
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import DataError
-from eqff.potential import Potential, Prediction, check_finite, grouped, n_edges
+from eqff.graph import grouped, n_edges
 from eqff.tasks.metrics import QUANTITIES, error_metrics, pairs
 
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)  # eV/Å, length of the label

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from ase import units
 
+from eqff.artifact.potential import Prediction
 from eqff.data.frame import Frame
-from eqff.potential import Prediction
 
 # name -> (suffix of its metrics, unit for people, factor from eV, eV/Å, eV/Å^3)
 QUANTITIES = {

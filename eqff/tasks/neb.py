@@ -17,9 +17,10 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.mep import NEB
 
 from eqff import artifact
+from eqff.artifact.potential import Potential, check_finite
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError
-from eqff.potential import Potential, check_finite, grouped, n_edges
+from eqff.graph import grouped, n_edges
 
 
 class BatchedNEB(NEB):

@@ -17,6 +17,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from eqff.artifact.potential import Potential, Prediction, check_finite
 from eqff.data.frame import Frame
 from eqff.data.reading import structures
 from eqff.data.reading.index import split_index
@@ -26,8 +27,7 @@ from eqff.digest import file_sha256
 from eqff.engines.ase import charge_and_spin
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
-from eqff.graph import Structure
-from eqff.potential import Potential, Prediction, check_finite, grouped, n_edges
+from eqff.graph import Structure, grouped, n_edges
 from eqff.tasks.metrics import ErrorSums
 from eqff.tasks.resumable import ResumableFile
 

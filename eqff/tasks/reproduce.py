@@ -66,7 +66,7 @@ def reproduce(
     test = pinned(Path(data) / published["data"], published["data_sha256"], cuts)
     resume = resume and (output / "config.toml").is_file()
     train(recipe, output, resume, (f"data.train={json.dumps(str(source.resolve()))}", *overrides))
-    potential = artifact.load(output / "best.eqff.pt")
+    potential = artifact.load(output / "best.eqff.pt", accelerate="off")
     frames = read_source(test, ReadOptions(energy_unit=described.get("energy_unit"))).frames
     metrics = evaluate(potential, frames, str(test), progress=progress).metrics
     found = {key: value for key, value in metrics.items() if key.startswith(("energy_m", "forces_m", "forces_rmse"))}

@@ -39,7 +39,7 @@ def training_report(folder: str | Path) -> Path:
     names = ("energy_unit", "length_unit", "energy_key", "forces_key", "stress_key")
     source = read_source(told["train"], ReadOptions(**{name: told.get(name) for name in names}))
     validation = load_split(folder / "split.json").validation
-    potential = artifact.load(potential_file)
+    potential = artifact.load(potential_file, accelerate="off")
     found = evaluate(potential, [source.frames[index] for index in validation], "validation")
     worst = [row | {"frame": int(validation[row["frame"]])} for row in found.worst_forces]  # row of the file
     with tempfile.TemporaryDirectory() as place:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from eqff import exporter as export
-from eqff.artifact import archive, foreign, vectors
+from eqff import exporter
+from eqff.artifact import archive, foreign, scripting, vectors
 from eqff.artifact.header import FORMAT_WRAPPED, PROVENANCE, UNITS, WRAPPED
 from eqff.artifact.lookup import SUFFIX
 from eqff.artifact.program import cheap_first_call
@@ -21,9 +20,19 @@ from eqff.importers import torchscript
 from eqff.neighbors import MAX_REACH
 from eqff.potential import GradientEvaluator
 from eqff.units import energy_factor, length_factor
-from eqff.validation import examination as verdict
-from eqff.validation.random_structures import random_structures
+from eqff.validation.checks.adapter import Adapted
+from eqff.validation.checks.isolated import isolated_energies
+from eqff.validation.examination import examine, last_line
+from eqff.validation.finding import Finding
+from eqff.validation.structures import example_structures
+from eqff.validation.subject import Program
 
+# Faults that make results wrong: no file is written unless the user accepts them.
+DECISIVE = ("adapter", "gradient", "n_hops", "isolated", "batch", "repeat")
+EXAMINED = (
+    *("gradient", "n_hops", "isolated", "batch", "repeat", "direction"),
+    *("rotation", "inversion", "translation", "permutation", "cutoff"),
+)
 N_SHOWN = 4
 SPREAD_HINT = "let it return an energy for each atom, or for each graph of `batch`, and not one total"
 
@@ -51,12 +60,12 @@ class WrapReport(NamedTuple):
     """What was found and written."""
 
     header: dict[str, Any]
-    checks: list[verdict.Check]
+    checks: list[Finding]
     adapter: str
     path: Path
 
 
-def wrap(config: WrapConfig, seen: Callable[[list[verdict.Check]], None] | None = None) -> WrapReport:
+def wrap(config: WrapConfig, seen: Callable[[list[Finding]], None] | None = None) -> WrapReport:
     """Load the program, find out how to call it, examine it, write a potential file that has proved itself.
 
     Args:    seen: called with the checks before anything is refused or written
@@ -64,38 +73,29 @@ def wrap(config: WrapConfig, seen: Callable[[list[verdict.Check]], None] | None 
              called, fails a decisive check that is not accepted, or cannot be stored
     """
     _check_options(config)
-    output = export.checked_path(config.output, config.force)
+    output = exporter.checked_path(config.output, config.force)
     source = foreign.describe(config.model)
     if not config.trust:
         raise ConfigError("EQ1290", _refusal(source))
     species, r_max = _facts(config, source)
     program = foreign.load(source)
     adapter = torchscript.adapter_of(program, source.notes) if config.adapter == "auto" else config.adapter
-    sample = export.example_structures(len(species), r_max)[1]
+    structure = example_structures(len(species), r_max)[1]
     factors = energy_factor(config.energy_unit), length_factor(config.length_unit)
     with cheap_first_call():
-        adapted = torchscript.adapt(program, adapter, species, r_max, sample, *factors)
-        script = export.script(adapted.model).eval()
-        operators = export.check_operators(script)
-        finest = torch.float64 if torch.float64 in adapted.dtypes else adapted.dtypes[0]
-        evaluator = GradientEvaluator(script if finest == adapted.dtypes[0] else copy.deepcopy(script).to(finest))
-        unchanged = None
-        if adapted.real is not None:
-            unchanged = verdict.Unchanged(adapted.real, GradientEvaluator(script), adapted.dtypes[0])
-        checks = verdict.examine(evaluator, species, r_max, config.n_hops, unchanged, finest, config.seed)
+        adapted = torchscript.adapt(program, adapter, species, r_max, structure, *factors)
+        script = scripting.script(adapted.model).eval()
+        operators = scripting.check_operators(script)
+        subject, checks = _examined(script, adapted, species, r_max, config)
         if seen is not None:
             seen(checks)
         failed = [check.check for check in checks if not check.passed]
         _refuse(checks, config.accept, SPREAD_HINT if adapted.form is not None and adapted.form.spread else "")
-        structures = export.example_structures(len(species), r_max)
-        structures += random_structures(species, r_max, np.random.default_rng(config.seed))[-2:]
+        structures = [*example_structures(len(species), r_max), *subject.structures[-2:]]
         if "isolated" in failed:
             structures = structures[1:]
-        energies = [0.0] * len(species)
-        if "isolated" not in failed:
-            energies = [verdict.isolated_energies(evaluator, [k], r_max)[0] for k in range(len(species))]
-        expected = [vectors.expect(evaluator, structure) for structure in structures]
-    n_hops = next(int(check.measured["hops"] or 0) for check in checks if check.check == "n_hops")
+        energies = [0.0] * len(species) if "isolated" in failed else isolated_energies(subject)
+        expected = [vectors.expect(subject.evaluator, structure) for structure in structures]
     header = {
         "format": FORMAT_WRAPPED,
         "name": output.name.removesuffix(SUFFIX),
@@ -103,7 +103,7 @@ def wrap(config: WrapConfig, seen: Callable[[list[verdict.Check]], None] | None 
         "config": {"adapter": adapter, **_plain(adapted.form)},
         "species": list(species),
         "r_max": r_max,
-        "n_hops": n_hops if config.n_hops is None else config.n_hops,
+        "n_hops": _hops(checks) if config.n_hops is None else config.n_hops,
         "symmetry": _symmetry(failed),
         "dtype": _name(adapted.dtypes[0]),
         "dtypes": [_name(dtype) for dtype in adapted.dtypes],
@@ -120,21 +120,58 @@ def wrap(config: WrapConfig, seen: Callable[[list[verdict.Check]], None] | None 
         },
         "verdict": [check._asdict() for check in checks],
         "accepted": sorted(set(config.accept) & set(failed)),
-        "versions": export.package_versions(),
+        "versions": exporter.package_versions(),
         "operators": operators,
     }
     extra = {archive.VECTORS: vectors.pack(expected, species), archive.CARD: b""}
-    header = export.write_program(output, script, header, extra, export.prove_in_fresh_process, config.force)
+    header = exporter.write_program(output, script, header, extra, exporter.prove_in_fresh_process, config.force)
     return WrapReport(header, checks, adapter, output)
+
+
+def _examined(
+    script: torch.jit.ScriptModule,
+    adapted: torchscript.Adapted,
+    species: Sequence[str],
+    r_max: float,
+    config: WrapConfig,
+) -> tuple[Program, list[Finding]]:
+    """The program in its finest dtype, and what the exam says about it; decisive checks first.
+
+    Raises: PotentialError for a program that stops, or gives numbers that are not finite, on an ordinary structure
+    """
+    stored = adapted.dtypes[0]
+    finest = torch.float64 if torch.float64 in adapted.dtypes else stored
+    evaluator = GradientEvaluator(script if finest == stored else copy.deepcopy(script).to(finest))
+    findings: list[Finding] = []
+    try:
+        if adapted.real is not None:
+            before = Adapted.of(
+                GradientEvaluator(script), species, r_max, dtype=stored, seed=config.seed, real=adapted.real
+            )
+            findings += examine(before, ["adapter"])
+        subject = Program.of(evaluator, species, r_max, stated_hops=config.n_hops, dtype=finest, seed=config.seed)
+    except foreign.STOPS as error:
+        raise PotentialError(
+            "EQ4332", f"the program stops on a random structure: {last_line(error)}; check --species and --r-max"
+        ) from error
+    return subject, [*findings, *examine(subject, EXAMINED)]
+
+
+def _hops(checks: Sequence[Finding]) -> int:
+    """The receptive field that was measured.  Raises: PotentialError if the program stopped"""
+    (check,) = (check for check in checks if check.check == "n_hops")
+    if "hops" not in check.measured:
+        raise PotentialError("EQ4803", f"n_hops cannot be measured: {check.note}; state it with --n-hops")
+    return int(check.measured["hops"] or 0)
 
 
 def _check_options(config: WrapConfig) -> None:
     if config.adapter not in ("auto", *torchscript.ADAPTERS):
         names = ", ".join(("auto", *torchscript.ADAPTERS))
         raise ConfigError("EQ1291", f"adapter={config.adapter!r}: expected one of {names}")
-    unknown = sorted(set(config.accept) - set(verdict.DECISIVE))
+    unknown = sorted(set(config.accept) - set(DECISIVE))
     if unknown:
-        raise ConfigError("EQ1292", f"accept={unknown[0]!r}: expected one of {', '.join(verdict.DECISIVE)}")
+        raise ConfigError("EQ1292", f"accept={unknown[0]!r}: expected one of {', '.join(DECISIVE)}")
     if config.n_hops is not None and not 0 <= config.n_hops <= 100:
         raise ConfigError("EQ1293", f"n_hops={config.n_hops}: expected a number of interaction layers, 0 to 100")
     if config.r_max is not None and not 0 < config.r_max <= MAX_REACH:
@@ -182,9 +219,9 @@ def _refusal(source: foreign.Foreign) -> str:
     )
 
 
-def _refuse(checks: Sequence[verdict.Check], accept: Sequence[str], hint: str) -> None:
+def _refuse(checks: Sequence[Finding], accept: Sequence[str], hint: str) -> None:
     """Raises: PotentialError naming every decisive check that failed and was not accepted"""
-    wrong = [c for c in checks if not c.passed and c.check in verdict.DECISIVE and c.check not in accept]
+    wrong = [c for c in checks if not c.passed and c.check in DECISIVE and c.check not in accept]
     if wrong:
         reasons = "; ".join(f"{check.check}: {check.note}" for check in wrong)
         options = " ".join(f"--accept {check.check}" for check in wrong)

@@ -43,11 +43,6 @@ def random_structures(species: Sequence[str], r_max: float, random: np.random.Ge
     return structures
 
 
-def translated(structure: Structure, random: np.random.Generator) -> tuple[Structure, Tensor]:
-    moved = structure.positions + torch.tensor(random.uniform(-20, 20, 3))
-    return structure._replace(positions=moved), torch.arange(len(moved))
-
-
 def permuted(structure: Structure, random: np.random.Generator) -> tuple[Structure, Tensor]:
     """Atoms in another order, edges sorted again."""
     order = torch.tensor(random.permutation(structure.positions.shape[0]))
@@ -62,15 +57,6 @@ def permuted(structure: Structure, random: np.random.Generator) -> tuple[Structu
         edge_shift=structure.edge_shift[edges],
     )
     return permuted, order
-
-
-def rotation_matrix(random: np.random.Generator) -> np.ndarray:
-    """A proper rotation matrix."""
-    q, r = np.linalg.qr(random.normal(size=(3, 3)))
-    q = q * np.sign(np.diag(r))
-    if np.linalg.det(q) < 0:
-        q[:, 0] *= -1
-    return q
 
 
 def unit_vector(random: np.random.Generator) -> np.ndarray:

@@ -20,9 +20,10 @@ from ase import Atoms
 from ase.build import molecule
 
 import eqff
+from eqff.artifact.potential import Potential
 from eqff.graph import check_cell, check_positions
 from eqff.neighbors import VerletList
-from eqff.potential import Potential, energy_forces_stress, voigt_stress
+from eqff.potential import energy_forces_stress, voigt_stress
 
 R_MAX, SKIN, STEP = 5.0, 0.5, 0.02  # Å
 

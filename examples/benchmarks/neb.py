@@ -17,7 +17,7 @@ from ase.optimize import BFGS, FIRE
 
 import eqff
 from eqff.artifact import default_structure
-from eqff.potential import Potential
+from eqff.artifact.potential import Potential
 from eqff.tasks.neb import BatchedNEB
 
 

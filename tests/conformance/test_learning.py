@@ -2,7 +2,7 @@
 
 import pytest
 
-from .checks import learning
+from . import learning
 from .exam import Exam, prepared
 from .faults import FAULTS, planted
 

@@ -10,7 +10,7 @@ import pytest
 from eqff.artifact import compiled
 from eqff.kernels import build
 
-from .checks import programs
+from . import programs
 from .exam import Exam, names, prepared
 
 ROOT = Path(__file__).parents[2]

@@ -18,6 +18,7 @@ from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from torch import nn
+from toys import ethanol, potential_of, tiny_file
 
 import eqff
 from eqff import artifact
@@ -26,7 +27,6 @@ from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, PotentialError
 from eqff.exporter import export
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential
 
 R_MAX = 4.0
 
@@ -42,19 +42,6 @@ class Toy(nn.Module):
         return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
 
 
-def potential_of(module, **changes):
-    """A Potential in memory, counting its calls."""
-    evaluator = GradientEvaluator(module)
-
-    def counted(*inputs):
-        counted.n_calls += 1
-        return evaluator(*inputs)
-
-    counted.n_calls = 0
-    known = {"species": ("H", "C", "O"), "r_max": R_MAX, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    return Potential(evaluator=counted, module=module, device=torch.device("cpu"), **(known | changes))
-
-
 @pytest.fixture
 def potential():
     return potential_of(Toy())
@@ -62,12 +49,7 @@ def potential():
 
 @pytest.fixture(scope="module")
 def potential_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("potential") / "tiny.eqff.pt"
-    config = nequip.Config(species=("H", "C", "O"), r_max=R_MAX, l_max=1, n_layers=2, n_channels=8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-        export(nequip.Model(config), "nequip", to_mapping(config), path)
-        yield path
+    yield from tiny_file(tmp_path_factory, n_layers=2, n_channels=8)
 
 
 def crystal():
@@ -75,12 +57,6 @@ def crystal():
     atoms = bulk("C", "diamond", a=3.2)
     atoms.set_cell(atoms.cell.array @ np.array([[1, 0, 0], [0.1, 1, 0], [-0.05, 0.08, 1.1]]), scale_atoms=True)
     atoms.rattle(0.05, seed=1)
-    return atoms
-
-
-def ethanol():
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.02, seed=2)
     return atoms
 
 

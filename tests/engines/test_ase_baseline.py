@@ -8,15 +8,18 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import toys
 from ase import Atoms, units
-from ase.build import bulk, molecule
+from ase.build import molecule
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.md.verlet import VelocityVerlet
 from torch import nn
+from toys import diamond, ethanol
 
 from eqff import artifact
+from eqff.artifact.potential import Prediction
 from eqff.config import to_mapping
 from eqff.data.frame import Frame
 from eqff.digest import file_sha256
@@ -25,7 +28,6 @@ from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, PotentialError
 from eqff.exporter import export
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential, Prediction
 from eqff.tasks.neb import BatchedNEB
 from eqff.training.prepare.baseline import _check_record
 
@@ -82,18 +84,6 @@ class Failing(Calculator):
         self.results = {"energy": 0.0, "forces": np.zeros((len(self.atoms), 3))}
 
 
-def ethanol():
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.05, seed=3)
-    return atoms
-
-
-def crystal():
-    atoms = bulk("C", "diamond", a=3.2)
-    atoms.rattle(0.05, seed=1)
-    return atoms
-
-
 def record_of(calculator, name="ase.calculators.emt:EMT", sha256=None):
     """What a header says of a baseline."""
     atoms = molecule("H2O")
@@ -104,11 +94,8 @@ def record_of(calculator, name="ase.calculators.emt:EMT", sha256=None):
 
 
 def potential_of(record, **changes):
-    module = Pairs()
-    known = {"species": ("H", "C", "O"), "r_max": R_MAX, "n_hops": 1, "dtype": torch.float64}
     header = {} if record is None else {"baseline": record}
-    evaluator = GradientEvaluator(module)
-    return Potential(evaluator=evaluator, module=module, device=torch.device("cpu"), header=header, **(known | changes))
+    return toys.potential_of(Pairs(), header=header, **changes)
 
 
 @pytest.fixture
@@ -121,7 +108,7 @@ def on_springs():
     return EqffCalculator(potential_of(record_of(Springs())), baseline=Springs())
 
 
-@pytest.mark.parametrize("make", [ethanol, crystal])
+@pytest.mark.parametrize("make", [ethanol, diamond])
 def test_results_are_those_of_potential_and_baseline_together(make, on_emt):
     whole, difference, emt = make(), make(), make()
     whole.calc, difference.calc, emt.calc = on_emt, EqffCalculator(potential_of(None)), EMT()
@@ -138,7 +125,7 @@ def test_results_are_those_of_potential_and_baseline_together(make, on_emt):
 
 
 def test_forces_and_stress_of_the_sum_are_derivatives_of_its_energy(on_emt, on_springs):
-    atoms, solid = ethanol(), crystal()
+    atoms, solid = ethanol(), diamond()
     atoms.calc, solid.calc = on_springs, on_emt
     np.testing.assert_allclose(atoms.get_forces(), calculate_numerical_forces(atoms, eps=1e-4), atol=1e-5)
     np.testing.assert_allclose(solid.get_stress(), calculate_numerical_stress(solid, eps=1e-4), atol=1e-5)
@@ -165,7 +152,7 @@ def test_dynamics_of_the_sum_conserves_its_energy(on_springs):
 
 
 def test_what_the_baseline_lacks_the_sum_lacks(on_springs):
-    atoms = crystal()
+    atoms = diamond()
     atoms.calc = on_springs
     atoms.get_forces()
     assert set(on_springs.results) == {"energy", "free_energy", "forces"}

@@ -26,13 +26,10 @@ from ase.optimize import BFGS, FIRE, LBFGS, BFGSLineSearch, MDMin
 from ase.phonons import Phonons
 from ase.vibrations import Vibrations
 from torch import nn
+from toys import potential_of, tiny_file
 
-from eqff.config import to_mapping
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError
-from eqff.exporter import export
-from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential
 
 R_MAX = 4.0
 FORK_WITH_THREADS = """
@@ -80,23 +77,12 @@ class Dispersion(Calculator):
 
 @pytest.fixture
 def calculator():
-    module = Toy()
-    return EqffCalculator(
-        Potential(
-            evaluator=GradientEvaluator(module), module=module, device=torch.device("cpu"), species=("H", "C", "O"),
-            r_max=R_MAX, n_hops=1, dtype=torch.float64, header={},
-        )
-    )  # fmt: skip
+    return EqffCalculator(potential_of(Toy()))
 
 
 @pytest.fixture(scope="module")
 def potential_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("potential") / "tiny.eqff.pt"
-    config = nequip.Config(species=("H", "C", "O"), r_max=R_MAX, l_max=1, n_layers=1, n_channels=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-        export(nequip.Model(config), "nequip", to_mapping(config), path)
-        yield path
+    yield from tiny_file(tmp_path_factory)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from e3nn import o3
+from toys import close
 
 from eqff.elements import ATOMIC_NUMBERS
 from eqff.errors import PotentialError
@@ -24,10 +25,6 @@ def read(path):
     file = np.load(path)
     state = {name[2:]: file[name] for name in file.files if name.startswith("w/")}
     return file, json.loads(str(file["config"])), state
-
-
-def close(one, other, tolerance):
-    torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=tolerance)
 
 
 def species_of(model_config, numbers):

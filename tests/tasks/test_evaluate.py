@@ -5,10 +5,10 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from torch import nn
+from toys import potential_of
 
 from eqff.data.frame import Frame
 from eqff.errors import DataError, GraphError
-from eqff.potential import GradientEvaluator, Potential
 from eqff.tasks.evaluate import evaluate
 from eqff.units import energy_factor
 
@@ -26,17 +26,7 @@ class Pairs(nn.Module):
 
 @pytest.fixture
 def potential():
-    module = Pairs()
-    return Potential(
-        evaluator=GradientEvaluator(module),
-        module=module,
-        species=("H", "C", "O"),
-        r_max=R_MAX,
-        n_hops=1,
-        dtype=torch.float64,
-        device=torch.device("cpu"),
-        header={"training_data": {"compositions": ["H2O"]}},
-    )
+    return potential_of(Pairs(), header={"training_data": {"compositions": ["H2O"]}})
 
 
 def labelled(potential, atoms, energy=0.0, forces=0.0, stress=0.0, info=None):

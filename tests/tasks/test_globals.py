@@ -17,6 +17,7 @@ import pytest
 import torch
 from ase import Atoms
 from torch import nn
+from toys import potential_of
 
 from eqff import exporter as export
 from eqff import registry
@@ -24,7 +25,6 @@ from eqff.artifact import program
 from eqff.data.frame import Frame
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
-from eqff.potential import GradientEvaluator, Potential
 
 NO_TASKS = {"metrics", "resumable"}  # what tasks share
 TESTS = Path(__file__).parents[1]
@@ -61,9 +61,7 @@ class Morse(nn.Module):
 
 
 def potential():
-    module = Morse()
-    known = {"species": ("H", "O"), "r_max": 5.0, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    return Potential(evaluator=GradientEvaluator(module), module=module, device=torch.device("cpu"), **known)
+    return potential_of(Morse(), species=("H", "O"), r_max=5.0)
 
 
 def water(symbols="OH2"):

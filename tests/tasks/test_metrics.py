@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ase import units
 
+from eqff.artifact.potential import Prediction
 from eqff.data.frame import Frame
-from eqff.potential import Prediction
 from eqff.tasks.metrics import QUANTITIES, ErrorSums, error_metrics, pairs
 
 

@@ -10,11 +10,11 @@ from ase.mep import NEB, NEBTools
 from ase.optimize import BFGS, FIRE
 from scipy.optimize import minimize_scalar
 from torch import nn
+from toys import potential_of
 
-from eqff import potential as potential_module
+from eqff.artifact import potential as potential_module
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
-from eqff.potential import GradientEvaluator, Potential
 from eqff.tasks.neb import BatchedNEB
 
 DEPTH, STEEPNESS, BOND = 4.0, 2.2, 0.97  # of a Morse curve between H and O: eV, 1/Å, Å
@@ -35,16 +35,7 @@ class Shared(nn.Module):
 
 def counted_potential(module=None):
     """A Potential in memory that lists the number of atoms of each evaluation."""
-    module = module or Shared()
-    evaluator = GradientEvaluator(module)
-
-    def counted(species, *inputs):
-        counted.n_atoms.append(len(species))
-        return evaluator(species, *inputs)
-
-    counted.n_atoms = []
-    known = {"species": ("H", "O"), "r_max": 6.0, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    return Potential(evaluator=counted, module=module, device=torch.device("cpu"), **known)
+    return potential_of(module or Shared(), species=("H", "O"), r_max=6.0)
 
 
 def path(n_images=7):

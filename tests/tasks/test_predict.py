@@ -11,10 +11,10 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from torch import nn
+from toys import potential_of
 
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError, DataError, GraphError, RunError
-from eqff.potential import GradientEvaluator, Potential
 from eqff.tasks import predict
 from eqff.tasks.predict import PredictConfig, parse_shard, run_predict
 
@@ -28,12 +28,6 @@ class Pairs(nn.Module):
         square = (edge_vector**2).sum(1)
         pair = 0.05 * (1 - square / R_MAX**2).clamp(min=0) ** 3 * (1 + 0.3 * species[senders])
         return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
-
-
-def potential_of(module, **changes):
-    known = {"species": ("H", "C", "O"), "r_max": R_MAX, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    evaluator = GradientEvaluator(module)
-    return Potential(evaluator=evaluator, module=module, device=torch.device("cpu"), **(known | changes))
 
 
 @pytest.fixture

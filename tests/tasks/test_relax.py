@@ -13,10 +13,10 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from scipy.optimize import minimize_scalar
 from torch import nn
+from toys import potential_of
 
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError
-from eqff.potential import GradientEvaluator, Potential
 from eqff.tasks.relax import RelaxConfig, relax, run_relax
 
 R_MAX = 4.0
@@ -43,16 +43,7 @@ class Hole(nn.Module):
 
 def calculator(module=None):
     """With a count of evaluations."""
-    module = module or Toy()
-    evaluator = GradientEvaluator(module)
-
-    def counted(*inputs):
-        counted.n_calls += 1
-        return evaluator(*inputs)
-
-    counted.n_calls = 0
-    known = {"species": ("H", "C", "O"), "r_max": R_MAX, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    return EqffCalculator(Potential(evaluator=counted, module=module, device=torch.device("cpu"), **known))
+    return EqffCalculator(potential_of(module or Toy()))
 
 
 def start(seed, size=0.05):

@@ -12,10 +12,10 @@ from ase.constraints import FixAtoms, FixBondLength
 from ase.io.jsonio import read_json
 from ase.vibrations import Vibrations, VibrationsData
 from torch import nn
+from toys import potential_of
 
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, RunError
-from eqff.potential import GradientEvaluator, Potential
 from eqff.tasks.vibrations import Mode, VibrationsConfig, animate, rigid_motions, run_vibrations
 
 STIFFNESS, LENGTH = 30.0, 1.2  # eV/Å^2, Å
@@ -42,10 +42,7 @@ class Pairs(nn.Module):
 
 
 def calculator(module):
-    known = {"species": ("H", "C", "O"), "r_max": 4.0, "n_hops": 1, "dtype": torch.float64, "header": {}}
-    return EqffCalculator(
-        Potential(evaluator=GradientEvaluator(module), module=module, device=torch.device("cpu"), **known)
-    )
+    return EqffCalculator(potential_of(module))
 
 
 def wavenumber(stiffness, mass):

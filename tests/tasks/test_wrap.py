@@ -10,8 +10,7 @@ from ase import Atoms
 from ase.build import molecule
 from torch import Tensor, nn
 
-from eqff import EqffCalculator, artifact
-from eqff import exporter as export
+from eqff import EqffCalculator, artifact, exporter
 from eqff.artifact import program
 from eqff.errors import ConfigError, PotentialError
 from eqff.rebuild import rebuild
@@ -33,6 +32,8 @@ class Pairs(nn.Module):
             envelope = torch.ones_like(r)
         if self.fault == "gradient":
             envelope = envelope.detach()
+        if self.fault == "stops" and species.shape[0] == 2:
+            raise RuntimeError("no more")
         if self.fault == "isolated" and senders.shape[0] == 0:
             raise RuntimeError("no edges")
         pair = self.charge[species[receivers]] * self.charge[species[senders]] * torch.exp(-r) * envelope
@@ -58,7 +59,7 @@ def own_cache(tmp_path, monkeypatch):
 def quick(monkeypatch):
     """The proof in this process; one test below starts the fresh one."""
     monkeypatch.setattr(program, "FOREIGN", ())
-    monkeypatch.setattr(export, "prove_in_fresh_process", program.prove)
+    monkeypatch.setattr(exporter, "prove_in_fresh_process", program.prove)
 
 
 def saved(folder, model, **notes):
@@ -166,6 +167,12 @@ def test_program_that_stops_without_edges_can_be_accepted(tmp_path, quick):
         report = wrapped(tmp_path, Pairs("isolated"), accept=("isolated",))
     with pytest.warns(UserWarning, match="isolated"):
         artifact.load(report.path)
+
+
+def test_program_that_stops_is_refused(tmp_path):
+    with pytest.raises(PotentialError, match=r"EQ4332.*no more"):
+        wrapped(tmp_path, Pairs("stops"))
+    assert not list(tmp_path.glob("*eqff*"))
 
 
 def test_program_of_one_dtype(tmp_path, quick):

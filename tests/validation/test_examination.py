@@ -1,19 +1,17 @@
-"""Every check of the verdict passes on a sound model and fails, alone, on one with exactly that fault."""
+"""The checks of `eqff wrap` pass on a sound program and fail, alone, on one with exactly that fault."""
 
 import pytest
 import torch
 from torch import nn
 
-from eqff.errors import PotentialError
+from eqff.errors import ConfigError, PotentialError
 from eqff.models import nequip
 from eqff.potential import GradientEvaluator
-from eqff.validation import examination as verdict
+from eqff.tasks.wrap import EXAMINED
+from eqff.validation.examination import checks, examine
+from eqff.validation.subject import Program
 
 R_MAX, SPECIES = 4.0, ("C", "H", "O")
-ALL = {
-    *("gradient", "n_hops", "isolated", "batch", "repeat", "direction"),
-    *("rotation", "inversion", "translation", "permutation", "cutoff"),
-}
 
 
 class Model(nn.Module):
@@ -67,11 +65,15 @@ class Model(nn.Module):
         return energy
 
 
-def failed(model, stated_hops=None):
-    checks = verdict.examine(GradientEvaluator(model), SPECIES, R_MAX, stated_hops)
-    assert {check.check for check in checks} == ALL
-    assert all(bool(check.note) != check.passed for check in checks)
-    return {check.check for check in checks if not check.passed}
+def program(model, **options):
+    return Program.of(GradientEvaluator(model), SPECIES, R_MAX, **options)
+
+
+def failed(model, **options):
+    findings = list(examine(program(model, **options), EXAMINED))
+    assert [finding.check for finding in findings] == list(EXAMINED)
+    assert all(bool(finding.note) != finding.passed for finding in findings)
+    return {finding.check for finding in findings if not finding.passed}
 
 
 def test_a_sound_model_passes():
@@ -79,12 +81,34 @@ def test_a_sound_model_passes():
     assert failed(Model(), stated_hops=1) == set()
 
 
+def test_a_sound_model_passes_every_check_of_programs():
+    names = [finding.check for finding in examine(program(Model())) if finding.passed]
+    assert {"supercell", "work", "stress", "gradient_at_the_poles", "beyond_the_cutoff", "node_weight"} <= set(names)
+    assert names == [name for name, check in checks().items() if check.suits(program(Model()))]
+
+
 def test_nequip_passes_and_its_receptive_field_is_found():
     config = nequip.Config(species=SPECIES, r_max=R_MAX, l_max=1, n_layers=2, n_channels=2)
     assert failed(nequip.Model(config).to(torch.float64), stated_hops=1) == {"n_hops"}
-    checks = verdict.examine(GradientEvaluator(nequip.Model(config)), SPECIES, R_MAX, dtype=torch.float32)
-    assert [check.check for check in checks if not check.passed] == []
-    assert next(check.measured for check in checks if check.check == "n_hops") == {"hops": 2}
+    findings = examine(program(nequip.Model(config), dtype=torch.float32), EXAMINED)
+    assert [finding.check for finding in findings if not finding.passed] == []
+    (hops,) = examine(program(nequip.Model(config), dtype=torch.float32), ["n_hops"])
+    assert hops.measured == {"hops": 2}
+
+
+def test_finding_says_where_and_by_how_much():
+    (finding,) = examine(program(Model("rotation")), ["rotation"])
+    assert not finding.passed
+    assert finding.measured["energy eV"] > 10 * finding.limit["energy eV"]
+    assert finding.note.startswith("results depend on the orientation (8 atoms turned: ")
+    assert "allowed" in finding.note
+
+
+def test_checks_are_asked_for_by_name():
+    with pytest.raises(ConfigError, match=r"EQ4801.*'rotations'.*rotation"):
+        list(examine(program(Model()), ["rotations"]))
+    with pytest.raises(ConfigError, match=r"EQ4802.*needs a ModelSubject, not a Program"):
+        list(examine(program(Model()), ["composition"]))
 
 
 @pytest.mark.parametrize(
@@ -114,13 +138,4 @@ def test_memory_and_coupling_of_structures_are_found():
 
 def test_numbers_that_are_not_finite_are_refused():
     with pytest.raises(PotentialError, match="EQ4331"):
-        verdict.examine(GradientEvaluator(Model("nan")), SPECIES, R_MAX)
-
-
-def test_a_program_that_stops_is_refused():
-    class Stops(Model):
-        def forward(self, species, senders, receivers, edge_vector):
-            raise RuntimeError("no more")
-
-    with pytest.raises(PotentialError, match=r"EQ4332.*no more"):
-        verdict.examine(GradientEvaluator(Stops()), SPECIES, R_MAX)
+        program(Model("nan"))

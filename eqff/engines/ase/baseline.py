@@ -15,10 +15,10 @@ import numpy as np
 from ase import Atoms
 
 from eqff.artifact.lookup import SUFFIX, find
+from eqff.artifact.potential import Potential, Prediction
 from eqff.digest import file_sha256
 from eqff.engines.ase.calculators import calculator_maker
 from eqff.errors import ConfigError, EqffError, PotentialError
-from eqff.potential import Potential, Prediction
 
 ENERGY_TOLERANCE = 1e-3  # eV per atom: another machine's or version's rounding and convergence, not another method
 FORCE_TOLERANCE = 5e-3  # eV/Å

@@ -15,12 +15,13 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from eqff import artifact
 from eqff.artifact.background import Acceleration
+from eqff.artifact.potential import Potential, Prediction
 from eqff.elements import species_index
 from eqff.engines.ase.baseline import Baseline, baseline_of
 from eqff.errors import ConfigError, GraphError, PotentialError
 from eqff.graph import check_atoms
 from eqff.neighbors import VerletList
-from eqff.potential import Potential, Prediction, hessian, voigt_stress
+from eqff.potential import hessian, voigt_stress
 
 DTYPES = ("auto", "float32", "float64")
 OPTIONS = ("potential", "device", "dtype", "skin", "strict", "accelerate", "exact")
@@ -216,7 +217,7 @@ class EqffCalculator(Calculator):
         if atoms is None:
             raise GraphError("EQ2113", "atoms=None: this calculator has seen no structure yet; pass atoms")
         arrays = (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
-        rows = _own(hessian(self.potential, self.potential.structure(*arrays), chosen, progress))
+        rows = _own(hessian(self.potential.module, self.potential.structure(*arrays), chosen, progress))
         if self.baseline is not None:
             rows += self.baseline.hessian(*arrays, range(len(atoms)) if chosen is None else chosen)
         return rows

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eqff.artifact.potential import Prediction
 from eqff.data.frame import Frame
 from eqff.data.splits import Split
 from eqff.data.store.store import Store
 from eqff.engines.ase.baseline import Baseline
 from eqff.engines.ase.calculators import Maker, calculator_maker
 from eqff.errors import ConfigError, PotentialError
-from eqff.potential import Prediction
 from eqff.training.folder.run_file import run_file
 
 logger = logging.getLogger("eqff.training")

@@ -2,7 +2,8 @@
 
 import argparse
 
-from ..checks import CHECKS
+from eqff.validation.examination import checks_for
+
 from ..exam import Exam, names, prepared
 from . import FAULTS, Fault, noticed, planted
 
@@ -14,7 +15,7 @@ def table(count_all: bool = False) -> str:
         f"| --- | --- |{' --- |' * len(names())}",
     ]
     for fault in FAULTS:
-        wanted = ", ".join(f"{check.__module__.split('.')[-1]}.{check.__name__}" for check in fault.red)
+        wanted = ", ".join(check.name for check in fault.red)
         cells = []
         for name in names():
             with planted(fault, prepared(name)) as broken:
@@ -26,8 +27,9 @@ def table(count_all: bool = False) -> str:
 def cell(fault: Fault, broken: Exam, count_all: bool) -> str:
     """red, or the names of checks that stay green; with count_all how many of all checks are red."""
     if count_all:
-        return f"{sum(noticed(check, broken) for check in CHECKS.values())} of {len(CHECKS)}"
-    green = [check.__name__ for check in fault.red if not noticed(check, broken)]
+        checks = checks_for(broken)
+        return f"{sum(noticed(check, broken) for check in checks)} of {len(checks)}"
+    green = [check.name for check in fault.red if not noticed(check, broken)]
     return f"green: {', '.join(green)}" if green else "red"
 
 

@@ -8,34 +8,34 @@ from torch import Tensor
 
 from eqff.models import escn
 from eqff.nn import attention, radial
+from eqff.validation.checks import batch, cutoff, work
 
-from ..checks import locality, smoothness
 from ..exam import Exam
 from .planting import fault, replaced, summed, wrapped
 
 
-@fault("envelope removed", smoothness.jump_of_energy, smoothness.path_through_the_cutoff, smoothness.work)
+@fault("envelope removed", cutoff.cutoff, cutoff.path_through_the_cutoff, work.work)
 def envelope_removed(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return replaced(patch, exam, radial.polynomial_envelope, lambda x, p: torch.where(x < 1.0, 1.0, 0.0 * x))
 
 
-@fault("envelope with a kink", smoothness.jump_of_curvature)
+@fault("envelope with a kink", cutoff.cutoff_of_curvature)
 def kink(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     """Bessel functions vanish at the cut-off by themselves: even with this one forces are continuous, no more."""
     return replaced(patch, exam, radial.polynomial_envelope, lambda x, p: (1.0 - x).clamp(min=0.0))
 
 
-@fault("envelope not zero beyond the cut-off", locality.edges_beyond_the_cutoff)
+@fault("envelope not zero beyond the cut-off", cutoff.beyond_the_cutoff)
 def envelope_beyond(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return replaced(patch, exam, radial.polynomial_envelope, lambda x, p: (1.0 - x) ** 4)
 
 
-@fault("a bias behind the last envelope", smoothness.jump_of_energy, locality.edges_beyond_the_cutoff)
+@fault("a bias behind the last envelope", cutoff.cutoff, cutoff.beyond_the_cutoff)
 def late_bias(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return summed(exam, lambda x, receivers: x + 0.1)
 
 
-@fault("degree embedding without envelope", smoothness.jump_of_energy)
+@fault("degree embedding without envelope", cutoff.cutoff)
 def degree_without_envelope(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     if not hasattr(exam.model, "degree"):
         return None
@@ -50,7 +50,7 @@ def degree_without_envelope(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | Non
     return wrapped(exam, "interact", embedded)
 
 
-@fault("nearest two neighbours only", smoothness.work)
+@fault("nearest two neighbours only", work.work)
 def capped(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     def nearest(forward: Any, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
         length = edge_vector.detach().norm(dim=1)
@@ -61,19 +61,19 @@ def capped(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return wrapped(exam, "forward", nearest)
 
 
-@fault("softmax as published", smoothness.jump_of_energy, smoothness.work)
+@fault("softmax as published", cutoff.cutoff, work.work)
 def published_softmax(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     weights = attention.attention_weights
     return replaced(patch, exam, weights, lambda s, u, receivers, n, smooth: weights(s, u, receivers, n, False))
 
 
-@fault("envelope behind the softmax", smoothness.jump_of_energy)
+@fault("envelope behind the softmax", cutoff.cutoff)
 def envelope_behind(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     weights = attention.attention_weights
     return replaced(patch, exam, weights, lambda s, u, receivers, n, smooth: u * weights(s, u, receivers, n, False))
 
 
-@fault("softmax over all edges", locality.batch_is_single, locality.fragments)
+@fault("softmax over all edges", batch.batch, batch.fragments)
 def softmax_over_all(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     weights = attention.attention_weights
     return replaced(

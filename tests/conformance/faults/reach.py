@@ -9,13 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from eqff.nn import radial, readout
+from eqff.validation.checks import (
+    batch,
+    composition,
+    construction,
+    ghosts,
+    n_hops,
+    permutation,
+    repeat,
+    second_derivatives,
+)
 
-from ..checks import contract, derivatives, locality, precision, symmetry
 from ..exam import Exam
 from .planting import fault, wrapped
 
 
-@fault("one edge dropped", symmetry.permutation_of_edges, locality.batch_is_single)
+@fault("one edge dropped", permutation.permutation_of_edges, batch.batch)
 def dropped(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     def shortened(forward: Any, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
         return forward(species, senders[:-1], receivers[:-1], edge_vector[:-1])
@@ -23,7 +32,7 @@ def dropped(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return wrapped(exam, "forward", shortened)
 
 
-@fault("senders and receivers exchanged", locality.receivers_alone, locality.ghosts)
+@fault("senders and receivers exchanged", ghosts.direction, ghosts.ghosts)
 def exchanged(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     def swapped(forward: Any, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
         return forward(species, receivers, senders, edge_vector)
@@ -31,12 +40,12 @@ def exchanged(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return wrapped(exam, "forward", swapped)
 
 
-@fault("read-out sees the mean over all atoms", locality.fragments, locality.batch_is_single)
+@fault("read-out sees the mean over all atoms", batch.fragments, batch.batch)
 def mean_over_all(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return wrapped(exam, "readout", lambda readout, h, species: readout(h + 0.1 * h.mean(0), species))
 
 
-@fault("n_hops too small", locality.receptive_field)
+@fault("n_hops too small", n_hops.n_hops)
 def short_sighted(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     """One more sum over neighbours than stated, in the read-out."""
     model = copy.deepcopy(exam.model)
@@ -51,26 +60,26 @@ def short_sighted(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return dataclasses.replace(exam, model=model)
 
 
-@fault("n_hops too large", locality.receptive_field)
+@fault("n_hops too large", n_hops.n_hops_is_reached)
 def far_sighted(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     model = copy.deepcopy(exam.model)
     model.n_hops += 1
     return dataclasses.replace(exam, model=model)
 
 
-@fault("dropout left on", contract.determinism)
+@fault("dropout left on", repeat.repeat)
 def dropout(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return wrapped(exam, "readout", lambda readout, h, species: readout(nn.functional.dropout(h, 0.1), species))
 
 
-@fault("a weight that leads nowhere", derivatives.gradient_of_forces_by_weights)
+@fault("a weight that leads nowhere", second_derivatives.gradient_of_forces_by_weights)
 def dead_weight(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     model = copy.deepcopy(exam.model)
     model.dead = nn.Parameter(torch.ones(3, dtype=torch.float64))
     return dataclasses.replace(exam, model=model)
 
 
-@fault("forces cut from the graph of the weights", derivatives.gradient_of_forces_by_weights)
+@fault("forces cut from the graph of the weights", second_derivatives.gradient_of_forces_by_weights)
 def cut_graph(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     """A block of whose second derivative half is missing."""
 
@@ -88,14 +97,14 @@ def cut_graph(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return wrapped(exam, "readout", lambda readout, h, species: readout(Once.apply(h), species))
 
 
-@fault("weights from torch's global generator", contract.construction)
+@fault("weights from torch's global generator", construction.construction)
 def global_seed(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     randn = torch.randn
     patch.setattr(torch, "randn", lambda *size, generator=None, **options: randn(*size, **options))
     return exam
 
 
-@fault("reference energies in float32", precision.reference_energies)
+@fault("reference energies in float32", construction.reference_energies)
 def rounded_references(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     forward = readout.SpeciesScaleShift.forward
     patch.setattr(
@@ -104,6 +113,6 @@ def rounded_references(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return exam
 
 
-@fault("forward leaves out a step", contract.composition)
+@fault("forward leaves out a step", composition.composition)
 def not_composed(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return wrapped(exam, "forward", lambda forward, *arguments: forward(*arguments) * (1.0 + 1e-15) + 1e-14)

@@ -13,13 +13,13 @@ from eqff.nn.edge_rotation import EdgeRotation
 from eqff.nn.harmonics import SphericalHarmonics
 from eqff.o3 import coupling, irreps
 from eqff.o3 import edge_frames as frames
+from eqff.validation.checks import inversion, rotation
 
-from ..checks import symmetry
 from ..exam import Exam, prepare
 from .planting import fault, replaced, uses
 
 
-@fault("sign of one coupling coefficient", symmetry.rotation)
+@fault("sign of one coupling coefficient", rotation.rotation)
 def coupling_sign(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     matrix = coupling.coupling_matrix
 
@@ -31,7 +31,7 @@ def coupling_sign(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return prepare(exam.name) if replaced(patch, exam, matrix, flipped) else None
 
 
-@fault("two harmonics exchanged", symmetry.rotation, symmetry.rotation_onto_axes)
+@fault("two harmonics exchanged", rotation.rotation, rotation.rotation_onto_axes)
 def harmonics_exchanged(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     forward = SphericalHarmonics.forward
     order = torch.tensor([0, 1, 2, 3, 4, 6, 5, 7, 8])
@@ -39,7 +39,7 @@ def harmonics_exchanged(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return exam if uses(exam, SphericalHarmonics) else None
 
 
-@fault("sign in a Wigner matrix", symmetry.rotation, symmetry.rotation_onto_axes)
+@fault("sign in a Wigner matrix", rotation.rotation, rotation.rotation_onto_axes)
 def wigner_sign(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     rows = EdgeRotation.rows
 
@@ -52,7 +52,7 @@ def wigner_sign(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return exam if uses(exam, EdgeRotation) else None
 
 
-@fault("frame not orthonormal", symmetry.rotation)
+@fault("frame not orthonormal", rotation.rotation)
 def skewed_frame(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     frame = frames.helper_axis_frame
 
@@ -63,7 +63,7 @@ def skewed_frame(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return replaced(patch, exam, frame, skewed)
 
 
-@fault("orders of one sign scaled", symmetry.rotation)
+@fault("orders of one sign scaled", rotation.rotation)
 def so2_sign(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     forward = so2.SO2Linear.forward
 
@@ -75,7 +75,7 @@ def so2_sign(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return exam if uses(exam, so2.SO2Linear) else None
 
 
-@fault("norm of components one by one", symmetry.rotation)
+@fault("norm of components one by one", rotation.rotation)
 def norm_axis(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     """Layer norms and norms of vectors, over the wrong axis."""
 
@@ -92,7 +92,7 @@ def norm_axis(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return exam if any(uses(exam, block) for block in blocks) else None
 
 
-@fault("gate acts on components", symmetry.rotation)
+@fault("gate acts on components", rotation.rotation)
 def gate_of_components(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     forward = gate.Gate.forward
 
@@ -103,7 +103,7 @@ def gate_of_components(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return exam if uses(exam, gate.Gate) else None
 
 
-@fault("every harmonic labelled even", symmetry.inversion)
+@fault("every harmonic labelled even", inversion.inversion)
 def wrong_parity(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     """The published Equiformer's labels, with the promise of O(3)."""
     labels = irreps.spherical_harmonics_irreps
@@ -111,7 +111,7 @@ def wrong_parity(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return prepare(exam.name) if used is not None else None
 
 
-@fault("imaginary SO(2) weights", symmetry.inversion)
+@fault("imaginary SO(2) weights", inversion.inversion)
 def imaginary_weights(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     if exam.family is not escn or exam.model.symmetry != "O(3)":
         return None

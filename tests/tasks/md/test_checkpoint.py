@@ -13,11 +13,12 @@ from ase.calculators.calculator import all_changes
 from ase.constraints import FixAtoms
 from ase.io import Trajectory
 
+from eqff.artifact.potential import Potential
 from eqff.data.h5md import read_h5md
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, RunError
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator, Potential
+from eqff.potential import GradientEvaluator
 from eqff.tasks.md import Limits, MDConfig, run_md
 from eqff.tasks.md.integrators import CONSERVED
 

@@ -11,13 +11,13 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 
 from eqff import artifact
+from eqff.artifact.potential import Prediction
 from eqff.data.frame import Frame
 from eqff.data.reading.read import read_frames
 from eqff.data.splits import load_split, random_split, split_from_indices
 from eqff.data.store.store import Store, write_store
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError
-from eqff.potential import Prediction
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.predict import PredictConfig, run_predict
 from eqff.training.folder.trained import export_run, load_run

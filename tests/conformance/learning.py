@@ -10,7 +10,7 @@ from ase.build import molecule
 from eqff.graph import Structure, batch_structures
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
-from ..exam import Exam, cluster
+from .exam import Exam
 
 WANTED = 1e-3  # eV/Å, mean absolute error of forces
 N_FRAMES = 5
@@ -96,7 +96,7 @@ def conservation(exam: Exam) -> float:
 
 def trajectory(exam: Exam, step: float, n_steps: int) -> tuple[np.ndarray, int]:
     """Total energies [n_steps + 1] eV, and how many different neighbour lists there were."""
-    origin, species = cluster(exam.r_max, 6, seed=6)
+    origin, species = exam.clusters[1].positions.numpy(), exam.clusters[1].species
     positions = origin.copy()
     velocities = np.random.default_rng(1).normal(size=positions.shape) * 0.1  # sqrt(eV / amu): 1400 K
     lists, total = set(), []
