@@ -6,7 +6,6 @@ A verb parses, calls one task and prints.  Heavy packages are imported inside th
 import signal
 import sys
 import warnings
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -14,20 +13,6 @@ import typer
 from eqff import registry
 from eqff.errors import EqffError, ResourceError
 
-
-class Program(StrEnum):
-    """What evaluates a potential: the file's own program, or what `eqff compile` made of it."""
-
-    off = "off"
-    ready = "ready"
-
-
-Accelerate = Annotated[  # the option of verbs that evaluate
-    Program,
-    typer.Option(
-        help="off: the file's program; ready: the compiled one if `eqff compile` was run.", case_sensitive=False
-    ),
-]
 INTERRUPTED, TERMINATED = 130, 143  # what shells call a program stopped by Ctrl-C, and by `kill` or a queue
 
 

@@ -1,46 +1,50 @@
 """eqff evaluate: errors of a potential on labelled frames."""
 
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eqff.cli import Accelerate, Program
+from eqff.cli._options import (
+    EVALUATION,
+    LABELLED,
+    READING,
+    AsJson,
+    Evaluation,
+    Force,
+    MaxEdges,
+    Potential,
+    evaluates,
+    reads,
+)
+from eqff.cli._output import plain, potential_name
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eqff.artifact.potential import Potential
+    from eqff.artifact.potential import Potential as LoadedPotential
     from eqff.data.reading.read import Source
-    from eqff.tasks.evaluate import Evaluation
+    from eqff.tasks.evaluate import Evaluation as Errors
 
 
+@reads(*LABELLED)
+@evaluates()
 def command(
-    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
-    data: Annotated[Path, typer.Argument(help="Labelled frames: .npz (MD17, sGDML, rMD17), .xyz, .extxyz, .h5")],
+    potential: Potential,
+    data: Annotated[
+        Path, typer.Argument(help="Labelled frames in any format that `eqff data` reads; FILE or FILE@INDEX.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file; the two pictures stand beside it.")] = Path(
         "evaluation.json"
     ),
-    energy_unit: Annotated[
-        Optional[str], typer.Option(help="eV, meV, kcal/mol, kJ/mol or Hartree; needed if not stated.")
-    ] = None,
-    length_unit: Annotated[Optional[str], typer.Option(help="Å, nm or Bohr; needed if not stated.")] = None,
-    energy_key: Annotated[Optional[str], typer.Option(help="Name of the energy in extended XYZ.")] = None,
-    forces_key: Annotated[Optional[str], typer.Option(help="Name of the forces in extended XYZ.")] = None,
-    stress_key: Annotated[Optional[str], typer.Option(help="Name of the stress (or virial) in extended XYZ.")] = None,
+    reading: ReadOptions = READING,
     worst: Annotated[int, typer.Option(min=0, help="Number of worst frames to name.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
-    max_edges: Annotated[
-        Optional[int],
-        typer.Option(min=1, help="Edges of one batch.", show_default="2000 on a CPU, 50000 on a GPU"),
-    ] = None,
-    accelerate: Accelerate = Program.ready,
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    max_edges: MaxEdges = None,
+    evaluation: Evaluation = EVALUATION,
+    force: Force = False,
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw parity and errors.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Errors of energy, forces and stress on labelled frames: overall, by element, by size, and the worst frames."""
     if output.suffix != ".json":
@@ -50,31 +54,20 @@ def command(
         if path.exists() and not force:
             raise ConfigError("EQ1231", f"{path} exists; choose another name or overwrite it with --force")
 
-    import torch
-
-    from eqff import artifact
-    from eqff.data.reading.options import ReadOptions
     from eqff.data.reading.read import read_source
+    from eqff.files import new_file
     from eqff.report.terminal import FramesBar
     from eqff.tasks.evaluate import evaluate
 
-    options = ReadOptions(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-    )
-    source = read_source(data, options)
-    if threads is not None:
-        torch.set_num_threads(threads)  # this process is ours
-    loaded = artifact.load(potential, device, dtype, accelerate.value)
+    source = read_source(data, reading)
+    loaded = evaluation.load(potential)
     with FramesBar(f"evaluate {data.name}", hidden=as_json) as bar:
         found = evaluate(loaded, source.frames, str(data), n_worst=worst, max_edges=max_edges, progress=bar.advance)
     values = _plain(found, loaded, source)
     output.parent.mkdir(parents=True, exist_ok=True)
-    _write(output, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    title = f"{Path(potential).name.removesuffix('.eqff.pt')} on {data.name}, {found.n_frames} frames"
+    with new_file(output, force=force) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    title = f"{potential_name(potential)} on {data.name}, {found.n_frames} frames"
     if plot:
         _draw(pictures, found, title)
     if as_json:
@@ -89,7 +82,7 @@ def command(
         )
 
 
-def _plain(found: "Evaluation", potential: "Potential", source: "Source") -> dict[str, Any]:
+def _plain(found: "Errors", potential: "LoadedPotential", source: "Source") -> dict[str, Any]:
     """The result as JSON values, NaN as null, without the single values."""
     values = {
         "potential": potential.header.get("name") or (potential.path.name if potential.path else None),
@@ -101,25 +94,11 @@ def _plain(found: "Evaluation", potential: "Potential", source: "Source") -> dic
         **found._asdict(),
     }
     del values["values"], values["force_elements"]
-    plain: dict[str, Any] = _without_nan(values)
-    return plain
+    result: dict[str, Any] = plain(values)
+    return result
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def _draw(pictures: list[Path], found: "Evaluation", title: str) -> None:
+def _draw(pictures: list[Path], found: "Errors", title: str) -> None:
     from eqff.report.errors import plot_errors, plot_parity
 
     parity, errors = pictures
@@ -127,7 +106,7 @@ def _draw(pictures: list[Path], found: "Evaluation", title: str) -> None:
     plot_errors(errors, found.values, found.by_element, found.by_force, title)
 
 
-def _show(title: str, found: "Evaluation", source: "Source", program: str, written: list[Path]) -> None:
+def _show(title: str, found: "Errors", source: "Source", program: str, written: list[Path]) -> None:
     from eqff.report.terminal import error_table, number, table
     from eqff.tasks.metrics import QUANTITIES
 

@@ -37,8 +37,8 @@ def command(
     }
     if "baseline" in header:
         rows["energies"] = "differences from the baseline, which must be added (EqffCalculator and the verbs do)"
-        told = header["baseline"]
-        rows["baseline"] = {name: told[name] for name in ("name", "level_of_theory", "sha256") if told[name]}
+        baseline = header["baseline"]
+        rows["baseline"] = {name: baseline[name] for name in ("name", "level_of_theory", "sha256") if baseline[name]}
     if is_wrapped(header):
         rows["origin"] = "a foreign program, wrapped; it cannot be rebuilt, retrained or compiled"
         rows["source"] = header["source"]

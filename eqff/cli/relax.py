@@ -1,14 +1,26 @@
 """eqff relax: geometry optimisation with a potential."""
 
 import json
-import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from eqff.cli import Accelerate, Program
+from eqff.cli._options import (
+    EVALUATION,
+    READING,
+    STRUCTURE,
+    AsJson,
+    Evaluation,
+    Force,
+    Potential,
+    evaluates,
+    reads,
+    starting_file,
+)
+from eqff.cli._output import plain, potential_name, print_report
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -23,7 +35,6 @@ class Optimizer(StrEnum):
     fire = "fire"
 
 
-FEW_ATOMS = 50
 MAX_ROWS = 30  # of the table
 UNITS = {  # names in JSON
     "energy": "energy_eV",
@@ -33,11 +44,17 @@ UNITS = {  # names in JSON
 }
 
 
+@reads(*STRUCTURE)
+@evaluates(few_atoms=True)
 def command(
-    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
+    potential: Potential,
     structures: Annotated[
-        Optional[Path],
-        typer.Argument(metavar="IN", help="Any file ASE reads.", show_default="the potential's own structure"),
+        Optional[str],
+        typer.Argument(
+            metavar="IN",
+            help="Structures in any format that `eqff data` reads; FILE or FILE@INDEX.",
+            show_default="the potential's own structure",
+        ),
     ] = None,
     output: Annotated[
         Path,
@@ -45,31 +62,25 @@ def command(
             "--output", "-o", help="Final structures (.extxyz, .xyz or .traj); trajectory and picture stand beside it."
         ),
     ] = Path("relaxed.extxyz"),
-    index: Annotated[str, typer.Option(help="Which frames of IN, as ASE writes it: 0, -1, 2:5, : is all.")] = ":",
     fmax: Annotated[float, typer.Option(help="eV/Å, largest force that may be left.")] = 0.01,
     optimizer: Annotated[
         Optimizer, typer.Option(help="ASE's; lbfgs for large systems, fire for bad starts.", case_sensitive=False)
     ] = Optimizer.bfgs,
     steps: Annotated[int, typer.Option(help="At most, for each structure.")] = 500,
     cell: Annotated[bool, typer.Option("--cell", help="Relax the cell, too (periodic in three directions).")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "auto",
-    accelerate: Accelerate = Program.ready,
-    threads: Annotated[
-        Optional[int],
-        typer.Option(min=1, help="CPU threads.", show_default="1 for up to 50 atoms, else torch's choice"),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    reading: ReadOptions = READING,
+    evaluation: Evaluation = EVALUATION,
+    force: Force = False,
     trajectory: Annotated[
         bool, typer.Option("--trajectory/--no-trajectory", help="Write every step of every structure.")
     ] = True,
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw energies and largest forces.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Relax one or many structures; constraints in the file are kept.  Exit code 1 if any did not converge."""
-    from eqff import artifact
+    from eqff.data.reading.index import split_index
+    from eqff.data.reading.structures import read_structures
     from eqff.report.terminal import StatusLine
-    from eqff.tasks.frames import select_frames
     from eqff.tasks.relax import RelaxConfig, run_relax
 
     config = RelaxConfig(
@@ -84,22 +95,12 @@ def command(
     picture = output.with_suffix(".png") if plot else None
     if picture is not None and picture.exists() and not force:
         raise ConfigError("EQ1247", f"{picture} exists; choose another name, --no-plot, or overwrite it with --force")
-    source = structures or artifact.default_structure(potential)
-    if source is None:
-        raise ConfigError("EQ1248", f"{potential} brings no structure along; name a file after it")
-    if source.resolve() in [path.resolve() for path in (output, config.trajectory) if path is not None]:
+    source = starting_file(potential, structures)
+    file = split_index(source)[0]
+    if file.resolve() in [path.resolve() for path in (output, config.trajectory) if path is not None]:
         raise ConfigError("EQ1249", f"output={str(output)!r} would overwrite the structures it starts from")
-    frames = select_frames(source, index)
-
-    import torch
-
-    from eqff.engines.ase import EqffCalculator
-
-    if threads is None and max(len(atoms) for atoms in frames) <= FEW_ATOMS:
-        threads = 1  # more would only wait for each other, for seconds on a busy machine
-    if threads is not None:
-        torch.set_num_threads(threads)  # this process is ours
-    calculator = EqffCalculator(potential, device=device, dtype=dtype, accelerate=accelerate.value)
+    frames = read_structures(source, reading)
+    calculator = evaluation.calculator(potential, max(len(atoms) for atoms in frames))
     with StatusLine(hidden=as_json) as line:
         try:
             report = run_relax(config, frames, calculator, lambda step: line.show(_progress(step, len(frames), fmax)))
@@ -107,7 +108,7 @@ def command(
             typer.echo(f"interrupted; what was done is in {output}", err=True)
             raise
     if picture is not None:
-        _draw(picture, config, report, f"{Path(potential).name.removesuffix('.eqff.pt')}: {source.name}")
+        _draw(picture, config, report, f"{potential_name(potential)}: {file.name}")
     if as_json:
         typer.echo(json.dumps({**_plain(report, picture), "program": calculator.program}))
     else:
@@ -147,35 +148,19 @@ def _draw(picture: Path, config: "RelaxConfig", report: "RelaxReport", title: st
 
 
 def _plain(report: "RelaxReport", picture: Path | None) -> dict[str, Any]:
-    """The report for JSON: paths as text, NaN as null, without the course (the trajectory has it)."""
-    results = []
-    for result in report.results:
-        values = {UNITS.get(name, name): value for name, value in result._asdict().items() if name != "course"}
-        for name, value in values.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                values[name] = None
-        results.append(values)
-    paths = {"output": report.output, "trajectory": report.trajectory, "picture": picture}
+    """The report for JSON, without the course (the trajectory has it)."""
+    results = [{name: value for name, value in one._asdict().items() if name != "course"} for one in report.results]
     return {
         "n_converged": report.n_converged,
         "wall_seconds": report.wall_seconds,
-        **{name: None if path is None else str(path) for name, path in paths.items()},
-        "results": results,
+        **plain({"output": report.output, "trajectory": report.trajectory, "picture": picture}),
+        "results": plain(results, UNITS),
     }
 
 
 def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None, program: str) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
     n_calls = sum(result.n_force_calls for result in report.results)
     title = f"{report.n_converged} of {len(report.results)} converged to fmax={config.fmax:g} eV/Å"
-    console.print(
-        f"{title}: {n_calls} force calls in {report.wall_seconds:.1f} s ({config.optimizer})",
-        style="bold",
-        markup=False,
-        soft_wrap=True,
-    )
     shown = report.results
     if len(shown) > MAX_ROWS:  # those that need a look first
         shown = tuple(sorted(shown, key=lambda result: result.converged)[:MAX_ROWS])
@@ -191,7 +176,7 @@ def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None, pr
         lines.append(f"trajectory   {report.trajectory}")
     if picture is not None:
         lines.append(f"picture      {picture}")
-    console.print("  " + "\n  ".join(lines), markup=False, soft_wrap=True)
+    print_report(f"{title}: {n_calls} force calls in {report.wall_seconds:.1f} s ({config.optimizer})", lines)
 
 
 def _row(result: "Relaxed") -> str:

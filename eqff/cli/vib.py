@@ -6,69 +6,64 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from eqff.errors import ConfigError
+from eqff.cli._options import (
+    EVALUATION,
+    READING,
+    STRUCTURE,
+    AsJson,
+    Evaluation,
+    Potential,
+    evaluates,
+    reads,
+    starting_file,
+)
+from eqff.cli._output import potential_name, print_report
+from eqff.data.reading.options import ReadOptions
 
 if TYPE_CHECKING:
     from eqff.tasks.vibrations import Mode, VibrationsReport
 
 
-FEW_ATOMS = 50
-
-
+@reads(*STRUCTURE)
+@evaluates(dtype="float64", programs=None, few_atoms=True)
 def command(
-    potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
+    potential: Potential,
     structure: Annotated[
-        Optional[Path],
-        typer.Argument(metavar="IN", help="Any file ASE reads.", show_default="the potential's own structure"),
+        Optional[str],
+        typer.Argument(
+            metavar="IN",
+            help="A structure in any format that `eqff data` reads; the last of its frames, or FILE@N.",
+            show_default="the potential's own structure",
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for frequencies, Hessian, structure and modes.")
     ] = Path("vib"),
-    index: Annotated[str, typer.Option(help="Which frame of IN.")] = "-1",
     relax: Annotated[
         bool, typer.Option("--relax/--no-relax", help="Relax the structure tightly first; fixed atoms stay fixed.")
     ] = True,
     fmax: Annotated[float, typer.Option(help="eV/Å, largest force that the relaxation leaves.")] = 1e-6,
     steps: Annotated[int, typer.Option(help="Of the relaxation, at most.")] = 1000,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")] = "float64",
-    threads: Annotated[
-        Optional[int],
-        typer.Option(min=1, help="CPU threads.", show_default="1 for up to 50 atoms, else torch's choice"),
-    ] = None,
+    reading: ReadOptions = READING,
+    evaluation: Evaluation = EVALUATION,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results in an existing folder.")] = False,
     modes: Annotated[bool, typer.Option("--modes/--no-modes", help="Write a trajectory of every vibration.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Frequencies, zero-point energy and normal modes, from the analytic Hessian of the relaxed structure."""
-    from eqff import artifact
+    from eqff.data.reading.structures import read_structure
     from eqff.report.terminal import StatusLine
-    from eqff.tasks.frames import select_frames
     from eqff.tasks.vibrations import UNRELAXED, VibrationsConfig, run_vibrations
 
     config = VibrationsConfig(relax=relax, fmax=fmax, steps=steps, output=output, modes=modes, force=force)
-    source = structure or artifact.default_structure(potential)
-    if source is None:
-        raise ConfigError("EQ1254", f"{potential} brings no structure along; name a file after it")
-    frames = select_frames(source, index)
-    if len(frames) != 1:
-        raise ConfigError("EQ1255", f"index={index!r} names {len(frames)} frames of {source}; choose one")
-
-    import torch
-
-    from eqff.engines.ase import EqffCalculator
-
-    if threads is None and len(frames[0]) <= FEW_ATOMS:
-        threads = 1  # more would only wait for each other, for seconds on a busy machine
-    if threads is not None:
-        torch.set_num_threads(threads)  # this process is ours
+    atoms = read_structure(starting_file(potential, structure), reading)
     # a compiled program cannot be differentiated twice, and its minimum would not quite be that of the Hessian
-    calculator = EqffCalculator(potential, device=device, dtype=dtype, accelerate="off")
-    n_rows = 3 * len(frames[0])
+    calculator = evaluation.calculator(potential, len(atoms))
+    n_rows = 3 * len(atoms)
     with StatusLine(hidden=as_json) as line:
         report = run_vibrations(
             config,
-            frames[0],
+            atoms,
             calculator,
             lambda step: line.show(f"relaxing: step {step.step}, largest force {step.max_force:.2g} eV/Å"),
             lambda row: line.show(f"second derivatives: row {row} of at most {n_rows}"),
@@ -79,7 +74,7 @@ def command(
             "below a few hundred cm-1 and the free motions mean little; leave out --no-relax",
             err=True,
         )
-    title = f"{Path(potential).name.removesuffix('.eqff.pt')}: {report.atoms.get_chemical_formula()}"
+    title = f"{potential_name(potential)}: {report.atoms.get_chemical_formula()}"
     if as_json:
         typer.echo(json.dumps(_plain(report)))
     else:
@@ -103,10 +98,7 @@ def _plain(report: "VibrationsReport") -> dict[str, Any]:
 
 def _show(title: str, folder: Path, report: "VibrationsReport") -> None:
     from ase import units
-    from rich.console import Console
 
-    console = Console(highlight=False)
-    console.print(f"{title}: {len(report.modes)} modes", style="bold", markup=False, soft_wrap=True)
     if report.relaxed is not None:
         change = f"{1e3 * report.relaxed.energy_change:+.3g} meV"
         lines = [f"relaxed first: {report.relaxed.n_steps} steps, {change}, largest force {report.max_force:.1g} eV/Å"]
@@ -126,7 +118,7 @@ def _show(title: str, folder: Path, report: "VibrationsReport") -> None:
         lines.append(f"{report.n_imaginary} IMAGINARY: no minimum; not in the zero-point energy")
     lines.append(f"zero-point energy  {report.zero_point_energy:.6f} eV")
     lines.append(f"results            {folder}")
-    console.print("  " + "\n  ".join(lines), markup=False, soft_wrap=True)
+    print_report(f"{title}: {len(report.modes)} modes", lines)
 
 
 def _frequency(mode: "Mode") -> str:

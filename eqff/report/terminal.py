@@ -32,8 +32,8 @@ class FramesBar:
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
 
-    def advance(self, done: int, total: int) -> None:
-        """So many frames of all are done."""
+    def advance(self, done: int, total: int | None) -> None:
+        """Show the number of frames done, and of all frames where that is known."""
         self.progress.update(self.task, completed=done, total=total)
 
 

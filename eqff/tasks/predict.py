@@ -13,29 +13,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from eqff.artifact.potential import Potential, Prediction, check_finite
-from eqff.data.formats import extxyz
 from eqff.data.frame import Frame
+from eqff.data.reading import structures
+from eqff.data.reading.index import split_index
 from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.read import Stream
 from eqff.digest import file_sha256
 from eqff.engines.ase import charge_and_spin
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
 from eqff.graph import Structure, grouped, n_edges
-from eqff.tasks import frames
 from eqff.tasks.metrics import ErrorSums
 from eqff.tasks.resumable import ResumableFile
 
 MAX_BAD_NAMED = 20  # frames of which the report keeps the reason
+MANY_FRAMES = 2**31  # more than a file has: the frames were not counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
     """What to read and write, and how."""
 
-    source: Path  # any file ASE reads
+    source: str | Path  # FILE or FILE@INDEX, in any format of eqff/data/formats
     output: Path  # extended XYZ
     as_calculator: bool = False  # results as energy, forces, stress; labels of the file become REF_energy, ...
     shard: tuple[int, int] = (1, 1)  # (i, n): the i-th of n consecutive parts, i from 1
@@ -43,17 +47,16 @@ class PredictConfig:
     resume: bool = False  # continue what is there
     force: bool = False  # overwrite what is there
     max_edges: int | None = None  # of one batch; None: a good number on this device
-    labels: ReadOptions = field(default_factory=ReadOptions)  # names of the labels to compare with
+    reading: ReadOptions = field(default_factory=ReadOptions)  # units, names of the labels to compare with, frames
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "source", Path(self.source))
         object.__setattr__(self, "output", Path(self.output))
-        if self.output.suffix not in frames.XYZ:
+        if self.output.suffix not in structures.EXTENDED_XYZ:
             raise ConfigError("EQ1224", f"output={self.output}: expected a name that ends in .extxyz or .xyz")
         part, n_parts = self.shard
         if not 1 <= part <= n_parts:
             raise ConfigError("EQ1225", f"shard={part}/{n_parts}: expected i/n with i from 1 to n, e.g. 1/4 ... 4/4")
-        if self.output.resolve() == self.source.resolve():
+        if self.output.resolve() == split_index(self.source)[0].resolve():
             raise ConfigError("EQ1226", f"output={self.output} would overwrite the frames it is made from")
 
 
@@ -87,39 +90,38 @@ class _Record(NamedTuple):
 
 
 def run_predict(
-    config: PredictConfig, potential: Potential, progress: Callable[[int, int], None] | None = None
+    config: PredictConfig, potential: Potential, progress: Callable[[int, int | None], None] | None = None
 ) -> PredictReport:
     """Read, predict and write, never holding more than one batch of frames.
 
     Killed at any moment and run again with resume on the same machine, it leaves the same file.
 
-    Args:    config; potential; progress: called with (frames done, frames of this shard)
+    Args:    config; potential; progress: called with (frames done, frames of this shard, None if unknown)
     Returns: PredictReport
     Raises:  DataError for files that cannot be read; GraphError or RunError naming the first frame that the potential
              cannot take (unless skip_bad); ConfigError for options, and files that exist; OSError when writing fails
     """
     started = time.perf_counter()
-    total = frames.count_frames(config.source)
-    part, n_parts = config.shard
-    first, stop = (part - 1) * total // n_parts, part * total // n_parts
+    stream = structures.open_structures(config.source, config.reading)
+    rows, total = _rows(stream, config.shard)
     start: dict[str, Any] = {"n_frames": 0, "n_atoms": 0, "n_bad": 0, "bad": {}, "sums": {}, "unknown": [], "notes": []}
-    output = ResumableFile(config.output, _settings(config, potential), start, config.resume, config.force)
+    output = ResumableFile(config.output, _settings(config, potential, stream), start, config.resume, config.force)
     n_resumed = output.memory["n_frames"]
-    work = _Work(config, potential, output.memory)
+    work = _Work(config, potential, stream, output.memory)
     with output:
         if not output.finished:
             if progress is not None:
-                progress(n_resumed, stop - first)
-            records = work.records(first + n_resumed, stop)
+                progress(n_resumed, total)
+            records = work.records(rows[n_resumed:])
             for batch in grouped(records, _size, potential.max_edges(config.max_edges)):
                 output.append(work.predicted(batch), work.memory())
                 if progress is not None:
-                    progress(work.n_frames, stop - first)
+                    progress(work.n_frames, total)
             output.finish()
     elapsed = time.perf_counter() - started
     return PredictReport(
         output=config.output,
-        first=first,
+        first=rows[0] if rows else rows.start,
         n_frames=work.n_frames,
         n_resumed=n_resumed,
         n_atoms=work.n_atoms,
@@ -135,10 +137,21 @@ def run_predict(
     )
 
 
-def _settings(config: PredictConfig, potential: Potential) -> dict[str, Any]:
+def _rows(stream: Stream, shard: tuple[int, int]) -> tuple[range, int | None]:
+    """Numbers in the file of the frames of a shard, and how many there are: None where counting would cost a pass."""
+    part, n_parts = shard
+    rows = stream.rows(counted=True if n_parts > 1 else None)
+    if len(rows) >= MANY_FRAMES:
+        return rows, None
+    rows = rows[(part - 1) * len(rows) // n_parts : part * len(rows) // n_parts]
+    return rows, len(rows)
+
+
+def _settings(config: PredictConfig, potential: Potential, stream: Stream) -> dict[str, Any]:
     """What must be the same in the run that continues."""
     return {
-        "input_sha256": file_sha256(config.source),
+        "input_sha256": stream.sha256,
+        "index": stream.index,
         "potential_sha256": file_sha256(potential.path) if potential.path is not None else None,
         "device": potential.device.type,
         "dtype": str(potential.dtype).removeprefix("torch."),
@@ -146,7 +159,8 @@ def _settings(config: PredictConfig, potential: Potential) -> dict[str, Any]:
         "shard": list(config.shard),
         "max_edges": potential.max_edges(config.max_edges),
         "as_calculator": config.as_calculator,
-        "label_keys": list(config.labels.keys),
+        "label_keys": list(config.reading.keys),
+        "units": [stream.units.energy, stream.units.length],
     }
 
 
@@ -157,8 +171,9 @@ def _size(record: _Record) -> int:
 class _Work:
     """Frames through the potential, with everything that is counted on the way."""
 
-    def __init__(self, config: PredictConfig, potential: Potential, memory: dict[str, Any]) -> None:
+    def __init__(self, config: PredictConfig, potential: Potential, stream: Stream, memory: dict[str, Any]) -> None:
         self.config = config
+        self.stream = stream
         self.potential = potential
         self.baseline = baseline_of(potential)
         self.n_frames: int = memory["n_frames"]
@@ -182,11 +197,15 @@ class _Work:
             "notes": self.notes,
         }
 
-    def records(self, first: int, stop: int) -> Iterator[_Record]:
+    def records(self, rows: range) -> Iterator[_Record]:
         """Frames with their neighbours; a bad one has none, or stops the run."""
-        for index, atoms in enumerate(frames.read_frames(self.config.source, first, stop), first):
-            where = f"{self.config.source}: frame {index}"
-            labels = self._labels(atoms, where)
+        for index, frame in self.stream.numbered(rows):
+            where = f"{self.stream.path}: frame {index}"
+            atoms = structures.to_atoms(frame)
+            labels = frame if any(label is not None for label in (frame.energy, frame.forces, frame.stress)) else None
+            if self.stream.log.unlabelled is not None:
+                kind = "labels not compared"
+                self._note(f"{kind}: {self.stream.log.unlabelled}", kind)
             structure, reason = None, ""
             try:
                 structure = self.potential.structure(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, where)
@@ -199,7 +218,7 @@ class _Work:
         results = iter(self.potential.predict_batch([one.structure for one in batch if one.structure is not None]))
         pieces = []
         for index, atoms, labels, structure, reason in batch:
-            where = f"{self.config.source}: frame {index}"
+            where = f"{self.stream.path}: frame {index}"
             prediction = next(results) if structure is not None else None
             if prediction is not None:
                 try:
@@ -210,10 +229,12 @@ class _Work:
                 except (RunError, PotentialError) as error:
                     prediction, reason = None, self._skipped(error)
             try:
-                frames.clear_results(atoms, self.config.as_calculator)
+                structures.clear_results(atoms)
+                if self.config.as_calculator:
+                    rename_labels(atoms)
                 if prediction is not None:
-                    frames.attach(atoms, prediction, self.config.as_calculator)
-                pieces.append(frames.frame_text(atoms))
+                    attach(atoms, prediction, self.config.as_calculator)
+                pieces.append(structures.frame_text(atoms))
             except DataError as error:
                 raise DataError(error.id, f"{where} {error.message}") from error
             self._count(index, atoms, labels, prediction, reason)
@@ -240,19 +261,8 @@ class _Work:
         if state := charge_and_spin(atoms):
             kind = "potentials know neither charge nor spin"
             self._note(f"{kind}, but frame {index} has {state}: results are for the state that was trained", kind)
-        for name in frames.lost_constraints(atoms):
+        for name in structures.lost_constraints(atoms):
             self._note(f"constraints of kind {name} cannot be kept in extended XYZ")
-
-    def _labels(self, atoms: Atoms, where: str) -> Frame | None:
-        """What to compare with; labels that cannot be understood stop nothing, unless their name was given."""
-        try:
-            found = extxyz.labelled(atoms, self.config.labels, where)
-        except DataError as error:
-            if any(self.config.labels.keys):
-                raise
-            self._note(f"labels not compared: {error.message}", kind="labels not compared")
-            return None
-        return None if found.energy is None and found.forces is None and found.stress is None else found
 
     def _skipped(self, error: EqffError) -> str:
         """The reason, if bad frames may be skipped."""
@@ -264,6 +274,39 @@ class _Work:
         """Once."""
         if not any(note.startswith(kind or text) for note in self.notes):
             self.notes.append(text)
+
+
+def rename_labels(atoms: Atoms) -> None:
+    """Labels become REF_energy, ..., so that the plain names are free.
+
+    Raises: DataError EQ3104 if a name to which a label would be moved is taken
+    """
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for names, place in zip(structures.LABEL_NAMES, (atoms.info, atoms.arrays), strict=True):
+        for name in names:
+            source = results if name in results else place
+            if name not in source:
+                continue
+            if f"REF_{name}" in place and not np.array_equal(place[f"REF_{name}"], source[name]):
+                raise DataError(
+                    "EQ3104", f"has {name!r} and another 'REF_{name}': --as-calculator would lose one; leave it out"
+                )
+            place[f"REF_{name}"] = source.pop(name)
+
+
+def attach(atoms: Atoms, prediction: Prediction, as_calculator: bool) -> None:
+    """Put results into a frame: as eqff_energy, ..., or as those of a calculator."""
+    if not as_calculator:
+        atoms.info["eqff_energy"] = prediction.energy
+        if prediction.stress is not None:
+            atoms.info["eqff_stress"] = prediction.stress
+        atoms.arrays["eqff_forces"] = prediction.forces
+        if prediction.energies is not None:
+            atoms.arrays["eqff_energies"] = prediction.energies
+        return
+    others = atoms.calc.results if atoms.calc is not None else {}
+    values = {name: value for name, value in prediction._asdict().items() if value is not None}
+    atoms.calc = SinglePointCalculator(atoms, **(others | values))
 
 
 def parse_shard(text: str) -> tuple[int, int]:

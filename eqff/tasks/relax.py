@@ -20,9 +20,10 @@ from ase.filters import FrechetCellFilter
 from ase.io.trajectory import TrajectoryWriter
 from ase.optimize import BFGS, FIRE, LBFGS
 
+from eqff.data.reading.structures import EXTENDED_XYZ, clear_labels, clear_results, frame_text, lost_constraints
 from eqff.errors import ConfigError, EqffError, RunError
+from eqff.files import new_file
 from eqff.graph import check_atoms
-from eqff.tasks.frames import PLAIN_ARRAYS, PLAIN_INFO, XYZ, clear_results, frame_text, lost_constraints
 
 MAX_FORCE, MAX_GROWTH = 1e3, 10.0  # eV/Å, and times the start: beyond both, the way leads into a hole of the potential
 OPTIMIZERS = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
@@ -49,7 +50,7 @@ class RelaxConfig:
             raise ConfigError("EQ1241", f"fmax={self.fmax} eV/Å: expected a number > 0, e.g. 0.01")
         if self.steps < 0:
             raise ConfigError("EQ1242", f"steps={self.steps}: expected a number >= 0")
-        if self.output.suffix not in (*XYZ, ".traj"):
+        if self.output.suffix not in (*EXTENDED_XYZ, ".traj"):
             raise ConfigError(
                 "EQ1243",
                 f"output={self.output}: expected a name ending in .extxyz, .xyz or .traj; `ase convert` makes others",
@@ -184,11 +185,8 @@ class _Walk:
         self.converged, self.problem = False, ""
         self.stress: np.ndarray | None = None
         self.atoms = atoms.copy()
-        clear_results(self.atoms, as_calculator=False)
-        for name in PLAIN_INFO:  # labels of a geometry that is left behind
-            self.atoms.info.pop(name, None)
-        for name in PLAIN_ARRAYS:
-            self.atoms.arrays.pop(name, None)
+        clear_results(self.atoms)
+        clear_labels(self.atoms)
         self._calculator = calculator
         self._good = self.atoms.copy()
 
@@ -251,34 +249,35 @@ class _Walk:
 
 
 class _FrameFile:
-    """Frames written one by one to <name>.partial, which gets its name at the end if it was worth keeping."""
+    """Frames written one by one to a temporary file, which gets its name at the end if it is worth keeping."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.keep = path, False
-        self.partial = path.with_name(f"{path.name}.partial")
 
     def __enter__(self) -> "_FrameFile":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.suffix == ".traj":
-            self._trajectory = TrajectoryWriter(str(self.partial), "w")
-        else:
-            self._trajectory = None
-            self._text = self.partial.open("w", encoding="utf-8")
+        self._new = new_file(self.path, force=True)
+        temporary = self._new.__enter__()
+        self._trajectory = TrajectoryWriter(str(temporary), "w") if self.path.suffix == ".traj" else None
+        self._text = temporary.open("w", encoding="utf-8") if self._trajectory is None else None
         return self
 
     def write(self, frame: Atoms) -> None:
         if self._trajectory is not None:
             self._trajectory.write(frame)
-        else:
+        if self._text is not None:
             self._text.write(frame_text(frame))
             self._text.flush()
 
     def __exit__(self, *exception: object) -> None:
-        (self._trajectory or self._text).close()
+        for file in (self._trajectory, self._text):
+            if file is not None:
+                file.close()
         if self.keep:
-            self.partial.replace(self.path)
+            self._new.__exit__(None, None, None)
         else:
-            self.partial.unlink()
+            nothing = RuntimeError("no frame is worth keeping")
+            self._new.__exit__(RuntimeError, nothing, None)
 
 
 def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:
@@ -291,7 +290,7 @@ def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:
             "periodic in three directions; leave out --cell, or set pbc and a cell",
         )
     lost = lost_constraints(atoms)
-    if lost and config.output.suffix in XYZ:
+    if lost and config.output.suffix in EXTENDED_XYZ:
         raise ConfigError(
             "EQ1246", f"{where}: {config.output.suffix} cannot hold {lost[0]}; write to a file that ends in .traj"
         )

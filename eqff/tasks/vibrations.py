@@ -17,9 +17,10 @@ from ase.constraints import FixAtoms
 from ase.io.jsonio import encode
 from ase.vibrations import VibrationsData
 
+from eqff.data.reading.structures import frame_text
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, RunError
-from eqff.tasks.frames import frame_text
+from eqff.files import new_file
 from eqff.tasks.relax import Progress, RelaxConfig, Relaxed, relax
 
 SAME_LINE = 1e-4  # extent across over extent along: atoms nearer to a line are a linear molecule
@@ -212,10 +213,11 @@ def _write(config: VibrationsConfig, report: VibrationsReport) -> Iterator[Path]
     for path in folder.glob("modes/mode_[0-9]*.extxyz"):
         path.unlink()
     for name, text in _contents(config, report):
-        temporary = folder / f"{name}.partial"
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        yield temporary.replace(folder / name)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path, force=True) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        yield path
 
 
 def _contents(config: VibrationsConfig, report: VibrationsReport) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import eqff
 from eqff import cli, errors, registry
+from eqff.cli import _options
 
 
 def test_help_lists_every_verb_with_its_first_line():
@@ -186,4 +187,4 @@ def test_the_choice_of_a_program_is_defined_once():
     """Of the verbs that evaluate; md has a third choice, to compile meanwhile."""
     verbs = {name: registry.load("cli", name).command for name in ("evaluate", "predict", "relax")}
     chosen = {inspect.signature(verb).parameters["accelerate"].annotation for verb in verbs.values()}
-    assert chosen == {cli.Accelerate}
+    assert chosen == {_options.ACCELERATE[_options.Program]}

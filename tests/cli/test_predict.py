@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -16,6 +17,8 @@ from typer.testing import CliRunner
 from eqff import cli, config
 from eqff import exporter as export
 from eqff.cli import predict
+from eqff.data.reading.read import read_frames
+from eqff.data.reading.write import write_frames
 from eqff.engines.ase import EqffCalculator
 from eqff.models import nequip
 from eqff.tasks.predict import PredictConfig
@@ -109,7 +112,7 @@ def test_errors_name_the_culprit(run, source, tmp_path, arguments, words):
 def test_defaults_are_those_of_the_task():
     options = {name: parameter.default for name, parameter in inspect.signature(predict.command).parameters.items()}
     for field in fields(PredictConfig):
-        if field.name not in ("source", "output", "shard", "labels"):
+        if field.name not in ("source", "output", "shard", "reading"):
             assert options[field.name] == field.default
     assert options["shard"] == "1/1"
 
@@ -125,3 +128,17 @@ def test_the_program_is_chosen(run, source, monkeypatch, arguments, expected):
 
     monkeypatch.setattr("eqff.artifact.load", loaded)
     assert str(run("in.extxyz", "-o", "out.extxyz", *arguments).exception) == expected
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5", "a.db", "a.traj", "a.extxyz", "deepmd"])
+def test_reads_what_data_reads(run, tmp_path, name):
+    sample = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
+    write_frames(name, read_frames(f"{sample}@:5"), format="deepmd" if name == "deepmd" else None)
+    result = run(f"{name}@2:4", "-o", "out.extxyz", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["first"], report["n_frames"], report["errors"]["forces_n"]) == (2, 2, 2 * 27)
+    expected = read_frames(sample)[3]
+    frame = ase.io.read("out.extxyz", 1)
+    np.testing.assert_allclose(frame.positions, expected.positions, atol=1e-8)
+    assert frame.get_potential_energy() == pytest.approx(expected.energy, abs=1e-6)

@@ -83,11 +83,12 @@ def test_a_periodic_cell(run):
 @pytest.mark.parametrize(
     ("arguments", "id"),
     [
-        (["absent.xyz"], "EQ3101"),
-        (["empty.xyz"], "EQ3103"),
+        (["absent.xyz"], "EQ3024"),
+        (["empty.xyz"], "EQ3025"),
         (["argon.xyz"], "EQ2101"),
         (["starts.extxyz", "--index", "5"], "EQ3106"),
-        (["starts.extxyz", "--index", "x"], "EQ3106"),
+        (["starts.extxyz", "--index", "x"], "EQ3802"),
+        (["starts.extxyz@0", "--index", "0"], "EQ3801"),
         (["starts.extxyz", "--cell"], "EQ1245"),
         (["starts.extxyz", "-o", "out.pdb"], "EQ1243"),
         (["starts.extxyz", "-o", "starts.extxyz", "--force"], "EQ1249"),
@@ -112,7 +113,7 @@ def test_a_lone_file_needs_structures(run, tmp_path):
 
     (tmp_path / "lone.eqff.pt").write_bytes(find("ethanol-nequip").read_bytes())
     result = CliRunner().invoke(cli.build(), ["relax", "lone.eqff.pt"])
-    assert result.exception.id == "EQ1248"
+    assert result.exception.id == "EQ1211"
 
 
 def test_defaults_are_those_of_the_task():

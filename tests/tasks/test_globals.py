@@ -26,7 +26,7 @@ from eqff.data.frame import Frame
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
 
-NO_TASKS = {"frames", "metrics", "resumable"}  # what tasks share
+NO_TASKS = {"metrics", "resumable"}  # what tasks share
 TESTS = Path(__file__).parents[1]
 SAMPLE = TESTS / "data" / "files" / "ethanol_gfn2_20frames.npz"
 GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"

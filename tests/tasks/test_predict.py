@@ -129,11 +129,11 @@ def test_labels_by_name_and_labels_that_contradict(tmp_path, source, potential):
     assert "'energy' and 'REF_energy'" in report.notes[0]
     chosen = ReadOptions(energy_key="REF_energy")
     report = run_predict(
-        PredictConfig(source=config.source, output=config.output, labels=chosen, force=True), potential
+        PredictConfig(source=config.source, output=config.output, reading=chosen, force=True), potential
     )
     assert report.errors["energy_mae_meV"] == pytest.approx(1000.0)
     with pytest.raises(DataError, match="EQ3031"):
-        run_predict(PredictConfig(source=source, output=tmp_path / "b.extxyz", labels=chosen), potential)
+        run_predict(PredictConfig(source=source, output=tmp_path / "b.extxyz", reading=chosen), potential)
 
 
 def test_as_calculator_writes_plain_names_and_loses_no_label(tmp_path, potential):
@@ -260,20 +260,20 @@ def test_stopped_and_resumed_is_the_same_file_and_report(tmp_path, potential, af
 def test_frames_are_streamed(tmp_path, source, potential, monkeypatch):
     """Never more frames in the air than one batch holds."""
     alive, most = [], []
-    read = predict.frames.read_frames
+    convert = predict.structures.to_atoms
 
-    def counted(*arguments):
-        for atoms in read(*arguments):
-            alive.append(atoms)
-            most.append(len(alive))
-            yield atoms
+    def counted(frame):
+        atoms = convert(frame)
+        alive.append(atoms)
+        most.append(len(alive))
+        return atoms
 
     def written(atoms):
         alive.remove(atoms)
         return "1\n\nH 0 0 0\n"
 
-    monkeypatch.setattr(predict.frames, "read_frames", counted)
-    monkeypatch.setattr(predict.frames, "frame_text", written)
+    monkeypatch.setattr(predict.structures, "to_atoms", counted)
+    monkeypatch.setattr(predict.structures, "frame_text", written)
     run_predict(PredictConfig(source=source, output=tmp_path / "out.extxyz", max_edges=100), potential)
     assert len(most) == 12
     assert max(most) < 6
@@ -300,16 +300,16 @@ def test_files_that_cannot_be_read(tmp_path, source, potential):
     (tmp_path / "word.dat").write_text("hello")
     (tmp_path / "torn.xyz").write_text(source.read_text()[:-20])
     for name, id in (
-        ("empty.xyz", "EQ3103"),
-        ("absent.xyz", "EQ3101"),
-        (".", "EQ3101"),
-        ("mice.xyz", "EQ3102"),
-        ("word.dat", "EQ3102"),
+        ("empty.xyz", "EQ3025"),
+        ("absent.xyz", "EQ3024"),
+        (".", "EQ3041"),
+        ("mice.xyz", "EQ3030"),
+        ("word.dat", "EQ3219"),
     ):
         with pytest.raises(DataError, match=id):
             run_predict(PredictConfig(source=tmp_path / name, output=tmp_path / "out.xyz"), potential)
     np.savez(tmp_path / "labels.npz", R=np.zeros((1, 1, 3)))
-    with pytest.raises(DataError, match=r"EQ3102.*make extended XYZ of it with `eqff data convert`"):
+    with pytest.raises(DataError, match=r"EQ3041.*its arrays are R"):
         run_predict(PredictConfig(source=tmp_path / "labels.npz", output=tmp_path / "out.xyz"), potential)
     with pytest.raises(DataError, match=r"torn.xyz: frame"):
         run_predict(PredictConfig(source=tmp_path / "torn.xyz", output=tmp_path / "out.xyz"), potential)

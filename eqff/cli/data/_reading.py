@@ -1,4 +1,4 @@
-"""What the verbs of `eqff data` share: options of reading, and what reading decided."""
+"""What the verbs of `eqff data` share: the output file, and the report of what was read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,20 +12,11 @@ if TYPE_CHECKING:
     from eqff.data.frame import Frame
     from eqff.data.reading.read import Source, Stream
 
-EnergyUnit = Annotated[Optional[str], typer.Option(help="eV, meV, kcal/mol, kJ/mol or Hartree; needed if not stated.")]
-LengthUnit = Annotated[Optional[str], typer.Option(help="Å, nm or Bohr; needed if not stated and not plausibly Å.")]
-EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in the file; 'none' leaves it out.")]
-ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces in the file; 'none' leaves them out.")]
-StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress (or virial); 'none' leaves it out.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out frames that cannot be used, and count them.")]
-Recover = Annotated[bool, typer.Option("--recover", help="Of a damaged file, keep the frames before the damage.")]
-Format = Annotated[Optional[str], typer.Option("--from", help="Format of the file, if its name misleads.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Output = Annotated[Optional[Path], typer.Option("--output", "-o", help="The file to write; or the second argument.")]
 
 
 def one_output(argument: Path | None, option: Path | None) -> Path:
-    """The file to write, said behind the file to read or with -o.  Raises: ConfigError if neither says it, or both."""
+    """The file to write, given after the file to read or with -o.  Raises: ConfigError EQ1460"""
     if (argument is None) == (option is None):
         said = "none is given" if option is None else f"{argument} and -o {option} are two"
         raise ConfigError("EQ1460", f"the file to write: {said}; write `INPUT OUTPUT` or `INPUT -o OUTPUT`")

@@ -1,12 +1,14 @@
 """eqff data check: is a data set what it says it is?"""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from eqff.cli.data._reading import AsJson, EnergyKey, EnergyUnit, ForcesKey, Format, LengthUnit, StressKey
+from eqff.cli._options import LABELLED, READING, AsJson, reads
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ COLOURS = {"fail": "red", "warning": "yellow", "pass": "green"}
 N_SHOWN = 8  # frames that are named in the text
 
 
+@reads(*LABELLED)
 def command(
     file: Annotated[Path, typer.Argument(help="Data file, or folder of DeePMD")],
     against: Annotated[
@@ -28,12 +31,7 @@ def command(
     split: Annotated[
         Optional[Path], typer.Option(help="Split file of FILE: look for frames of validation and test in training.")
     ] = None,
-    energy_unit: EnergyUnit = None,
-    length_unit: LengthUnit = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    source_format: Format = None,
+    reading: ReadOptions = READING,
     page: Annotated[Optional[Path], typer.Option("--html", help="Write the report with pictures as one file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --html if it exists.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
@@ -46,40 +44,32 @@ def command(
     if page is not None and page.exists() and not force:
         raise ConfigError("EQ3410", f"{page} exists; choose another name or overwrite it with --force")
     from eqff.data.forensics.examination import check_frames, check_split
-    from eqff.data.reading.options import ReadOptions
     from eqff.data.reading.unchecked import read_unchecked
     from eqff.data.splits import load_split
     from eqff.report.terminal import StatusLine
 
-    options = ReadOptions(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-    )
     with StatusLine(hidden=as_json) as line:
         line.show(f"reading {file.name}")
-        reading = read_unchecked(file, options, format=source_format)
-        other = None if against is None else read_unchecked(against, options, format=source_format)
+        found = read_unchecked(file, reading)
+        other = None if against is None else read_unchecked(against, dataclasses.replace(reading, index=None))
         report = check_frames(
-            reading.frames,
+            found.frames,
             None if other is None else other.frames,
             name=file.name,
             against_name="" if against is None else against.name,
-            damage=reading.damage,
+            damage=found.damage,
             progress=lambda name: line.show(f"checking {name.replace('_', ' ')}"),
         )
         if split is not None:
             line.show("checking the split")
-            report = check_split(report, reading.frames, load_split(split))
+            report = check_split(report, found.frames, load_split(split))
     failed = report.verdict == "fail" or (strict and report.verdict == "warning")
     if page is not None:
-        _write_page(page, file, reading, report, force)
+        _write_page(page, file, found, report, force)
     if as_json:
-        typer.echo(json.dumps(_plain(file, reading, report, failed), ensure_ascii=False))
+        typer.echo(json.dumps(_plain(file, found, report, failed), ensure_ascii=False))
     else:
-        _show(reading, report, page)
+        _show(found, report, page)
     if failed:
         raise typer.Exit(1)
 

@@ -6,21 +6,13 @@ from typing import Annotated, Optional
 
 import typer
 
+from eqff.cli._options import LABELLED, READING, AsJson, reads
 from eqff.cli.data import _reading
-from eqff.cli.data._reading import (
-    AsJson,
-    EnergyKey,
-    EnergyUnit,
-    ForcesKey,
-    Format,
-    LengthUnit,
-    Output,
-    Recover,
-    SkipBad,
-    StressKey,
-)
+from eqff.cli.data._reading import Output
+from eqff.data.reading.options import ReadOptions
 
 
+@reads(*LABELLED, "skip_bad", "recover")
 def command(
     source: Annotated[
         Path,
@@ -31,14 +23,7 @@ def command(
     ],
     target: Annotated[Optional[Path], typer.Argument(help="To write: .h5, .extxyz, .xyz, .npz, .db or .traj")] = None,
     output: Output = None,
-    energy_unit: EnergyUnit = None,
-    length_unit: LengthUnit = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    skip_bad: SkipBad = False,
-    recover: Recover = False,
-    source_format: Format = None,
+    reading: ReadOptions = READING,
     target_format: Annotated[
         Optional[str], typer.Option("--to", help="Format to write, if the name misleads; deepmd makes a folder.")
     ] = None,
@@ -51,22 +36,12 @@ def command(
 
     Example: eqff data convert rmd17_ethanol.npz ethanol.h5 --energy-unit kcal/mol
     """
-    from eqff.data.reading.options import ReadOptions
     from eqff.data.reading.read import Stream
     from eqff.data.reading.write import write_frames
     from eqff.data.store.store import Store
 
     target = _reading.one_output(target, output)
-    options = ReadOptions(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        skip_bad=skip_bad,
-        recover=recover,
-    )
-    stream = Stream(source, options, format=source_format)
+    stream = Stream(source, reading)
     frames = _reading.with_progress(stream, f"convert {source.name}", hidden=as_json)
     write_frames(target, frames, format=target_format, provenance=stream.provenance, force=force)
     n_bytes = sum(p.stat().st_size for p in ([target] if target.is_file() else target.rglob("*")))

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from eqff.cli.data._reading import AsJson
+from eqff.cli._options import AsJson
 from eqff.errors import ConfigError
 
 

@@ -6,54 +6,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eqff.cli._options import LABELLED, READING, AsJson, reads
 from eqff.cli.data import _reading
-from eqff.cli.data._reading import (
-    AsJson,
-    EnergyKey,
-    EnergyUnit,
-    ForcesKey,
-    Format,
-    LengthUnit,
-    Recover,
-    SkipBad,
-    StressKey,
-)
+from eqff.data.reading.options import ReadOptions
 
 if TYPE_CHECKING:
     from eqff.data.ranges import Ranges, Span
 
 
+def _list_formats(asked: bool) -> None:
+    if asked:
+        from eqff.data.reading.format import table
+
+        typer.echo(table())
+        raise typer.Exit
+
+
+@reads(*LABELLED, "skip_bad", "recover")
 def command(
-    file: Annotated[Path, typer.Argument(help="Data file, or folder of DeePMD")],
-    energy_unit: EnergyUnit = None,
-    length_unit: LengthUnit = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    skip_bad: SkipBad = False,
-    recover: Recover = False,
-    format: Format = None,
+    file: Annotated[Path, typer.Argument(help="Data file, or FILE@INDEX for some of its frames.")],
+    reading: ReadOptions = READING,
     r_max: Annotated[float, typer.Option(help="Cut-off in Å for neighbour counts.")] = 4.0,
+    formats: Annotated[
+        bool,
+        typer.Option("--formats", is_eager=True, callback=_list_formats, help="List all formats."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Frames, labels, composition, ranges, units, level of theory and origin of a data file."""
     from eqff.data.ranges import Ranges
-    from eqff.data.reading.options import ReadOptions
     from eqff.data.reading.read import Stream
     from eqff.data.statistics import statistics
     from eqff.data.store.store import Store
     from eqff.elements import SYMBOLS
 
-    options = ReadOptions(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        skip_bad=skip_bad,
-        recover=recover,
-    )
-    stream, ranges = Stream(file, options, format=format), Ranges()
+    stream, ranges = Stream(file, reading), Ranges()
     for frame in _reading.with_progress(stream, f"read {file.name}", hidden=as_json):
         ranges.add(frame)
     found = statistics(ranges.sample, [SYMBOLS[z] for z in sorted(ranges.elements)], r_max)
@@ -63,7 +50,7 @@ def command(
         return
     _reading.print_source(stream)
     if stream.format == "hdf5":
-        with Store(file) as store:
+        with Store(stream.path) as store:
             typer.echo(f"digest   {store.digest} (verified)")
             for name, text in store.provenance.items():
                 typer.echo(f"         {name}: {text}")

@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
-from eqff.cli.data._reading import AsJson
-from eqff.errors import ConfigError
+from eqff.cli._options import READING, STRUCTURE, AsJson, reads
+from eqff.data.reading.options import ReadOptions
 
 
+@reads(*STRUCTURE)
 def command(
-    structure: Annotated[Path, typer.Argument(help="Starting structure: any file ASE reads.")],
+    structure: Annotated[
+        Path,
+        typer.Argument(help="Starting structure in any format that `eqff data` reads; the last frame, or FILE@N."),
+    ],
     calculator: Annotated[
         str,
         typer.Argument(
@@ -31,7 +35,7 @@ def command(
     volume: Annotated[float, typer.Option(help="Periodic frames: largest relative change of volume.")] = 0.0,
     strain: Annotated[float, typer.Option(help="Periodic frames: largest strain at constant volume.")] = 0.0,
     strained_share: Annotated[float, typer.Option(help="Share of the frames that are strained.")] = 0.5,
-    index: Annotated[str, typer.Option(help="The frame of STRUCTURE to start from.")] = "-1",
+    reading: ReadOptions = READING,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run; it gives the same frames.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
     as_json: AsJson = False,
@@ -40,9 +44,9 @@ def command(
 
     Example: eqff data sample ethanol.xyz tblite:GFN2-xTB -o ethanol.h5 --frames 1000 --seeds 2
     """
+    from eqff.data.reading.structures import read_structure
     from eqff.engines.ase.calculators import calculator_maker
     from eqff.report.terminal import FramesBar
-    from eqff.tasks.frames import select_frames
     from eqff.tasks.sample import SampleConfig, run_sample
 
     config = SampleConfig(
@@ -61,14 +65,10 @@ def command(
         resume=resume,
         force=force,
     )
-    chosen = select_frames(structure, index)
-    if len(chosen) != 1:
-        raise ConfigError(
-            "EQ3428", f"index={index!r} selects {len(chosen)} frames of {structure}, expected 1; choose one frame"
-        )
+    atoms = read_structure(structure, reading)
     maker = calculator_maker(calculator)
-    with FramesBar(f"sample {chosen[0].get_chemical_formula()}", hidden=as_json) as bar:
-        report = run_sample(config, chosen[0], maker, bar.advance)
+    with FramesBar(f"sample {atoms.get_chemical_formula()}", hidden=as_json) as bar:
+        report = run_sample(config, atoms, maker, bar.advance)
     if as_json:
         typer.echo(json.dumps({**report._asdict(), "output": str(report.output)}, ensure_ascii=False))
         return

@@ -6,19 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from eqff.cli.data._reading import (
-    AsJson,
-    EnergyKey,
-    EnergyUnit,
-    ForcesKey,
-    Format,
-    LengthUnit,
-    Output,
-    SkipBad,
-    StressKey,
-    one_output,
-    with_progress,
-)
+from eqff.cli._options import LABELLED, READING, AsJson, reads
+from eqff.cli.data._reading import Output, one_output, with_progress
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +20,7 @@ if TYPE_CHECKING:
 METHODS = ("farthest", "dedup")
 
 
+@reads(*LABELLED, "skip_bad")
 def command(
     file: Annotated[Path, typer.Argument(help="Data file")],
     target: Annotated[
@@ -48,13 +39,7 @@ def command(
         Optional[Path], typer.Option(help="farthest: frames one has already; chosen are those unlike them.")
     ] = None,
     r_max: Annotated[float, typer.Option(help="Radius in Å of the environments that are compared.")] = 5.0,
-    energy_unit: EnergyUnit = None,
-    length_unit: LengthUnit = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    source_format: Format = None,
-    skip_bad: SkipBad = False,
+    reading: ReadOptions = READING,
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +50,6 @@ def command(
     import numpy as np
 
     from eqff.data.descriptors import Descriptor
-    from eqff.data.reading.options import ReadOptions
     from eqff.data.reading.read import Stream
     from eqff.data.selection import distinct, farthest_points
     from eqff.elements import SYMBOLS
@@ -78,15 +62,7 @@ def command(
         raise ConfigError("EQ3363", "farthest needs --number; dedup takes --tolerance >= 0 instead")
     if target.exists() and not force:
         raise ConfigError("EQ3333", f"{target}: exists; choose another name, or --force to replace it")
-    options = ReadOptions(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        skip_bad=skip_bad,
-    )
-    stream = Stream(file, options, format=source_format)
+    stream = Stream(file, reading)
     present: set[int] = set()
     for frame in with_progress(stream, f"look through {file.name}", hidden=as_json):
         present.update(np.unique(frame.atomic_numbers).tolist())

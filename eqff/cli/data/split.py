@@ -6,17 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from eqff.cli.data._reading import (
-    AsJson,
-    EnergyKey,
-    EnergyUnit,
-    ForcesKey,
-    Format,
-    LengthUnit,
-    SkipBad,
-    StressKey,
-    with_progress,
-)
+from eqff.cli._options import LABELLED, READING, AsJson, reads
+from eqff.cli.data._reading import with_progress
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +17,7 @@ if TYPE_CHECKING:
 METHODS = ("random", "blocked", "composition", "files")
 
 
+@reads(*LABELLED, "skip_bad")
 def command(
     file: Annotated[Path, typer.Argument(help="Data file")],
     output: Annotated[
@@ -53,13 +46,7 @@ def command(
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="Leave frames out that repeat an earlier one exactly.")
     ] = False,
-    energy_unit: EnergyUnit = None,
-    length_unit: LengthUnit = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    source_format: Format = None,
-    skip_bad: SkipBad = False,
+    reading: ReadOptions = READING,
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +59,6 @@ def command(
     from eqff.data import splits
     from eqff.data.frame import hill_formula
     from eqff.data.identity import identity
-    from eqff.data.reading.options import ReadOptions
     from eqff.data.reading.read import Stream
 
     if method not in METHODS:
@@ -81,15 +67,7 @@ def command(
         raise ConfigError("EQ3331", "--method files and --train-file belong together; give both or none")
     target = output or file.with_name(f"{file.stem}.split.json")
     _refuse_existing(target, force)
-    options = ReadOptions(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        skip_bad=skip_bad,
-    )
-    stream = Stream(file, options, format=source_format)
+    stream = Stream(file, reading)
     formulas: dict[str, int] = {}
     identities, compositions = [], []
     for frame in with_progress(stream, f"read {file.name}", hidden=as_json):

@@ -8,59 +8,32 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from eqff.cli.data._reading import (
-    AsJson,
-    EnergyKey,
-    EnergyUnit,
-    ForcesKey,
-    Format,
-    LengthUnit,
-    Recover,
-    SkipBad,
-    StressKey,
-    plain_source,
-    print_source,
-    with_progress,
-)
+from eqff.cli._options import LABELLED, READING, AsJson, reads
+from eqff.cli.data._reading import plain_source, print_source, with_progress
+from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError, DataError
 
 
+@reads(*LABELLED, "skip_bad", "recover")
 def command(
     file: Annotated[Path, typer.Argument(help="Data file")],
     r_max: Annotated[float, typer.Option(help="Cut-off in Å for neighbours.")] = 4.0,
     split: Annotated[Optional[Path], typer.Option(help="Split file: count frames of one part only.")] = None,
     part: Annotated[str, typer.Option(help="With --split: train, validation or test.")] = "train",
-    energy_unit: EnergyUnit = None,
-    length_unit: LengthUnit = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    source_format: Format = None,
-    skip_bad: SkipBad = False,
-    recover: Recover = False,
+    reading: ReadOptions = READING,
     as_json: AsJson = False,
 ) -> None:
     """Neighbours, force RMS, and reference energies by regression, with what these frames leave undetermined.
 
     Example: eqff data stats ethanol.h5 --r-max 5 --split split.json
     """
-    from eqff.data.reading.options import ReadOptions
     from eqff.data.reading.read import Stream
     from eqff.data.splits import PARTS, load_split
     from eqff.data.statistics import statistics
 
     if part not in PARTS:
         raise ConfigError("EQ3334", f"part={part!r}; choose from {', '.join(PARTS)}")
-    options = ReadOptions(
-        energy_unit=energy_unit,
-        length_unit=length_unit,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        skip_bad=skip_bad,
-        recover=recover,
-    )
-    stream = Stream(file, options, format=source_format)
+    stream = Stream(file, reading)
     frames = with_progress(stream, f"read {file.name}", hidden=as_json)
     if split is not None:
         divided = load_split(split)

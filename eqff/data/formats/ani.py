@@ -17,13 +17,11 @@ import numpy as np
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
 from eqff.data.reading.foreign_hdf5 import array, expect, groups, names_in_groups, opened, row_blocks
+from eqff.data.reading.format import Format
 from eqff.data.reading.options import ReadOptions
 from eqff.elements import ATOMIC_NUMBERS
 from eqff.errors import DataError
 
-SUFFIXES = (".h5", ".hdf5")
-WRITES = False
-TAKES_KEYS = True
 ENERGIES, FORCES, NUMBERS = (
     ("wb97x_dz.energy", "energies"),
     ("wb97x_dz.forces", "forces"),
@@ -97,11 +95,11 @@ def _frames(group: h5py.Group, options: ReadOptions, units: Units) -> Iterator[F
             )
 
 
-def _labels(group: h5py.Group, names: tuple[str, ...], told: str | None) -> tuple[str, h5py.Dataset | None]:
-    """Name and array of a label: the one that was told, or the first that is there."""
-    if told == "none":
+def _labels(group: h5py.Group, names: tuple[str, ...], key: str | None) -> tuple[str, h5py.Dataset | None]:
+    """Name and array of a label: under the name that the caller gave, or the first of `names` that is there."""
+    if key == "none":
         return "", None
-    for name in names if told is None else (told,):
+    for name in names if key is None else (key,):
         found = array(group, name)
         if found is not None:
             return name, found
@@ -118,3 +116,13 @@ def _numbers(species: h5py.Dataset, where: str) -> np.ndarray:
     if unknown:
         raise DataError("EQ3028", f"{where}: species has {unknown[0]!r}, expected chemical symbols")
     return np.array([ATOMIC_NUMBERS[symbol] for symbol in symbols])
+
+
+FORMAT = Format(
+    summary="ANI-1, ANI-1x and ANI-2x, HDF5",
+    suffixes=(".h5", ".hdf5"),
+    read=read,
+    units=units,
+    accepts=accepts,
+    takes_keys=True,
+)

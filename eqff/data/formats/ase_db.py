@@ -6,7 +6,7 @@ Source: ASE's documentation; Schütt et al., J. Chem. Theory Comput. 15, 448 (20
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ import numpy as np
 
 from eqff.data.frame import LABELS, Frame
 from eqff.data.reading.file_units import Units, decide_units, same_unit
+from eqff.data.reading.format import Format
 from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, find, to_frame, units_by_convention
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
-SUFFIXES = (".db",)
-TAKES_KEYS = True
 SIGNATURE = b"SQLite format 3\x00"
 UNITS, LENGTH, ATOMREFS = "_property_unit_dict", "_distance_unit", "atomrefs"  # SchNetPack's metadata
 
@@ -70,6 +69,15 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     )
 
 
+def count(path: str | Path) -> int:
+    """Number of rows."""
+    database = _database(path)
+    try:
+        return int(database.count())
+    except Exception as error:  # sqlite and ASE each raise their own
+        raise _damaged(path, error) from error
+
+
 def provenance(path: str | Path) -> dict[str, str]:
     """Units of all properties and energies of single atoms, where the metadata state them."""
     metadata = _metadata(path)
@@ -85,7 +93,7 @@ def provenance(path: str | Path) -> dict[str, str]:
     return found
 
 
-def write(path: str | Path, frames: Iterable[Frame]) -> None:
+def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write an ASE database in eV and Å, labels as the results of a calculator.  Every digit is kept."""
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -187,4 +195,29 @@ def _contents(row: Any) -> Contents:
             arrays[name] = value
         else:
             info[name] = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
-    return Contents(row.numbers, row.positions, row.cell, row.pbc, info, arrays, results)
+    return Contents(
+        row.numbers, row.positions, row.cell, row.pbc, info, arrays, results, lambda: _atoms(row, info, arrays)
+    )
+
+
+def _atoms(row: Any, info: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    """The row as ase.Atoms, with constraints, momenta, masses, tags and what else was written beside them."""
+    atoms = row.toatoms()
+    atoms.info.update(info)
+    for name, values in arrays.items():
+        if not atoms.has(name):
+            atoms.set_array(name, np.asarray(values))
+    return atoms
+
+
+FORMAT = Format(
+    summary="ASE database, also of SchNetPack",
+    suffixes=(".db",),
+    read=read,
+    units=units,
+    accepts=accepts,
+    write=write,
+    provenance=provenance,
+    count=count,
+    takes_keys=True,
+)

@@ -4,20 +4,18 @@ Energies are in eV and lengths in Å, as ASE converts them.  Asked only when no 
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from eqff.data.frame import LABELS, Frame
 from eqff.data.reading.file_units import Units
+from eqff.data.reading.format import Format
 from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, contents_of, to_frame, units_by_convention
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
-SUFFIXES = (".traj",)
-FALLBACK = True
-TAKES_KEYS = True
 REFUSED = {"py", "mysql", "postgresql", "netcdftrajectory", "png", "gif", "mp4", "html", "x3d", "pov", "eps", "db"}
 TEXT = {"extxyz", "xyz"}  # ASE believes every atom count in them
 PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -62,7 +60,7 @@ def provenance(path: str | Path) -> dict[str, str]:
     return {"ase_format": _kind(path)}
 
 
-def write(path: str | Path, frames: Iterable[Frame]) -> None:
+def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write an ASE trajectory in eV and Å.  Every digit is kept."""
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -126,3 +124,16 @@ def _images(path: str | Path) -> Iterator[Any]:
         index += 1
     if index == 0:
         raise DataError("EQ3025", f"{path}: there are no frames to read")
+
+
+FORMAT = Format(
+    summary="trajectories, and every other file that ASE reads: CIF, POSCAR, OUTCAR, vasprun.xml ...",
+    suffixes=(".traj",),
+    read=read,
+    units=units,
+    accepts=accepts,
+    write=write,
+    provenance=provenance,
+    takes_keys=True,
+    fallback=True,
+)

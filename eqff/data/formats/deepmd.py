@@ -4,20 +4,19 @@ coord, force [n, 3 N], box [n, 9] with lattice vectors as rows, energy [n], viri
 by the definition of the format.  A file `nopbc` says that nothing is periodic.  Source: DeePMD-kit's documentation.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.format import Format
 from eqff.data.reading.labels import voigt
 from eqff.data.reading.options import ReadOptions
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import DataError
 
-SUFFIXES = ("",)
-FOLDER = True
 FRAMES_PER_SET = 5000
 N_FRAMES_TO_JUDGE = 200
 MAX_TEXT = 2**26  # bytes of type.raw: 2 numbers an atom
@@ -58,7 +57,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     )
 
 
-def write(path: str | Path, frames: Iterable[Frame]) -> None:
+def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write frames of one list of atoms into a new folder, in sets of 5000; energy and forces of all or of none.
 
     Raises: DataError EQ3215 for frames that this layout cannot hold together
@@ -208,3 +207,15 @@ def _virial(frame: Frame) -> np.ndarray:
     """[9] eV, -stress * volume."""
     xx, yy, zz, yz, xz, xy = -np.asarray(frame.stress) * abs(float(np.linalg.det(frame.cell)))
     return np.array([xx, xy, xz, xy, yy, yz, xz, yz, zz])
+
+
+FORMAT = Format(
+    summary="DeePMD npy, or a folder of such folders",
+    suffixes=("",),
+    read=read,
+    units=units,
+    accepts=accepts,
+    write=write,
+    writes_folder=True,
+    contents="a folder of DeePMD has type.raw and set.000",
+)

@@ -4,7 +4,7 @@ Energies are in eV and lengths in Å by ASE's convention, unless options say oth
 no period.  Two labels of one kind that differ (energy and REF_energy) are an error that asks which one is meant.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,13 @@ import numpy as np
 
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units
-from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, labelled, to_frame, units_by_convention
+from eqff.data.reading.format import Format
+from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, to_frame, units_by_convention
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.xyz import Block, blocks
+from eqff.data.reading.xyz import Block, blocks, check_layout
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import DataError
 
-__all__ = ["SUFFIXES", "TAKES_KEYS", "labelled", "read", "units", "write"]
-
-SUFFIXES = (".extxyz", ".xyz")
-TAKES_KEYS = True
 PLAIN = "species:S:1:pos:R:3"  # columns of a file that does not say
 COLUMNS: dict[str, Callable[[str], Any]] = {
     "S": str,
@@ -30,6 +27,8 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
     "I": int,
     "L": lambda word: word.upper() in ("T", "TRUE", "1"),
 }
+ASE_NAMES = {"symbols": "species", "numbers": "Z", "positions": "pos"}  # columns as ASE calls its arrays
+ISOTOPES = {"D": 2.01410177812, "T": 3.0160492779}  # u, of hydrogen; Source: AME2020
 STATED = ("energy_unit", "energy_units"), ("length_unit", "length_units")
 
 
@@ -43,7 +42,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     options = options or ReadOptions()
     decided = units(path, options)
     empty = True
-    for block in blocks(path):
+    for block in islice(blocks(path), options.first, None):
         empty = False
         where = block.where(path)
         try:
@@ -74,7 +73,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     return units_by_convention(str(path), found, options, (stated[0], stated[1]))
 
 
-def write(path: str | Path, frames: Iterable[Frame]) -> None:
+def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write frames in eV and Å with the names ASE recognises: energy, forces, stress.  Every digit is kept."""
     from ase.io.extxyz import key_val_dict_to_str
 
@@ -118,6 +117,7 @@ def _contents(block: Block, where: str) -> Contents:
 
 
 def _parsed(block: Block) -> Contents:
+    from ase.data import atomic_masses
     from ase.io.extxyz import key_val_str_to_dict
 
     info: dict[str, Any] = {}
@@ -126,10 +126,15 @@ def _parsed(block: Block) -> Contents:
     elif block.comment:
         info = key_val_str_to_dict(block.comment)
     arrays = _columns(block.lines, info.pop("Properties", None))
+    arrays = {ASE_NAMES.get(name, name): values for name, values in arrays.items()}
     numbers, positions = arrays.pop("Z", None), arrays.pop("pos", None)
     symbols = arrays.pop("species", None)
     if numbers is None and symbols is not None:
-        numbers = np.array([_atomic_number(symbol) for symbol in symbols.tolist()], dtype=np.int64)
+        words = [str(symbol) for symbol in symbols.tolist()]
+        numbers = np.array([_atomic_number(word) for word in words], dtype=np.int64)
+        if "masses" not in arrays and any(word in ISOTOPES for word in words):
+            heavy = [ISOTOPES.get(word) or atomic_masses[z] for word, z in zip(words, numbers.tolist(), strict=True)]
+            arrays["masses"] = np.array(heavy)
     if numbers is None or positions is None:
         raise ValueError("Properties must name species (or Z) and pos")
     lattice, pbc = info.pop("Lattice", None), info.pop("pbc", None)
@@ -171,7 +176,21 @@ def _columns(lines: list[str], properties: Any) -> dict[str, np.ndarray]:
 def _atomic_number(symbol: str) -> int:
     if symbol.isdecimal() and symbol.isascii():
         return int(symbol)
+    if symbol in ISOTOPES:
+        return 1
     found = ATOMIC_NUMBERS.get(symbol) or ATOMIC_NUMBERS.get(symbol.capitalize())
     if not found:
         raise ValueError(f"{symbol!r} is not a chemical symbol")
     return found
+
+
+FORMAT = Format(
+    summary="extended XYZ, plain XYZ",
+    suffixes=(".extxyz", ".xyz"),
+    read=read,
+    units=units,
+    write=write,
+    count=check_layout,
+    takes_keys=True,
+    skips=True,
+)

@@ -5,17 +5,22 @@ from pathlib import Path
 
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.format import Format
 from eqff.data.reading.options import ReadOptions
 from eqff.data.store.store import Store, write_store
-
-SUFFIXES = (".h5", ".hdf5")
 
 
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å.  Raises: DataError for a damaged or foreign file, or an option that contradicts the store"""
     units(path, options)
     with Store(path) as store:
-        yield from store
+        yield from store.iterate((options or ReadOptions()).first)
+
+
+def count(path: str | Path) -> int:
+    """Number of frames."""
+    with Store(path) as store:
+        return len(store)
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
@@ -30,8 +35,18 @@ def provenance(path: str | Path) -> dict[str, str]:
         return {**{f"origin_{name}": value for name, value in store.provenance.items()}, "store_digest": store.digest}
 
 
-def write(
-    path: str | Path, frames: Iterable[Frame], *, provenance: Mapping[str, str] | None = None, force: bool = False
-) -> str:
-    """Write a store; returns its digest."""
-    return write_store(path, frames, provenance=provenance, force=force)
+def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
+    """Write a store."""
+    write_store(path, frames, provenance=provenance)
+
+
+FORMAT = Format(
+    summary="eqff's own store, HDF5",
+    suffixes=(".h5", ".hdf5"),
+    read=read,
+    units=units,
+    write=write,
+    provenance=provenance,
+    count=count,
+    skips=True,
+)

@@ -6,7 +6,7 @@ Source: Chmiela et al., Sci. Adv. 3, e1603015 (2017); sgdml's data set files.
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -14,12 +14,13 @@ import numpy as np
 
 from eqff.data.frame import Frame, hill_formula
 from eqff.data.reading.file_units import Units
-from eqff.data.reading.npz import BLOCK, Rows, Trajectory, as_text, npz_names, open_npz
+from eqff.data.reading.format import Format
+from eqff.data.reading.npz import BLOCK, Rows, as_text, npz_names, open_npz
+from eqff.data.reading.npz_trajectory import Trajectory, frame_count
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 from eqff.units import KCAL_PER_MOL
 
-SUFFIXES = (".npz",)
 NAMES = ("z", "R", "E", "F")
 STATED = ("e_unit", "r_unit", "theory", "name")
 
@@ -49,6 +50,11 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     return _load(path, options or ReadOptions())[1]
 
 
+def count(path: str | Path) -> int:
+    """Number of frames, from the header of the positions."""
+    return frame_count(path, NAMES[1])
+
+
 def provenance(path: str | Path) -> dict[str, str]:
     """Level of theory and name of the molecule, where the file states them."""
     stated = _stated(path)
@@ -56,7 +62,7 @@ def provenance(path: str | Path) -> dict[str, str]:
     return {name: text for name, text in found.items() if text and text != "unknown"}
 
 
-def write(path: str | Path, frames: Iterable[Frame]) -> None:
+def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write frames of one molecule in this layout, in kcal/mol and Å, with units and sGDML's md5 stated.
 
     Other programs take kcal/mol for granted; the conversion rounds the last of 16 digits.
@@ -146,3 +152,15 @@ def _load(path: str | Path, options: ReadOptions) -> tuple[Trajectory, Units, np
         lattice = np.ascontiguousarray(arrays["lattice"].whole().astype(np.float64).T)
     decided = trajectory.units(options.energy_unit, options.length_unit, (stated["e_unit"], stated["r_unit"]))
     return trajectory, decided, lattice
+
+
+FORMAT = Format(
+    summary="MD17, MD22 and sGDML, npz",
+    suffixes=(".npz",),
+    read=read,
+    units=units,
+    accepts=accepts,
+    write=write,
+    provenance=provenance,
+    count=count,
+)

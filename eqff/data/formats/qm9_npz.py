@@ -12,14 +12,13 @@ import numpy as np
 
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
-from eqff.data.reading.npz import BLOCK, N_FRAMES_TO_JUDGE, Rows, in_blocks, npz_names, open_npz
+from eqff.data.reading.format import Format
+from eqff.data.reading.npz import BLOCK, Rows, in_blocks, npz_names, open_npz
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
-SUFFIXES = (".npz",)
-WRITES = False
-TAKES_KEYS = True
 ENERGY = "U0"
+N_FRAMES_TO_JUDGE = 1000
 COLUMNS = ("id", "A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 
 
@@ -109,3 +108,13 @@ def _molecules(arrays: dict[str, Rows], counts: np.ndarray) -> Iterator[tuple[np
         start += count
     for rest in (positions, numbers):
         next(rest, None)  # compares their checksums
+
+
+FORMAT = Format(
+    summary="QM9, npz",
+    suffixes=(".npz",),
+    read=read,
+    units=units,
+    accepts=accepts,
+    takes_keys=True,
+)

@@ -14,13 +14,11 @@ import numpy as np
 
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading.format import Format
 from eqff.data.reading.options import ReadOptions
 from eqff.elements import ATOMIC_NUMBERS
 from eqff.errors import ConfigError, DataError
 
-SUFFIXES = (".xyz", ".bz2", ".gz", ".tar", "")
-WRITES = False
-TAKES_KEYS = True
 NAMES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 ENERGIES = ("U0", "U", "H", "G")
 MEMBER = re.compile(r"(.*/)?dsgdb9nsd_\d+\.xyz")
@@ -144,3 +142,13 @@ def _parsed(text: str, where: str) -> tuple[np.ndarray, np.ndarray, dict[str, fl
     except (ValueError, IndexError, KeyError) as error:
         raise DataError("EQ3211", f"{where} is no molecule of QM9 ({error}); get it again or remove it") from None
     return numbers, positions, properties
+
+
+FORMAT = Format(
+    summary="QM9 as published: a file, the archive, or a folder of files",
+    suffixes=(".xyz", ".bz2", ".gz", ".tar", ""),
+    read=read,
+    units=units,
+    accepts=accepts,
+    takes_keys=True,
+)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units
-from eqff.data.reading.npz import Trajectory, npz_names, open_npz
+from eqff.data.reading.format import Format
+from eqff.data.reading.npz import npz_names, open_npz
+from eqff.data.reading.npz_trajectory import Trajectory, frame_count
 from eqff.data.reading.options import ReadOptions
 
-SUFFIXES = (".npz",)
-WRITES = False  # the layout cannot state its units
 NAMES = ("nuclear_charges", "coords", "energies", "forces")
 
 
@@ -37,7 +37,22 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     return _load(path, options or ReadOptions())[1]
 
 
+def count(path: str | Path) -> int:
+    """Number of frames, from the header of the positions."""
+    return frame_count(path, NAMES[1])
+
+
 def _load(path: str | Path, options: ReadOptions) -> tuple[Trajectory, Units]:
     arrays = open_npz(path, required=NAMES[:2], optional=NAMES[2:])
     trajectory = Trajectory(path, arrays, NAMES)
     return trajectory, trajectory.units(options.energy_unit, options.length_unit)
+
+
+FORMAT = Format(
+    summary="revised MD17, npz",
+    suffixes=(".npz",),
+    read=read,
+    units=units,
+    accepts=accepts,
+    count=count,
+)

@@ -11,14 +11,13 @@ import numpy as np
 
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units
-from eqff.data.reading.npz import Trajectory
+from eqff.data.reading.format import Format
+from eqff.data.reading.npz_trajectory import Trajectory
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.xyz import Block, blocks
+from eqff.data.reading.xyz import Block, blocks, check_layout
 from eqff.elements import ATOMIC_NUMBERS
 from eqff.errors import DataError
 
-SUFFIXES = (".xyz",)
-WRITES = False
 N_FRAMES_TO_JUDGE = 20
 
 
@@ -95,3 +94,13 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+FORMAT = Format(
+    summary="sGDML, XYZ",
+    suffixes=(".xyz",),
+    read=read,
+    units=units,
+    accepts=accepts,
+    count=check_layout,
+)

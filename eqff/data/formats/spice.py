@@ -13,12 +13,10 @@ import numpy as np
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
 from eqff.data.reading.foreign_hdf5 import array, expect, first_group, groups, names_in_groups, opened, row_blocks
+from eqff.data.reading.format import Format
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
-SUFFIXES = (".h5", ".hdf5")
-WRITES = False
-TAKES_KEYS = True
 ENERGY, GRADIENT = "dft_total_energy", "dft_total_gradient"
 
 
@@ -92,3 +90,13 @@ def _text(group: h5py.Group, name: str) -> str | None:
         return None
     value = np.asarray(found[()]).reshape(-1)[0]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+FORMAT = Format(
+    summary="SPICE, HDF5",
+    suffixes=(".h5", ".hdf5"),
+    read=read,
+    units=units,
+    accepts=accepts,
+    takes_keys=True,
+)

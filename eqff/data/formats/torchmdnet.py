@@ -15,11 +15,10 @@ import numpy as np
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
 from eqff.data.reading.foreign_hdf5 import array, expect, groups, names_in_groups, opened, row_blocks
+from eqff.data.reading.format import Format
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
 
-SUFFIXES = (".h5", ".hdf5")
-WRITES = False
 NUMBERS = ("types", "atomic_numbers")
 N_FRAMES_TO_JUDGE = 1000
 
@@ -103,3 +102,12 @@ def _groups(file: h5py.File) -> Iterator[Group]:
         expect(found.energies, ((n_frames,), (n_frames, 1)))
         expect(found.forces, ((n_frames, n_atoms, 3),))
         yield found
+
+
+FORMAT = Format(
+    summary="TorchMD-Net and NequIP, HDF5",
+    suffixes=(".h5", ".hdf5"),
+    read=read,
+    units=units,
+    accepts=accepts,
+)

@@ -1,1 +1,1 @@
-"""The one door: whatever file holds frames, this reads it; units are converted here and in formats, nowhere else."""
+"""The door for data files: whatever file holds frames is read here; a format converts the units, nothing else does."""

@@ -1,7 +1,7 @@
-"""Which units a data file is in: told by the caller, stated by the file, fixed by a convention, or asked for.
+"""Which units a data file is in: given by the caller, stated by the file, fixed by a convention, or asked for.
 
 Files of the MD17 family rarely state their units, and a wrong guess trains a potential that is wrong by a factor of
-23.06 without any sign of it.  So a unit that is neither told nor stated is an error that asks, with a suggestion.
+23.06 without any sign of it.  So a unit that is neither given nor stated is asked for by an error with a suggestion.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ def decide_units(
              forces [..., 3], energies of some frames with their atomic numbers, shortest_distance: in the file's own
              units, for the suggestion
     Returns: Units
-    Raises:  DataError EQ3010 if a unit is neither told nor stated, EQ3013 if the file states one that is unknown,
+    Raises:  DataError EQ3010 if a unit is neither given nor stated, EQ3013 if the file states one that is unknown,
              EQ3011 if it contradicts the option, EQ3012 if eV by convention meets forces that look like kcal/mol or
              energies that look like Hartree
     """

@@ -1,10 +1,11 @@
 """Labels by the names the field uses, or by the names you give: what a file calls energy, forces and stress.
 
-Names that are known are taken; two of one kind that differ (energy and REF_energy) are an error that asks which one is
+Usual names are taken; two of one kind that differ (energy and REF_energy) are an error that asks which one is
 meant.  Names that only look like a label (mp2_energy) are never taken by themselves, but suggested.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,24 @@ class Contents:
     info: dict[str, Any] = field(default_factory=dict)  # name -> value of the frame
     arrays: dict[str, Any] = field(default_factory=dict)  # name -> values of the atoms
     results: dict[str, Any] = field(default_factory=dict)  # energy, forces, stress where a calculator gave them
+    atoms: Callable[[], Any] | None = None  # makes the ase.Atoms, where ASE has read the file
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeFrame(Frame):
+    """A frame that keeps what its file says besides: constraints, momenta, masses, tags, results, columns by name."""
+
+    contents: Contents  # in the units of the file
+    units: Units
 
 
 def contents_of(atoms: Any) -> Contents:
     """The contents of an ase.Atoms."""
     arrays = {name: value for name, value in atoms.arrays.items() if name not in ("numbers", "positions")}
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    return Contents(atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, dict(atoms.info), arrays, results)
+    return Contents(
+        atoms.numbers, atoms.positions, atoms.cell[:], atoms.pbc, dict(atoms.info), arrays, results, lambda: atoms
+    )
 
 
 def find(contents: Contents, label: str, options: ReadOptions, where: str) -> tuple[Any, str]:
@@ -83,11 +95,25 @@ def _by_synonym(contents: Contents, label: str, synonyms: list[str], where: str)
 
 
 def to_frame(contents: Contents, options: ReadOptions, units: Units, where: str) -> Frame:
-    """Contents with their labels found, in eV and Å.
+    """Contents with their labels, in eV and Å; a WholeFrame, whose labels may be missing, with options.structures.
 
     Raises: DataError EQ3031, EQ3033 as `find`, EQ3032 a label of odd shape, EQ3034 a virial without volume,
             EQ3202 stress and virial that contradict each other
     """
+    if not options.structures:
+        return _labelled(contents, options, units, where)
+    try:
+        frame = _labelled(contents, options, units, where)
+    except DataError as error:
+        if any(options.keys):
+            raise
+        options.log.unlabelled = options.log.unlabelled or error.message
+        bare = replace(contents, info={}, arrays={}, results={})
+        frame = replace(_labelled(bare, options, units, where), info=dict(contents.info))
+    return WholeFrame(**vars(frame), contents=contents, units=units)
+
+
+def _labelled(contents: Contents, options: ReadOptions, units: Units, where: str) -> Frame:
     values, names = {}, {}
     for label in KEYS:
         values[label], names[label] = find(contents, label, options, where)
@@ -120,12 +146,6 @@ def _converted(
     )
 
 
-def labelled(atoms: Any, options: ReadOptions, where: str) -> Frame:
-    """One ase.Atoms, whatever file it is from, with its labels found, in eV and Å.  Raises: as `to_frame`"""
-    convention = "convention of the format"
-    return to_frame(contents_of(atoms), options, Units("eV", "Å", convention, convention), where)
-
-
 def units_by_convention(
     path: str, contents: list[Contents], options: ReadOptions, stated: tuple[str | None, str | None] = (None, None)
 ) -> Units:
@@ -136,10 +156,15 @@ def units_by_convention(
     """
     forces, energies, numbers = [], [], []
     for index, one in enumerate(contents):
-        value, _ = find(one, "forces", options, f"{path}: frame {index}")
+        where = f"{path}: frame {index}"
+        try:
+            value, energy = (find(one, label, options, where)[0] for label in ("forces", "energy"))
+        except DataError:
+            if options.structures and not any(options.keys):
+                continue  # `to_frame` notes it
+            raise
         if value is not None:
             forces.append(_judged(value).reshape(-1))
-        energy, _ = find(one, "energy", options, f"{path}: frame {index}")
         if energy is not None and _judged(energy).size == 1:
             energies.append(float(_judged(energy).reshape(())))
             numbers.append(np.asarray(one.atomic_numbers))

@@ -15,6 +15,7 @@ class ReadLog:
     n_skipped: int = 0  # frames left out because they cannot be used (--skip-bad)
     skipped: list[str] = field(default_factory=list)  # why, for the first of them
     lost: str | None = None  # why reading ended before the end of the file (--recover)
+    unlabelled: str | None = None  # why labels of a structure were not understood, for the first such structure
     names: Counter[tuple[str, str]] = field(default_factory=Counter)  # (label, its name in the file) -> frames
     candidates: Counter[tuple[str, str]] = field(
         default_factory=Counter
@@ -23,8 +24,10 @@ class ReadLog:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """Units and label names of a data file; None means: as stated in the file, or by the convention of the format."""
+    """Format, units, label names and frames of a data file; None: as the file states, or by the format's convention."""
 
+    format: str | None = None  # a name in data/formats
+    index: str | None = None  # frames to read: "0", "-1", "2:5", "::10"; None: all
     energy_unit: str | None = None  # a name in eqff.units.ENERGY
     length_unit: str | None = None  # a name in eqff.units.LENGTH
     energy_key: str | None = None  # "none" leaves the label out
@@ -32,11 +35,13 @@ class ReadOptions:
     stress_key: str | None = None
     skip_bad: bool = False  # leave out frames that cannot be used, and count them
     recover: bool = False  # of a file that is damaged, keep the frames before the damage
+    structures: bool = False  # structures are wanted: frames keep all that the file says, labels may be missing
+    first: int = 0  # for formats that can begin there
     log: ReadLog = field(default_factory=ReadLog, compare=False, repr=False)
 
     @property
     def keys(self) -> tuple[str | None, str | None, str | None]:
-        """Names of (energy, forces, stress) in the file, where told."""
+        """Names of (energy, forces, stress) in the file, where the caller gave them."""
         return self.energy_key, self.forces_key, self.stress_key
 
     def fresh(self) -> "ReadOptions":
@@ -44,7 +49,7 @@ class ReadOptions:
         return replace(self, log=ReadLog())
 
     def skip(self, error: EqffError) -> None:
-        """A frame cannot be used: counted if that is wanted, raised if not."""
+        """Count a frame that cannot be used, or raise the error if bad frames are not to be skipped."""
         if not self.skip_bad:
             raise error
         self.log.n_skipped += 1
@@ -52,7 +57,7 @@ class ReadOptions:
             self.log.skipped.append(f"{error.id} {error.message}")
 
     def stop(self, error: EqffError) -> None:
-        """The file is damaged from here on: noted if what came before is wanted, raised if not."""
+        """Note that the file is damaged from here on, or raise the error if the frames before are not wanted."""
         if not self.recover:
             raise error
         self.log.lost = f"{error.id} {error.message}"

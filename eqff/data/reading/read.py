@@ -1,21 +1,22 @@
-"""The front door: any data file to frames, its format found by suffix and content, its units settled and reported."""
+"""The front door: any data file to frames; format, units and chosen frames are settled here and reported."""
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from eqff import registry
 from eqff.data.frame import Census, Counter, Frame, census, check_frame
 from eqff.data.reading.file_units import Units
-from eqff.data.reading.npz import npz_names
+from eqff.data.reading.format import Format, find_format, format_named
+from eqff.data.reading.index import MANY, outside, rows_of, split_index
 from eqff.data.reading.options import ReadLog, ReadOptions
 from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError, EqffError
+
+NO_UNIT = ("EQ3010", "EQ3012")  # errors that ask for a unit
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Source:
     sha256: str  # of the file
     units: Units
     frames: list[Frame]
-    origin: dict[str, str] = field(default_factory=dict)  # what the file itself says of where it came from
+    origin: dict[str, str] = field(default_factory=dict)  # what the file itself says about its origin
     log: ReadLog = field(default_factory=ReadLog)  # frames left out, names of labels
 
     @property
@@ -42,29 +43,58 @@ class Source:
 
 
 class Stream:
-    """A data file that is open: what was decided, and its frames one after the other, each checked.
+    """An open data file: what was decided, and its frames one after the other, each checked.
 
-    A pass over it fills `log` and `counter` anew.
-    Args:   path; options; format: a name in data/formats, found by suffix and content if None
-    Raises: DataError EQ3024 no such file, EQ3025 empty, and what the format refuses
+    A pass over it fills `log` and `counter` anew.  With options.structures frames are not checked, and labels that
+    cannot be understood are left out instead of refused: the task judges the structures.
+
+    Args:   path: FILE or FILE@INDEX, as options.index; options; checked: whether frames pass `check_frame`
+    Raises: ConfigError EQ1030 label names for a format without, EQ3801 two indices, EQ3802 an index that is none;
+            DataError EQ3024 no such file, EQ3025 empty, and what the format refuses
     """
 
-    def __init__(self, path: str | Path, options: ReadOptions | None = None, *, format: str | None = None) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, options: ReadOptions | None = None, *, checked: bool = True) -> None:
+        options = options or ReadOptions()
+        self._checked = checked and not options.structures
+        self.path, index = split_index(path)
+        if index is not None and options.index is not None:
+            raise ConfigError("EQ3801", f"{path}: index {options.index!r} is given as well; leave one of the two out")
+        self.index = options.index if index is None else index
+        rows_of(self.path, self.index, lambda: MANY)  # refuses what is no index
         if not self.path.exists():
-            raise DataError("EQ3024", f"{path}: no such file")
+            raise DataError("EQ3024", f"{self.path}: no such file")
         if self.path.is_file() and self.path.stat().st_size == 0:
-            raise DataError("EQ3025", f"{path}: the file is empty")
-        self.format = format or find_format(path)
-        self._module = _modules().get(self.format) or registry.load("data.formats", self.format)
-        self._options = (options or ReadOptions()).fresh()
-        if any(self._options.keys) and not getattr(self._module, "TAKES_KEYS", False):
+            raise DataError("EQ3025", f"{self.path}: the file is empty")
+        self.format = options.format or find_format(self.path)
+        self._format: Format = format_named(self.format)
+        self._options = options.fresh()
+        if any(options.keys) and not self._format.takes_keys:
             reason = f"label names cannot be chosen in format {self.format}"
-            raise ConfigError("EQ1030", f"{path}: {reason}; drop the key options")
+            raise ConfigError("EQ1030", f"{self.path}: {reason}; drop the key options")
+        self._unit_problem: str | None = None
         with np.errstate(all="ignore"):
-            self.units: Units = self._module.units(path, self._options)
-        self.origin: dict[str, str] = self._module.provenance(path) if hasattr(self._module, "provenance") else {}
+            self.units = self._units()
+        self.origin: dict[str, str] = self._format.provenance(self.path) if self._format.provenance is not None else {}
         self.counter = Counter()
+
+    def _units(self) -> Units:
+        """As the format decides; a structure without understandable labels needs no unit of energy."""
+        try:
+            return self._format.units(self.path, self._options)
+        except DataError as error:
+            if not self._options.structures or self._options.energy_unit is not None or any(self._options.keys):
+                raise
+            assumed = replace(self._options, energy_unit="eV")
+            found = self._format.units(self.path, assumed)
+            self._options = assumed
+            if error.id in NO_UNIT:
+                self._unit_problem = error.message
+            return found
+
+    @property
+    def is_store(self) -> bool:
+        """Whether the frames are all of eqff's own store, which can be read in any order without a pass."""
+        return self.format == "hdf5" and self.index is None
 
     @property
     def log(self) -> ReadLog:
@@ -86,31 +116,88 @@ class Stream:
         """Where the numbers come from, as plain text for a store or a potential file."""
         return _provenance(self)
 
+    @cached_property
+    def n_in_file(self) -> int:
+        """Number of frames of the file, by a pass over it unless its format counts faster."""
+        if self._format.count is not None:
+            n_frames = self._format.count(self.path)
+            if n_frames:
+                return n_frames
+        return sum(1 for _ in self._format.read(self.path, self._options.fresh()))
+
+    def rows(self, counted: bool | None = None) -> range:
+        """Numbers in the file of the frames that the index names.
+
+        Args:   counted: whether the end has to be known; None: if counting is cheap
+        Raises: DataError EQ3106 for an index outside the file
+        """
+        count_now = self._format.count is not None if counted is None else counted
+        return rows_of(self.path, self.index, lambda: self.n_in_file, count_now)
+
+    def numbered(self, rows: range | None = None) -> Iterator[tuple[int, Frame]]:
+        """Frames with their numbers in the file.
+
+        Args:   rows: those to read, a part of `rows()`; None: all of it
+        Raises: as the format and `check_frame`; EQ3106 for an index behind the end
+        """
+        rows = rows_of(self.path, self.index, lambda: self.n_in_file) if rows is None else rows
+        first = min(rows[0], rows[-1]) if rows and self._format.skips else 0
+        self._options, self.counter = replace(self._options.fresh(), first=first), Counter()
+        if rows.step > 0:
+            yield from self._forward(rows)
+            return
+        yield from reversed(list(self._forward(rows[::-1])))
+
     def __iter__(self) -> Iterator[Frame]:
-        self._options, self.counter = self._options.fresh(), Counter()
+        for _, frame in self.numbered():
+            yield frame
+
+    def _forward(self, rows: range) -> Iterator[tuple[int, Frame]]:
+        if not rows:
+            return
         options, n_refused = self._options, 0
         try:
-            for index, frame in enumerate(_quietly(self._module.read(self.path, options))):
-                try:
-                    with np.errstate(all="ignore"):
-                        check_frame(frame, f"{self.path}: frame {index + options.log.n_skipped - n_refused}")
-                except EqffError as error:
-                    options.skip(error)
-                    n_refused += 1
+            for place, frame in enumerate(_quietly(self._format.read(self.path, options)), options.first):
+                number = place + options.log.n_skipped - n_refused
+                if number > rows[-1]:
+                    break
+                if number not in rows:
                     continue
+                if self._unit_problem is not None:
+                    options.log.unlabelled = options.log.unlabelled or self._unit_problem
+                    frame = replace(frame, energy=None, forces=None, stress=None)
+                if self._checked:
+                    try:
+                        with np.errstate(all="ignore"):
+                            check_frame(frame, f"{self.path}: frame {number}")
+                    except EqffError as error:
+                        options.skip(error)
+                        n_refused += 1
+                        continue
                 self.counter.add(frame)
-                yield frame
+                yield number, frame
+                if number == rows[-1]:
+                    break
         except DataError as error:
+            if error.id == "EQ3025":
+                self._refuse_outside(rows)
             if error.id == "EQ3025" or self.counter.n_frames == 0:
                 raise
             options.stop(error)
         if self.counter.n_frames == 0:
+            self._refuse_outside(rows)
             left_out = f" after {options.log.n_skipped} that were left out" if options.log.n_skipped else ""
             raise DataError("EQ3025", f"{self.path}: there are no frames to read{left_out}")
-        self._suggest()
+        if self._checked:
+            self._suggest()
+
+    def _refuse_outside(self, rows: range) -> None:
+        """Raises: DataError EQ3106 if all frames that the index names are behind the end of the file"""
+        if self.index is not None and self.counter.n_frames == 0 and self.n_in_file <= rows[0]:
+            raise outside(self.path, self.index, self.n_in_file)
 
     def _suggest(self) -> None:
-        """A label that no frame has, while another name looks like it, is asked for.  Raises: DataError EQ3200"""
+        """Ask about a label that no frame has, while another name looks like it.  Raises: DataError EQ3200"""
         for label in ("energy", "forces"):
             names = [name for (kind, name), _ in self.log.candidates.most_common() if kind == label]
             if names and self.counter.labels[label] == 0:
@@ -132,19 +219,22 @@ def read_frames(
     skip_bad: bool = False,
     recover: bool = False,
     format: str | None = None,
+    index: str | None = None,
 ) -> list[Frame]:
     """All frames of a file in eV and Å.
 
     Args:    path: .npz (MD17, sGDML, rMD17, QM9), .xyz or .extxyz, .h5 (eqff's store, TorchMD-Net, SPICE, ANI), .db, a
-             DeePMD folder, or any file ASE reads;
+             DeePMD folder, or any file ASE reads; FILE@INDEX reads the frames that `index` names;
              energy_unit, length_unit: needed where a file does not state them, e.g. "kcal/mol";
              energy_key, forces_key, stress_key: names of labels, "none" to leave one out;
              skip_bad: leave out frames that cannot be used; recover: keep the frames before damage;
-             format: a name in data/formats
+             format: a name in data/formats; index: "0", "-1", "2:5", "::10"
     Returns: frames, every number finite
     Raises:  DataError naming file and frame; ConfigError for an option that cannot be used
     """
     options = ReadOptions(
+        format=format,
+        index=index,
         energy_unit=energy_unit,
         length_unit=length_unit,
         energy_key=energy_key,
@@ -153,44 +243,14 @@ def read_frames(
         skip_bad=skip_bad,
         recover=recover,
     )
-    return read_source(path, options, format=format).frames
+    return read_source(path, options).frames
 
 
-def read_source(path: str | Path, options: ReadOptions | None = None, *, format: str | None = None) -> Source:
+def read_source(path: str | Path, options: ReadOptions | None = None) -> Source:
     """As `read_frames`, with the report of what was decided."""
-    stream = Stream(path, options, format=format)
+    stream = Stream(path, options)
     frames = list(stream)
     return Source(stream.path, stream.format, stream.sha256, stream.units, frames, stream.origin, stream.log)
-
-
-def find_format(path: str | Path) -> str:
-    """Name of the format of a file: by suffix and content, then by what accepts any file.
-
-    Raises: DataError EQ3040 no format has the suffix, EQ3041 none recognises the content
-    """
-    problem: DataError | None = None
-    try:
-        named = candidates(path)
-    except DataError as error:
-        named, problem = {}, error
-    particular = [name for name, module in named.items() if hasattr(module, "accepts") and module.accepts(path)]
-    general = [name for name, module in named.items() if not hasattr(module, "accepts")]
-    fallback = (n for n, module in _modules().items() if getattr(module, "FALLBACK", False) and module.accepts(path))
-    for found in (particular, general, fallback):
-        for name in found:
-            return name
-    raise problem or DataError("EQ3041", f"{path}: its content is none of {', '.join(named)}; {_content(path)}")
-
-
-def candidates(path: str | Path) -> dict[str, ModuleType]:
-    """Formats that have the suffix of a file, by name.  Raises: DataError EQ3040 if there is none"""
-    path, modules = Path(path), _modules()
-    suffix = "" if path.is_dir() else path.suffix.lower()
-    named = {name: module for name, module in modules.items() if suffix in module.SUFFIXES}
-    if not named:
-        known = sorted({s for module in modules.values() for s in module.SUFFIXES} - {""})
-        raise DataError("EQ3040", f"{path}: no format has the suffix {suffix!r}; use one of {' '.join(known)}")
-    return named
 
 
 def source_sha256(path: str | Path) -> str:
@@ -202,12 +262,6 @@ def source_sha256(path: str | Path) -> str:
     for member in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{member.relative_to(path).as_posix()} {file_sha256(member)}\n".encode())
     return digest.hexdigest()
-
-
-@cache
-def _modules() -> dict[str, ModuleType]:
-    """All formats by name."""
-    return {name: registry.load("data.formats", name) for name in registry.names("data.formats")}
 
 
 def _quietly(frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -229,11 +283,3 @@ def _provenance(source: Source | Stream) -> dict[str, str]:
         "source_length_unit": f"{source.units.length} ({source.units.length_source})",
         **source.origin,
     }
-
-
-def _content(path: str | Path) -> str:
-    if Path(path).is_dir():
-        return "a folder of DeePMD has type.raw and set.000"
-    if Path(path).suffix.lower() != ".npz":
-        return "pass format= (--from) to insist"
-    return f"its arrays are {', '.join(sorted(npz_names(path))) or 'none'}"

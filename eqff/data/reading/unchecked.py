@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from eqff import registry
 from eqff.data.frame import Frame
 from eqff.data.reading.options import ReadOptions
 from eqff.data.reading.read import Stream
@@ -19,18 +18,17 @@ class Reading:
     damage: DataError | None = None  # why reading ended early, if it did
 
 
-def read_unchecked(path: str | Path, options: ReadOptions, *, format: str | None = None) -> Reading:
+def read_unchecked(path: str | Path, options: ReadOptions) -> Reading:
     """Read a file without checking its frames.
 
-    Args:    path; options: as for `read_frames`; format: a name in data/formats, chosen by the file if None
+    Args:    path: FILE or FILE@INDEX; options: as for `read_frames`
     Returns: the frames before any damage, and the damage
     Raises:  DataError, ConfigError as `eqff.data.reading.read.Stream`; DataError for damage before the first frame
     """
-    stream = Stream(path, options, format=format)
-    module = registry.load("data.formats", stream.format)
+    stream = Stream(path, options, checked=False)
     frames: list[Frame] = []
     try:
-        for frame in module.read(stream.path, options.fresh()):
+        for frame in stream:
             frames.append(frame)
     except DataError as error:
         if not frames:

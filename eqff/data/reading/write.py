@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from eqff import registry
 from eqff.data.frame import Frame, check_frame
-from eqff.data.reading.read import candidates
-from eqff.data.store.store import write_store
+from eqff.data.reading.format import candidates, format_named
 from eqff.errors import DataError
 from eqff.files import new_file, new_folder
 
@@ -28,15 +26,12 @@ def write_frames(
             folder where a file is meant, and what the format refuses
     """
     name = format or _writable(path)
-    if name == "hdf5":
-        write_store(path, frames, provenance=provenance, force=force)
-        return
-    module = registry.load("data.formats", name)
-    if not getattr(module, "WRITES", True):
+    chosen = format_named(name)
+    if chosen.write is None:
         raise DataError("EQ3042", f"{path}: format {name} can only be read; use .h5 or .extxyz")
-    making = new_folder(path) if getattr(module, "FOLDER", False) else new_file(path, force=force)
+    making = new_folder(path) if chosen.writes_folder else new_file(path, force=force)
     with making as temporary:
-        module.write(temporary, _checked(frames, str(path)))
+        chosen.write(temporary, _checked(frames, str(path)), provenance or {})
 
 
 def _checked(frames: Iterable[Frame], where: str) -> Iterator[Frame]:
@@ -48,8 +43,8 @@ def _checked(frames: Iterable[Frame], where: str) -> Iterator[Frame]:
 def _writable(path: str | Path) -> str:
     if Path(path).is_dir():
         raise DataError("EQ3077", f"{path}: is a folder; name a file in it, e.g. {Path(path) / 'frames.h5'}")
-    for name, module in candidates(path).items():
-        if getattr(module, "WRITES", True) and not getattr(module, "FOLDER", False):
+    for name, format in candidates(path).items():
+        if format.write is not None and not format.writes_folder:
             return name
     what = "formats with this suffix can only be read" if Path(path).suffix else "the suffix says the format"
-    raise DataError("EQ3042", f"{path}: {what}; use .h5 or .extxyz, or name one (--to deepmd)")
+    raise DataError("EQ3042", f"{path}: {what}; use .h5 or .extxyz, or name a format (--to deepmd)")

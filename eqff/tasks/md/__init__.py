@@ -1,6 +1,6 @@
 """Molecular dynamics with files, exact restart and a guard; `run_md` and `run_replicas` are the task.
 
-config.py        MDConfig: everything a run is told
+config.py        MDConfig: all settings of a run
 run.py           the loop: step, check, write
 integrators.py   ASE's integrators, and their inner state for checkpoints
 guard.py         limits that stop a run which has left the physics

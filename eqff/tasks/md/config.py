@@ -1,4 +1,4 @@
-"""What a run of molecular dynamics is told."""
+"""The settings of a run of molecular dynamics."""
 
 import math
 from dataclasses import dataclass, field

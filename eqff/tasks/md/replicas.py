@@ -59,8 +59,8 @@ def run_replicas(
     if processes == 1 or n_replicas == 1:
         for index, one in enumerate(configs):
             engine = calculator if n_replicas == 1 else copy.deepcopy(calculator)  # none remembers another's run
-            told = announce if index == 0 else None
-            results.append(_outcome(one, atoms, engine, _for_replica(progress, index), told))
+            announced = announce if index == 0 else None
+            results.append(_outcome(one, atoms, engine, _for_replica(progress, index), announced))
     else:
         if announce is not None:
             announce(str(make_guard(config, atoms, calculator)))

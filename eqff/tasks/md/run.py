@@ -34,7 +34,7 @@ def run_md(
     """Run molecular dynamics; the caller's atoms stay as they are.
 
     Args:    config; atoms: starting structure; calculator: any ASE calculator (stress for npt);
-             progress: called after every step; announce: told once what the guard watches
+             progress: called after every step; announce: called once with what the guard watches
     Returns: MDReport
     Raises:  GraphError for a structure that cannot be simulated; ConfigError for options that do not fit it, files
              that exist, or a run that cannot be continued; ResourceError for files that cannot be written; RunError

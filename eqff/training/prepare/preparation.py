@@ -90,7 +90,7 @@ def _read(data: DataConfig) -> tuple[Stream, Frames]:
         stress_key=data.stress_key,
     )
     source = Stream(data.train, options)
-    return source, Store(source.path) if source.format == "hdf5" else FrameList(list(source))
+    return source, Store(source.path) if source.is_store else FrameList(list(source))
 
 
 def _measured(

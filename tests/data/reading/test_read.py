@@ -169,3 +169,19 @@ def test_the_hash_of_a_folder_sees_every_file(tmp_path):
     second = source_sha256(tmp_path)
     (tmp_path / "a" / "b").rename(tmp_path / "a" / "c")
     assert len({first, second, source_sha256(tmp_path)}) == 3
+
+
+def test_some_frames_of_a_store_are_not_the_store(ethanol_file, tmp_path):
+    write_frames(tmp_path / "a.h5", read_frames(ethanol_file))
+    assert Stream(tmp_path / "a.h5").is_store
+    part = Stream(f"{tmp_path / 'a.h5'}@:10")
+    assert not part.is_store
+    assert len(list(part)) == 10
+    assert part.sha256 == source_sha256(tmp_path / "a.h5")
+
+
+def test_bad_frames_in_front_do_not_shift_the_index(water_file, tmp_path):
+    path, _, _ = bad_frames(water_file, tmp_path)
+    options = ReadOptions(skip_bad=True)
+    assert [number for number, _ in Stream(path, options).numbered()] == [0, 2]
+    assert [number for number, _ in Stream(f"{path}@2:", options).numbered()] == [2]

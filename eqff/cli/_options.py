@@ -1,0 +1,218 @@
+"""Options that several verbs share: how to read a file, how to evaluate a potential.
+
+    @reads()
+    @evaluates()
+    def command(potential: Potential, ..., reading: ReadOptions = READING, evaluation: Evaluation = EVALUATION) -> None:
+
+The decorators put the options in the place of these two parameters, and hand the verb one object for each.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from eqff import registry
+from eqff.data.reading.options import ReadOptions
+from eqff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eqff.artifact.potential import Potential as LoadedPotential
+    from eqff.engines.ase import EqffCalculator
+
+FEW_ATOMS = 50  # up to here several threads would only wait for each other, for seconds on a busy machine
+Verb = Callable[..., None]
+
+
+class Program(StrEnum):
+    """What evaluates a potential: the file's program, or what `eqff compile` made of it."""
+
+    off = "off"
+    ready = "ready"
+
+
+class ProgramOfLongRuns(StrEnum):
+    """As Program, or the compiled one as soon as it is there."""
+
+    off = "off"
+    ready = "ready"
+    auto = "auto"
+
+
+_PROGRAMS = "off: the file's program; ready: the compiled one if `eqff compile` was run"
+_MEANWHILE = "auto: compile in the background and change over (not bit-reproducible)"
+ACCELERATE: dict[type[StrEnum], Any] = {
+    Program: Annotated[Program, typer.Option(help=f"{_PROGRAMS}.", case_sensitive=False)],
+    ProgramOfLongRuns: Annotated[
+        ProgramOfLongRuns, typer.Option(help=f"{_PROGRAMS}; {_MEANWHILE}.", case_sensitive=False)
+    ],
+}
+Potential = Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")]
+MaxEdges = Annotated[
+    Optional[int], typer.Option(min=1, help="Edges of a batch.", show_default="2000 on a CPU, 50000 on a GPU")
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
+
+_READING: dict[str, tuple[Any, Any]] = {
+    "index": (
+        Annotated[Optional[str], typer.Option(help="Frames to read, as in FILE@INDEX: 0, -1, 2:5 or ::10.")],
+        None,
+    ),
+    "energy_unit": (
+        Annotated[Optional[str], typer.Option(help="eV, meV, kcal/mol, kJ/mol or Hartree; needed if not stated.")],
+        None,
+    ),
+    "length_unit": (
+        Annotated[Optional[str], typer.Option(help="Å, nm or Bohr; needed if not stated and not plausibly Å.")],
+        None,
+    ),
+    "energy_key": (
+        Annotated[Optional[str], typer.Option(help="Name of the energy in the file; 'none' leaves it out.")],
+        None,
+    ),
+    "forces_key": (
+        Annotated[Optional[str], typer.Option(help="Name of the forces in the file; 'none' leaves them out.")],
+        None,
+    ),
+    "stress_key": (
+        Annotated[Optional[str], typer.Option(help="Name of the stress (or virial); 'none' leaves it out.")],
+        None,
+    ),
+    "format": (
+        Annotated[
+            Optional[str],
+            typer.Option(
+                "--from",
+                help=f"Format of the file, if its name misleads: {', '.join(registry.names('data.formats'))}.",
+            ),
+        ],
+        None,
+    ),
+    "skip_bad": (
+        Annotated[bool, typer.Option("--skip-bad", help="Leave out frames that cannot be used, and count them.")],
+        False,
+    ),
+    "recover": (
+        Annotated[bool, typer.Option("--recover", help="Keep the frames before the damage of a damaged file.")],
+        False,
+    ),
+}
+STRUCTURE = ("index", "length_unit", "format")  # options of verbs that read structures only
+LABELLED = ("index", "energy_unit", "length_unit", "energy_key", "forces_key", "stress_key", "format")
+READING = ReadOptions()
+
+
+def reads(*names: str) -> Callable[[Verb], Verb]:
+    """Give a verb these options of ReadOptions in the place of its parameter `reading`."""
+    options = {name: _READING[name] for name in names}
+    return lambda verb: _with_options(verb, "reading", options, lambda values: ReadOptions(**values))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a potential is evaluated."""
+
+    device: str = "cpu"
+    dtype: str = "auto"
+    accelerate: str = "ready"
+    exact: bool = False  # of compiled programs, only those without splines
+    threads: int | None = None
+
+    def load(self, potential: str) -> "LoadedPotential":
+        """The potential, for batches of structures; sets the threads of this process."""
+        from eqff import artifact
+
+        self._use_threads(None)
+        return artifact.load(potential, self.device, self.dtype, self.accelerate)
+
+    def calculator(self, potential: str, n_atoms: int) -> "EqffCalculator":
+        """An ASE calculator for structures of up to n_atoms; sets the threads of this process."""
+        from eqff.engines.ase import EqffCalculator
+
+        self._use_threads(1 if n_atoms <= FEW_ATOMS else None)
+        return EqffCalculator(
+            potential, device=self.device, dtype=self.dtype, accelerate=self.accelerate, exact=self.exact
+        )
+
+    def _use_threads(self, default: int | None) -> None:
+        import torch
+
+        threads = self.threads or default
+        if threads is not None:
+            torch.set_num_threads(threads)  # no one else uses this process
+
+
+EVALUATION = Evaluation()
+
+
+def evaluates(
+    *, dtype: str = "auto", programs: type[StrEnum] | None = Program, exact: bool = False, few_atoms: bool = False
+) -> Callable[[Verb], Verb]:
+    """Give a verb the options of Evaluation in the place of its parameter `evaluation`.
+
+    Args: dtype: its default; programs: choices of --accelerate, None: the file's program, without the option;
+          exact: whether to offer --exact; few_atoms: whether structures go through `Evaluation.calculator`
+    """
+    threads = f"1 for up to {FEW_ATOMS} atoms, else torch's choice" if few_atoms else "torch's choice"
+    options: dict[str, tuple[Any, Any]] = {
+        "device": (Annotated[str, typer.Option(help="cpu, cuda or cuda:N")], "cpu"),
+        "dtype": (
+            Annotated[str, typer.Option(help="Of the weights: float32, float64 or auto (as stored).")],
+            dtype,
+        ),
+    }
+    if programs is not None:
+        options["accelerate"] = (ACCELERATE[programs], programs("ready"))
+    if exact:
+        help_exact = "Of compiled programs, use only those without splines."
+        options["exact"] = (Annotated[bool, typer.Option("--exact", help=help_exact)], False)
+    options["threads"] = (
+        Annotated[Optional[int], typer.Option(min=1, help="CPU threads.", show_default=threads)],
+        None,
+    )
+
+    def make(values: dict[str, Any]) -> Evaluation:
+        program = values.pop("accelerate", None)
+        return Evaluation(**values, accelerate="off" if program is None else program.value)
+
+    return lambda verb: _with_options(verb, "evaluation", options, make)
+
+
+def starting_file(potential: str, given: str | Path | None, how: str = "name a file after it") -> str | Path:
+    """The file of structures that was given, or the potential's own.  Raises: ConfigError EQ1211 without both"""
+    from eqff import artifact
+
+    source = given or artifact.default_structure(potential)
+    if source is None:
+        raise ConfigError("EQ1211", f"{potential} brings no structure along; {how}")
+    return source
+
+
+def _with_options(
+    verb: Verb, parameter: str, options: Mapping[str, tuple[Any, Any]], make: Callable[[dict[str, Any]], Any]
+) -> Verb:
+    """The verb with options in the place of one parameter."""
+    parameters: list[inspect.Parameter] = []
+    for one in inspect.signature(verb).parameters.values():
+        if one.name != parameter:
+            parameters.append(one)
+            continue
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+            for name, (annotation, default) in options.items()
+        ]
+
+    @functools.wraps(verb)
+    def command(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in options if name in values}
+        verb(**values, **{parameter: make(chosen)})
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command

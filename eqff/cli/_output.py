@@ -1,0 +1,34 @@
+"""How verbs print: values for JSON, a title with lines, the name of a potential."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def plain(value: Any, names: Mapping[str, str] | None = None) -> Any:
+    """A value as JSON has it: paths as text, numbers that are not finite as null.
+
+    Args: names: key -> key in JSON, with its unit
+    """
+    if isinstance(value, Mapping):
+        return {(names or {}).get(key, key): plain(inner, names) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner, names) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_report(title: str, lines: Sequence[str]) -> None:
+    """A bold title and indented lines, never broken by the terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(title, style="bold", markup=False, soft_wrap=True)
+    console.print("  " + "\n  ".join(lines), markup=False, soft_wrap=True)
+
+
+def potential_name(potential: str) -> str:
+    """What to call a potential that was named by name or path."""
+    return Path(potential).name.removesuffix(".eqff.pt")
