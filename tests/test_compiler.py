@@ -323,7 +323,7 @@ def test_ending_a_process_ends_what_it_started():
 def test_calculator_changes_over(potential_file, made, fake_process, monkeypatch):
     monkeypatch.setattr(background.Acceleration.__init__, "__defaults__", (0.0,))
     real = artifact.load
-    monkeypatch.setattr(artifact, "load", lambda *arguments: real(*arguments[:3]))  # nothing ready at the start
+    monkeypatch.setattr(artifact, "load", lambda *arguments: real(*arguments[:3], "off"))  # nothing ready at the start
     calculator = eqff.EqffCalculator(potential_file, accelerate="auto")
     atoms = molecule("CH4")
     programs = []

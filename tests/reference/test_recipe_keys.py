@@ -28,7 +28,7 @@ def test_all_keys_of_a_run_with_their_defaults() -> None:
             assert eval(key.default) == expected[name]  # noqa: S307
         else:
             assert expected[name] is dataclasses.MISSING
-    assert keys["training.batch_size"].meaning == "frames"
+    assert keys["training.batch_size"].meaning.startswith("frames in a batch")
     assert keys["data.baseline"].meaning.startswith("labels minus")  # above the field
     assert "auto: where" in keys["training.compile"].meaning  # the second line above it
 
