@@ -29,8 +29,8 @@ def test_all_keys_of_a_run_with_their_defaults() -> None:
         else:
             assert expected[name] is dataclasses.MISSING
     assert keys["training.batch_size"].meaning.startswith("frames in a batch")
-    assert keys["data.baseline"].meaning.startswith("labels minus")  # above the field
-    assert "auto: where" in keys["training.compile"].meaning  # the second line above it
+    assert keys["data.baseline"].meaning.startswith("calculator to subtract")  # above the field
+    assert "auto: if it pays" in keys["training.compile"].meaning
 
 
 @pytest.mark.parametrize("family", registry.names("models"))
