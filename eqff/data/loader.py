@@ -84,7 +84,11 @@ class FrameDataset(Dataset):
         super().__init__()
         r_edges = r_max if r_edges is None else r_edges
         if not 0.0 < r_max <= r_edges:
-            raise ConfigError("EQ1032", f"r_max={r_max} Å, r_edges={r_edges} Å: expected 0 < r_max <= r_edges")
+            raise ConfigError(
+                "EQ1032",
+                f"r_max={r_max} Å, r_edges={r_edges} Å: expected 0 < r_max <= r_edges; "
+                "r_edges is the cut-off plus the skin",
+            )
         unknown = sorted(set(require) - set(LABELS))
         if unknown:
             raise ConfigError("EQ1033", f"require={unknown}: labels are {', '.join(LABELS)}")
@@ -283,7 +287,7 @@ def make_loader(
     if (batch_size is None) == (max_edges is None) or size is None or size < 1:
         raise ConfigError("EQ1034", f"batch_size={batch_size}, max_edges={max_edges}: give one of them, >= 1")
     if len(dataset) == 0:
-        raise DataError("EQ3025", "loader: the data set has no frames")
+        raise DataError("EQ3921", "loader: the data set has no frames; give a file or a split with at least one")
     sampler = FrameSampler(len(dataset), shuffle, seed)
     own = torch.Generator().manual_seed(seed)  # for worker seeds: the process's random numbers stay as they are
     common: dict[str, Any] = {"num_workers": n_workers, "collate_fn": collate, "generator": own}

@@ -36,7 +36,9 @@ class Split:
         for number, part in enumerate(PARTS):
             indices = np.asarray(getattr(self, part))
             if indices.size and indices.dtype.kind not in "iu":
-                raise DataError("EQ3052", f"split: {part} holds {indices.dtype}, expected integers")
+                raise DataError(
+                    "EQ3052", f"split: {part} holds {indices.dtype}, expected integers; convert it with astype(int)"
+                )
             indices = indices.reshape(-1).astype(np.int64)
             object.__setattr__(self, part, indices)
             outside = indices[(indices < 0) | (indices >= self.n_frames)]
@@ -84,7 +86,7 @@ class Split:
             arrays = {name: getattr(self, part) for part, name in NPZ_NAMES.items()}
             np.savez(path, eqff=np.array(json.dumps(about | {"origin": dict(self.origin)})), **arrays)
         else:
-            raise ConfigError("EQ3320", f"{path}: a split is written as .json or .npz")
+            raise ConfigError("EQ1924", f"{path}: a split is written as .json or .npz; choose such a name")
 
     def save_csv(self, folder: str | Path) -> list[Path]:
         """Index files as rMD17 has them, one row number a line: train.csv, validation.csv, test.csv, if not empty."""
@@ -118,10 +120,10 @@ def blocked_split(n_frames: int, n_train: int, n_validation: int, n_test: int | 
     are at least `gap` + 1 frames apart.
 
     Args:   n_test: None takes all that is left
-    Raises: ConfigError EQ1031 if the counts do not fit, EQ3321 if gap is negative
+    Raises: ConfigError EQ1031 if the counts do not fit, EQ1941 if gap is negative
     """
     if gap < 0:
-        raise ConfigError("EQ3321", f"gap={gap} frames: must be >= 0")
+        raise ConfigError("EQ1941", f"gap={gap} frames: must be >= 0")
     n_gaps = gap * ((n_validation > 0) + (n_test is None or n_test > 0))
     rest = n_frames - n_train - n_validation - n_gaps
     n_test = max(rest, 0) if n_test is None else n_test
@@ -198,7 +200,7 @@ def load_split(path: str | Path) -> Split:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
     try:
         content = _npz_content(path) if zipfile.is_zipfile(path) else json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -265,5 +267,5 @@ def _read_indices(path: str | Path) -> np.ndarray:
         try:
             indices.append(int(word))
         except ValueError:
-            raise DataError("EQ3052", f"{path}: {word!r} is not an integer; one row number a line, from 0") from None
+            raise DataError("EQ3949", f"{path}: {word!r} is not an integer; one row number a line, from 0") from None
     return np.array(indices, dtype=np.int64)

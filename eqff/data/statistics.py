@@ -61,7 +61,7 @@ def statistics(frames: Iterable[Frame], species: Sequence[str] | None, r_max: fl
     Raises:  DataError EQ3025 without frames; GraphError for an element not in species; ConfigError EQ1032 if r_max <= 0
     """
     if not r_max > 0.0:
-        raise ConfigError("EQ1032", f"r_max={r_max} Å: must be > 0")
+        raise ConfigError("EQ1937", f"r_max={r_max} Å: must be > 0; give the cut-off of the model")
     return statistics_with_edges(_with_edges(frames, species, r_max), species, r_max)
 
 
@@ -81,7 +81,7 @@ def statistics_with_edges(
     for frame, edges in frames:
         sums.add(frame, edges)
     if sums.n_frames == 0:
-        raise DataError("EQ3025", "statistics: there are no frames")
+        raise DataError("EQ3922", "statistics: there are no frames; give at least one training frame")
     if species is None:
         species = [SYMBOLS[z] for z in np.flatnonzero(sums.atoms).tolist()]
     chosen = np.array([atomic_number(symbol) for symbol in species], dtype=np.int64)

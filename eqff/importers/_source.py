@@ -78,10 +78,12 @@ def _npz(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarr
             tables = {name: json.loads(str(file[name])) for name in ("config", "versions") if name in file.files}
             example = {name: file[f"in/{name}"] for name in ("atom_types", "numbers") if f"in/{name}" in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise PotentialError("EQ4352", f"{path}: not an npz file of arrays and JSON text ({error})") from error
+        raise PotentialError(
+            "EQ4352", f"{path}: not an npz file of arrays and JSON text ({error}); save the weights with numpy.savez"
+        ) from error
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise PotentialError("EQ4352", f"{path}: {name} is not a table; expected JSON such as {{...}}")
+            raise PotentialError("EQ4911", f"{path}: {name} is not a table; expected JSON such as {{...}}")
     versions = {name: str(version) for name, version in tables.get("versions", {}).items()}
     return tables.get("config", {}), state, versions, _species_of(example)
 
@@ -165,7 +167,11 @@ def _config_file(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PotentialError("EQ4359", f"{path}: cannot be read as JSON ({error})") from error
+        raise PotentialError(
+            "EQ4359", f"{path}: cannot be read as JSON ({error}); save the configuration as JSON"
+        ) from error
     if not isinstance(found, dict):
-        raise PotentialError("EQ4359", f"{path}: expected a table, JSON such as {{...}}")
+        raise PotentialError(
+            "EQ4912", f"{path}: expected a table, JSON such as {{...}}; save the configuration as a JSON object"
+        )
     return found

@@ -94,11 +94,15 @@ def check_options(foreign: Mapping[str, Any]) -> None:
     for key, values in OPTIONS.items():
         if key in foreign and foreign[key] not in values:
             known = " or ".join(map(repr, values))
-            raise ConfigError("EQ1089", f"{key}={foreign[key]!r}: as a conservative, smooth model only {known} exists")
+            raise ConfigError(
+                "EQ1089",
+                f"{key}={foreign[key]!r}: as a conservative, smooth model only {known} exists; "
+                "a model with another value cannot be imported",
+            )
     cap = foreign.get("max_neighbors")
     if cap is not None and cap < FEWEST_NEIGHBORS:
         raise ConfigError(
-            "EQ1089", f"max_neighbors={cap}: eqff sums over all neighbours; a cap below {FEWEST_NEIGHBORS} is refused"
+            "EQ1936", f"max_neighbors={cap}: eqff sums over all neighbours; a cap below {FEWEST_NEIGHBORS} is refused"
         )
 
 

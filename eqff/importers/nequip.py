@@ -120,7 +120,9 @@ def current_config(foreign: Mapping[str, Any], weights: Weights, readout: list[T
     if "preset" in foreign:
         name = str(foreign["preset"]).upper()
         if name not in PRESETS:
-            raise ConfigError("EQ1080", f"preset={foreign['preset']!r}: expected one of {', '.join(PRESETS)}")
+            raise ConfigError(
+                "EQ1930", f"preset={foreign['preset']!r}: expected one of {', '.join(PRESETS)}; choose one of them"
+            )
         foreign = {"parity": False, **PRESETS[name], **foreign}
     _require(foreign, CURRENT_OPTIONS)
     _require_gates(foreign, "convnet_nonlinearity_gates")
@@ -168,7 +170,11 @@ def published_config(foreign: Mapping[str, Any], weights: Weights) -> Config:
     readout = parse(str(foreign.get("conv_to_output_hidden_irreps_out", f"{max(1, n_features // 2)}x0e")))
     for name, irreps in (("chemical_embedding", embedding), ("conv_to_output_hidden", readout)):
         if len(irreps) != 1 or irreps[0].irrep != EVEN_SCALAR:
-            raise ConfigError("EQ1080", f"{name}_irreps_out={to_text(irreps)}: eqff's NequIP knows only even scalars")
+            raise ConfigError(
+                "EQ1931",
+                f"{name}_irreps_out={to_text(irreps)}: eqff's NequIP knows only even scalars; "
+                "train the foreign model with even scalars there",
+            )
     n_species = math.prod(weights.shape("chemical_embedding.linear.weight")) // embedding[0].n_channels
     scale, shift = weights.take_number("scale_by", 1.0), weights.take_number("shift_by", 0.0)
     if shift != 0.0:
@@ -216,7 +222,11 @@ def _config(
         if weights.has(f"{rescaling}.{name}"):
             values = weights.take(f"{rescaling}.{name}").reshape(-1)
         if len(values) not in (1, len(species)):
-            raise PotentialError("EQ4307", f"{rescaling}.{name}: {len(values)} numbers for {len(species)} types")
+            raise PotentialError(
+                "EQ4921",
+                f"{rescaling}.{name}: {len(values)} numbers for {len(species)} types; "
+                "give the configuration the weights were trained with",
+            )
         energies[name] = tuple((factor * values.expand(len(species))).tolist())
     fields |= {
         "species": species,
@@ -232,19 +242,27 @@ def _require(foreign: Mapping[str, Any], options: Mapping[str, list[Any]]) -> No
     """Raises: ConfigError if the foreign model uses an option that has no counterpart here."""
     for key, values in options.items():
         if key in foreign and foreign[key] not in values:
-            raise ConfigError("EQ1080", f"{key}={foreign[key]!r}: eqff's NequIP knows only {values[0]!r}")
+            raise ConfigError(
+                "EQ1080",
+                f"{key}={foreign[key]!r}: eqff's NequIP knows only {values[0]!r}; "
+                "a model with another value cannot be imported",
+            )
 
 
 def _require_gates(foreign: Mapping[str, Any], key: str) -> None:
     """Raises: ConfigError unless gates are silu; they are even scalars, so the odd entry is never used."""
     if foreign.get(key, GATE).get("e") != "silu":
-        raise ConfigError("EQ1080", f"{key}={foreign[key]!r}: eqff's NequIP knows only silu for even gates")
+        raise ConfigError(
+            "EQ1932",
+            f"{key}={foreign[key]!r}: eqff's NequIP knows only silu for even gates; "
+            "a model with other gates cannot be imported",
+        )
 
 
 def _whole(foreign: Mapping[str, Any], key: str, default: int) -> int:
     value = foreign.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ConfigError("EQ1080", f"{key}={value!r}: expected a whole number")
+        raise ConfigError("EQ1933", f"{key}={value!r}: expected a whole number; correct it in the configuration")
     return int(value)
 
 
@@ -252,10 +270,18 @@ def _neighbors(value: Any, species: tuple[str, ...]) -> Any:
     """avg_num_neighbors: none (1), a number, or one per type of the sender."""
     if isinstance(value, Mapping):
         if set(value) != set(species):
-            raise ConfigError("EQ1081", f"avg_num_neighbors={dict(value)}: expected one number for each of {species}")
+            raise ConfigError(
+                "EQ1081",
+                f"avg_num_neighbors={dict(value)}: expected one number for each of {species}; "
+                "add the missing ones and remove the others",
+            )
         return tuple(float(value[symbol]) for symbol in species)
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise ConfigError("EQ1080", f"avg_num_neighbors={value!r}: expected the number the model was trained with")
+        raise ConfigError(
+            "EQ1934",
+            f"avg_num_neighbors={value!r}: expected the number the model was trained with; "
+            "take it from the training's log",
+        )
     return 1.0 if value is None else float(value)
 
 
@@ -263,7 +289,7 @@ def _type_names(names: Sequence[str] | None, n_species: int) -> tuple[str, ...]:
     """Symbols in the order of the foreign type index; Z = 1, 2, ... where the file names none."""
     symbols = tuple(names or SYMBOLS[1 : n_species + 1])
     if len(symbols) != n_species:
-        raise ConfigError("EQ1081", f"type_names={list(symbols)}: {n_species} types have weights")
+        raise ConfigError("EQ1935", f"type_names={list(symbols)}: {n_species} types have weights; name as many types")
     return symbols
 
 
@@ -335,7 +361,11 @@ def merged_readout(matrices: list[Tensor], nonlinearity: str | None) -> list[Ten
     merged = matrices[0]
     for first, second in pairwise(matrices):
         if first.shape[1:] != second.shape[:1]:
-            raise PotentialError("EQ4307", f"read-out: shapes {tuple(first.shape)}, {tuple(second.shape)} do not fit")
+            raise PotentialError(
+                "EQ4922",
+                f"read-out: shapes {tuple(first.shape)}, {tuple(second.shape)} do not fit; "
+                "give the configuration the weights were trained with",
+            )
         merged = merged @ second * (gain / math.sqrt(second.shape[0]))
     return [merged]
 
@@ -429,5 +459,9 @@ def _set_all(parameters: Any, values: list[Tensor], name: str) -> None:
 
 def _set(parameter: Tensor, value: Tensor, name: str) -> None:
     if parameter.shape != value.shape:
-        raise PotentialError("EQ4307", f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+        raise PotentialError(
+            "EQ4307",
+            f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}; "
+            "give the configuration the weights were trained with",
+        )
     parameter.copy_(value)

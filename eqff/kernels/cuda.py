@@ -42,7 +42,7 @@ def require(device: torch.device | None = None) -> ModuleType:
         message = (
             f"x.device={device}: Triton kernels take tensors on a CUDA GPU; move model and input there, or {REMEDY}"
         )
-        raise ResourceError("EQ6122", message)
+        raise ResourceError("EQ6910", message)
     return cuda_loops
 
 

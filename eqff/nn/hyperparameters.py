@@ -48,7 +48,7 @@ def check_fields(config: Any, counts: Sequence[str], positive: Sequence[str] = (
         config.reference_energies,
     )
     if config.envelope_power < 3:
-        raise ConfigError("EQ1041", f"envelope_power={config.envelope_power}: expected >= 3")
+        raise ConfigError("EQ1929", f"envelope_power={config.envelope_power}: expected >= 3; 6 is usual")
 
 
 def check_species(species: Sequence[str]) -> None:

@@ -93,7 +93,7 @@ def pinned(path: Path, sha256: str, cuts: Path) -> Path:
         )
     if whole is None:
         reason = "no such file; the recipe says where these frames come from, --data names the folder"
-        raise DataError("EQ3501", f"{path}: {reason}")
+        raise DataError("EQ3955", f"{path}: {reason}")
     for folder in (path.parent, path.parent / "npz_data", path.parent / "rmd17" / "npz_data"):  # as the archive has it
         if (folder / whole).is_file():
             return official_split.cut(folder / whole, path.name, cuts, force=True)

@@ -145,7 +145,7 @@ def test_blocks_in_time_keep_their_distance(n_train, n_validation, n_test, gap):
     assert blocked_split(20, 10, 3, gap=2).test.tolist() == [17, 18, 19]
     with pytest.raises(ConfigError, match="EQ1031"):
         blocked_split(10, 8, 1, 1, gap=1)
-    with pytest.raises(ConfigError, match="EQ3321"):
+    with pytest.raises(ConfigError, match="EQ1941"):
         blocked_split(10, 8, 1, gap=-1)
 
 

@@ -250,7 +250,7 @@ def test_another_baseline_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("tblite:GFN2-xTB", "EQ3427"), ("no_such_module:make", "EQ3425"), ("json:loads", "TypeError|missing 1 required")],
+    [("tblite:GFN2-xTB", "EQ6911"), ("no_such_module:make", "EQ3425"), ("json:loads", "TypeError|missing 1 required")],
 )
 def test_a_baseline_that_cannot_be_made(name, reason, monkeypatch):
     real = __import__("importlib").import_module

@@ -32,7 +32,7 @@ def command(
     from eqff.data.statistics import statistics
 
     if part not in PARTS:
-        raise ConfigError("EQ3334", f"part={part!r}; choose from {', '.join(PARTS)}")
+        raise ConfigError("EQ1946", f"part={part!r}; choose from {', '.join(PARTS)}")
     stream = Stream(file, reading)
     frames = with_progress(stream, f"read {file.name}", hidden=as_json)
     if split is not None:

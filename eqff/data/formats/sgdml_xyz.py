@@ -67,7 +67,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
         if not (options.recover and frames):
             raise
     if not frames:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
     numbers = frames[0][0]
     alike = [table for other, _, table in frames if np.array_equal(other, numbers)]
     energies = np.array([energy for other, energy, _ in frames if np.array_equal(other, numbers)])
@@ -84,7 +84,7 @@ def _parsed(block: Block, where: str) -> tuple[np.ndarray, float, np.ndarray]:
         table = np.array([[float(word) for word in row[1:]] for row in rows])
         energy = float(block.comment)
     except ValueError as error:
-        raise DataError("EQ3210", f"{where}: {error}; repair or remove the frame") from None
+        raise DataError("EQ3935", f"{where}: {error}; repair or remove the frame") from None
     return np.array([ATOMIC_NUMBERS[row[0].capitalize()] for row in rows]), energy, table
 
 

@@ -39,7 +39,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def opened(path: str | Path) -> Iterator[h5py.File]:
     """The file, for reading.  Raises: DataError EQ3024 no file, EQ3220 not HDF5 or damaged, here or while in use"""
     if not Path(path).is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -93,10 +93,10 @@ def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | No
     where = f"{group.file.filename}: {group.name}/{name}"
     found = _member(group, name)
     if not isinstance(found, h5py.Dataset):
-        raise DataError("EQ3028", f"{where} is no array; expected numbers")
+        raise DataError("EQ3928", f"{where} is no array; expected numbers")
     if found.is_virtual or found.external:
         raise DataError(
-            "EQ3221", f"{where} takes its numbers from another file, which is refused; copy them into one file"
+            "EQ3947", f"{where} takes its numbers from another file, which is refused; copy them into one file"
         )
     properties = found.id.get_create_plist()
     for k in range(properties.get_nfilters()):
@@ -108,7 +108,9 @@ def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | No
         raise DataError("EQ3223", f"{where} claims {n_bytes} bytes, but {n_stored} are stored; the file is damaged")
     if found.dtype.kind not in kinds:
         raise DataError(
-            "EQ3028", f"{where} has dtype {found.dtype}, expected {'numbers' if kinds == 'iuf' else 'text'}"
+            "EQ3929",
+            f"{where} has dtype {found.dtype}, expected {'numbers' if kinds == 'iuf' else 'text'}; "
+            "write the array again",
         )
     return found
 
@@ -118,7 +120,9 @@ def expect(dataset: h5py.Dataset | None, shapes: tuple[tuple[int, ...], ...]) ->
     if dataset is not None and dataset.shape not in shapes:
         wanted = " or ".join(map(str, shapes))
         raise DataError(
-            "EQ3023", f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}, expected {wanted}"
+            "EQ3023",
+            f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}, expected {wanted}; "
+            "write the array again",
         )
 
 

@@ -122,7 +122,11 @@ def _labelled(contents: Contents, options: ReadOptions, units: Units, where: str
         with np.errstate(all="ignore"):  # what is not finite is refused by name later
             return _converted(contents, values, names, options, units, where)
     except (TypeError, ValueError) as error:
-        raise DataError("EQ3032", f"{where}: a label is not made of numbers of the expected shape ({error})") from None
+        raise DataError(
+            "EQ3032",
+            f"{where}: a label is not made of numbers of the expected shape ({error}); "
+            "repair the label or leave the frame out",
+        ) from None
 
 
 def _converted(

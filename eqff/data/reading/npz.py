@@ -39,13 +39,17 @@ def npz_names(path: str | Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
     except FileNotFoundError:
-        raise DataError("EQ3024", f"{path}: no such file") from None
+        raise DataError("EQ3024", f"{path}: no such file; check the name") from None
     except DAMAGE as error:
         raise DataError("EQ3020", f"{path}: not a readable npz archive ({error}); download or write it again") from None
     if len(names) > MAX_MEMBERS:
-        raise DataError("EQ3029", f"{path}: holds {len(names)} members, no data set has more than {MAX_MEMBERS}")
+        raise DataError(
+            "EQ3029",
+            f"{path}: holds {len(names)} members, no data set has more than {MAX_MEMBERS}; "
+            "check that this is the right file",
+        )
     if len(set(names)) < len(names):
-        raise DataError("EQ3020", f"{path}: two of its arrays have one name; write it again")
+        raise DataError("EQ3910", f"{path}: two of its arrays have one name; write it again")
     return names
 
 
@@ -101,14 +105,14 @@ class Rows:
         """Refuse what would fill the memory with nothing, before it is unpacked."""
         if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
             raise DataError(
-                "EQ3029",
+                "EQ3930",
                 f"{self.path}: array {self.name} unpacks from {info.compress_size} to "
                 f"{info.file_size} bytes, which no real data does; if it is meant, save it without compression",
             )
 
     def _damaged(self, reason: Any) -> DataError:
         return DataError(
-            "EQ3020", f"{self.path}: array {self.name} is damaged ({reason}); download or write the file again"
+            "EQ3911", f"{self.path}: array {self.name} is damaged ({reason}); download or write the file again"
         )
 
     def whole(self) -> np.ndarray:

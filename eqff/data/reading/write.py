@@ -47,4 +47,4 @@ def _writable(path: str | Path) -> str:
         if format.write is not None and not format.writes_folder:
             return name
     what = "formats with this suffix can only be read" if Path(path).suffix else "the suffix says the format"
-    raise DataError("EQ3042", f"{path}: {what}; use .h5 or .extxyz, or name a format (--to deepmd)")
+    raise DataError("EQ3934", f"{path}: {what}; use .h5 or .extxyz, or name a format (--to deepmd)")

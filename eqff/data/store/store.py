@@ -50,7 +50,7 @@ def write_store(
             digest = part.extend_digest(digest)
             n_frames += part.n_frames
         if n_frames == 0:
-            raise DataError("EQ3025", f"{path}: n_frames=0, expected at least one; give frames to write")
+            raise DataError("EQ3920", "there are no frames to write; give at least one")
         file.attrs["n_frames"] = np.int64(n_frames)
         file.attrs["digest"] = np.bytes_(digest.hex())
         for name, text in (provenance or {}).items():

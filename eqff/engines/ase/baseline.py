@@ -56,13 +56,21 @@ class Baseline:
             if atoms.pbc.all() and "stress" in able:
                 stress = np.array(atoms.get_stress(), dtype=np.float64)
         except EqffError as error:
-            raise PotentialError("EQ4362", f"{where}: baseline {self.name} failed: {error}") from error
+            raise PotentialError(
+                "EQ4362",
+                f"{where}: baseline {self.name} failed ({error}); check that the baseline can compute this structure",
+            ) from error
         except Exception as error:  # whatever somebody else's program meets
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise PotentialError("EQ4362", f"{where}: baseline {self.name} failed ({reason})") from error
+            raise PotentialError(
+                "EQ4362",
+                f"{where}: baseline {self.name} failed ({reason}); check that the baseline can compute this structure",
+            ) from error
         if not (np.isfinite(energy) and np.isfinite(forces).all() and (stress is None or np.isfinite(stress).all())):
             reason = f"energy ({energy} eV), forces or stress are not finite"
-            raise PotentialError("EQ4362", f"{where}: baseline {self.name}: {reason}")
+            raise PotentialError(
+                "EQ4925", f"{where}: baseline {self.name}: {reason}; check that its atoms do not overlap"
+            )
         return Prediction(energy, self._energies(energy, len(atoms)), forces, stress)
 
     def added(
@@ -133,7 +141,9 @@ def baseline_of(potential: Potential, calculator: Any = None) -> Baseline | None
             raise ConfigError("EQ1443", "baseline: this potential gives whole energies; leave baseline out")
         return None
     if calculator is not None and not hasattr(calculator, "get_forces"):
-        raise ConfigError("EQ1443", f"baseline={calculator!r}: expected an ASE calculator")
+        raise ConfigError(
+            "EQ1925", f"baseline={calculator!r}: expected an ASE calculator; give an object with get_forces"
+        )
     baseline = Baseline(_make(potential) if calculator is None else calculator, record["name"])
     baseline.check(record["check"])
     return baseline

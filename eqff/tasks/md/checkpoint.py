@@ -75,7 +75,7 @@ def load(path: Path, options: Mapping[str, Any]) -> Checkpoint:
         plain: dict[str, Any] = json.loads(str(arrays.pop("plain")))
         saved_options, environment = plain.pop("options"), plain.pop("environment")
         if plain.pop("format") != FORMAT:
-            raise RunError("EQ5120", f"{path}: written by another version of eqff; continue with that version")
+            raise RunError("EQ5920", f"{path}: written by another version of eqff; continue with that version")
         groups: dict[str, Any] = {"integrator": {}, "observables": {}}
         for name in [name for name in arrays if "/" in name]:
             group, _, key = name.partition("/")

@@ -106,6 +106,6 @@ def _require(name: str, value: float, above: float | None = None, at_least: floa
     if above is not None and not (value > above and math.isfinite(value)):
         raise ConfigError("EQ1202", f"{name}={value}: expected a number > {above:g}")
     if at_least is not None and not (value >= at_least and math.isfinite(value)):
-        raise ConfigError("EQ1202", f"{name}={value}: expected a number >= {at_least:g}")
+        raise ConfigError("EQ1922", f"{name}={value}: expected a number >= {at_least:g}")
     if not math.isfinite(value):
-        raise ConfigError("EQ1202", f"{name}={value}: expected a finite number")
+        raise ConfigError("EQ1966", f"{name}={value}: expected a finite number")

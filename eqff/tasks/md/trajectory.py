@@ -148,7 +148,7 @@ class H5MDTrajectory:
         try:
             self._writer = H5MDWriter(path, mark)
         except DataError as error:
-            raise RunError("EQ5121", f"{error.message}; the run cannot be continued, start anew") from error
+            raise RunError("EQ5921", f"{error.message}; the run cannot be continued, start anew") from error
 
     def write(self, record: Atoms) -> None:
         results = record.calc.results if record.calc is not None else {}
