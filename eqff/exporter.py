@@ -105,7 +105,7 @@ def checked_path(path: str | Path, force: bool) -> Path:
     """Where a potential file may be written.  Raises: PotentialError for a wrong suffix, or an existing file"""
     path = Path(path)
     if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
-        raise PotentialError("EQ4140", f"path={str(path)!r}: expected <name>{SUFFIX}")
+        raise PotentialError("EQ4140", f"path={str(path)!r} is no name of a potential; give one that ends in {SUFFIX}")
     if path.exists() and not force:
         raise PotentialError("EQ4116", f"{path}: exists already; choose another name or overwrite with --force")
     return path
@@ -142,7 +142,9 @@ def prove_in_fresh_process(path: Path) -> None:
         raise PotentialError("EQ4143", reason) from error
     if child.returncode != 0:
         said = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise PotentialError("EQ4144", f"{path}: the written program failed its proof: {said[0]}")
+        raise PotentialError(
+            "EQ4144", f"{path}: the written program failed its proof: {said[0]}; do not use the file; write it again"
+        )
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

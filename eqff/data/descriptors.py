@@ -37,7 +37,7 @@ class Descriptor:
 
     def __init__(self, species: Sequence[str], r_max: float = 5.0, seed: int = 0) -> None:
         if not r_max > SHORTEST:
-            raise ConfigError("EQ1951", f"r_max={r_max} Å: must be above {SHORTEST}")
+            raise ConfigError("EQ1951", f"r_max={r_max} Å: must be above {SHORTEST}; choose a larger cut-off")
         self.species = tuple(species)
         self.r_max = float(r_max)
         self.centres = np.linspace(SHORTEST, r_max, N_RADIAL)  # Å

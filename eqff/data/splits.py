@@ -43,7 +43,11 @@ class Split:
             object.__setattr__(self, part, indices)
             outside = indices[(indices < 0) | (indices >= self.n_frames)]
             if len(outside):
-                raise DataError("EQ3050", f"split: {part} has index {outside[0]}, but there are {self.n_frames} frames")
+                raise DataError(
+                    "EQ3050",
+                    f"split: {part} has index {outside[0]}, but there are {self.n_frames} frames; "
+                    "use the split of this file",
+                )
             distinct, first = np.unique(indices, return_index=True)
             taken = distinct[owner[distinct] >= 0]
             if len(taken):
@@ -74,7 +78,7 @@ class Split:
     def save(self, path: str | Path) -> None:
         """Write as JSON, or in the layout of SchNetPack's split.npz (train_idx, val_idx, test_idx), by suffix.
 
-        Raises: ConfigError EQ3320 for another suffix
+        Raises: ConfigError EQ1924 for another suffix
         """
         path = Path(path)
         about = {"format": FORMAT, "sha256": self.sha256, "n_frames": self.n_frames, "seed": self.seed}
@@ -123,7 +127,7 @@ def blocked_split(n_frames: int, n_train: int, n_validation: int, n_test: int | 
     Raises: ConfigError EQ1031 if the counts do not fit, EQ1941 if gap is negative
     """
     if gap < 0:
-        raise ConfigError("EQ1941", f"gap={gap} frames: must be >= 0")
+        raise ConfigError("EQ1941", f"gap={gap} frames: must be >= 0; give 0 for no gap")
     n_gaps = gap * ((n_validation > 0) + (n_test is None or n_test > 0))
     rest = n_frames - n_train - n_validation - n_gaps
     n_test = max(rest, 0) if n_test is None else n_test
@@ -204,7 +208,10 @@ def load_split(path: str | Path) -> Split:
     try:
         content = _npz_content(path) if zipfile.is_zipfile(path) else json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise DataError("EQ3055", f"{path}: format={content['format']!r}, this version reads {FORMAT!r}")
+            raise DataError(
+                "EQ3055",
+                f"{path}: format={content['format']!r}, expected {FORMAT!r}; make the split again with `eqff data split`",
+            )
         train, validation, test = (_indices(content[part]) for part in PARTS)
         origin = content.get("origin", {})
         split = Split(train, validation, test, int(content["n_frames"]), content["seed"], origin)
@@ -250,7 +257,10 @@ def _check_counts(n_frames: int, n_train: int, n_validation: int, n_test: int) -
     counts = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
     if min(counts.values()) < 0 or n_train < 1 or sum(counts.values()) > n_frames:
         text = ", ".join(f"{name}={count}" for name, count in counts.items())
-        raise ConfigError("EQ1031", f"{text}: they must be >= 0, n_train >= 1, and sum to at most n_frames={n_frames}")
+        raise ConfigError(
+            "EQ1031",
+            f"{text}: they must be >= 0, n_train >= 1, and sum to at most n_frames={n_frames}; choose smaller parts",
+        )
 
 
 def _indices(values: Sequence[int]) -> np.ndarray:
@@ -261,7 +271,7 @@ def _read_indices(path: str | Path) -> np.ndarray:
     try:
         words = Path(path).read_text(encoding="utf-8").replace(",", " ").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("EQ3056", f"{path}: cannot be read ({error})") from None
+        raise DataError("EQ3056", f"{path}: cannot be read ({error}); write it again with `eqff data split`") from None
     indices = []
     for word in words:
         try:

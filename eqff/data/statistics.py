@@ -58,7 +58,7 @@ def statistics(frames: Iterable[Frame], species: Sequence[str] | None, r_max: fl
 
     Args:    frames: eV, Å; species: symbols, None for those that occur, by atomic number; r_max Å
     Returns: Statistics
-    Raises:  DataError EQ3025 without frames; GraphError for an element not in species; ConfigError EQ1032 if r_max <= 0
+    Raises:  DataError EQ3922 without frames; GraphError for an element not in species; ConfigError EQ1937 if r_max <= 0
     """
     if not r_max > 0.0:
         raise ConfigError("EQ1937", f"r_max={r_max} Å: must be > 0; give the cut-off of the model")
@@ -75,7 +75,7 @@ def statistics_with_edges(
 
     Args:    frames: eV, Å, each with its edges shorter than r_max; species: symbols, None for those that occur; r_max Å
     Returns: Statistics
-    Raises:  DataError EQ3025 without frames
+    Raises:  DataError EQ3922 without frames
     """
     sums = _Sums()
     for frame, edges in frames:

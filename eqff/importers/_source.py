@@ -103,7 +103,7 @@ def _safetensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
-        raise PotentialError("EQ4353", f"{path}: not a safetensors file ({error})") from error
+        raise PotentialError("EQ4353", f"{path}: not a safetensors file ({error}); download it again") from error
 
 
 def _checkpoint(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -119,12 +119,15 @@ def _checkpoint(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, n
     except pickle.UnpicklingError as error:
         raise PotentialError(
             "EQ4355",
-            f"{path}: holds Python objects, which are never loaded because they can run code. Where you trust the "
+            f"{path}: holds Python objects, which are never loaded because they can run code; where you trust the "
             "file, store its weights alone: torch.save(model.state_dict(), ...), and the configuration as JSON",
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise PotentialError("EQ4356", f"{path}: not a checkpoint of torch ({reason})") from error
+        raise PotentialError(
+            "EQ4356",
+            f"{path}: not a checkpoint of torch ({reason}); download it again, or save the weights with torch.save",
+        ) from error
     if not isinstance(found, Mapping):
         raise PotentialError("EQ4357", f"{path}: holds a {type(found).__name__}; expected a state dict")
     state: Mapping[str, Any] = next((found[name] for name in STATES if isinstance(found.get(name), Mapping)), found)

@@ -251,7 +251,11 @@ class _Filler:
         if means.shape != basis.means().shape or not (
             torch.allclose(means, basis.means(), atol=1e-6) and torch.allclose(betas, expected, rtol=1e-5)
         ):
-            raise PotentialError("EQ4338", "rbf.means, rbf.betas: not those of max_radius and number_of_basis")
+            raise PotentialError(
+                "EQ4338",
+                "rbf.means, rbf.betas: not those of max_radius and number_of_basis; "
+                "give the configuration the weights were trained with",
+            )
 
     def degree(self, model: Model) -> None:
         """The foreign tensor product starts from a vector of constants, which are multiplied into the map behind it."""

@@ -130,7 +130,11 @@ def make_config(foreign: Mapping[str, Any], weights: Weights) -> Config:
     }
     for key, found in stated.items():
         if foreign.get(key, found) != found:
-            raise PotentialError("EQ4343", f"{key}={foreign[key]}, but the weights are for {found}")
+            raise PotentialError(
+                "EQ4343",
+                f"{key}={foreign[key]}, but the weights are for {found}; "
+                "give the configuration the weights were trained with",
+            )
     fields = {
         "species": SYMBOLS[1:n_elements],
         "r_max": float(foreign["cutoff"]),
@@ -161,13 +165,16 @@ def energies(weights: Weights, n_species: int) -> dict[str, Any]:
         if mean != 0.0:
             raise PotentialError(
                 "EQ4344",
-                f"{prefix}mean={mean} eV of every structure, whatever its size: no energy of atoms is like that",
+                f"{prefix}mean={mean} eV of every structure, whatever its size: no energy of atoms is like that; "
+                "give the element references of the training",
             )
     name = "elementrefs.energy.element_references"
     if name in weights.arrays:
         references = weights.take(name).reshape(-1)[1 : n_species + 1]
         if len(references) != n_species:
-            raise PotentialError("EQ4345", f"{name}: {len(references)} numbers for {n_species} elements")
+            raise PotentialError(
+                "EQ4345", f"{name}: {len(references)} numbers for {n_species} elements; give one for each element"
+            )
         fields["reference_energies"] = tuple(references.tolist())
     return fields
 
@@ -252,5 +259,9 @@ def put(parameter: Tensor, weights: Weights, name: str, factor: float = 1.0) -> 
     if value.numel() != parameter.numel() or (
         parameter.dim() > 1 and value.dim() > 1 and value.shape != parameter.shape
     ):
-        raise PotentialError("EQ4346", f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+        raise PotentialError(
+            "EQ4346",
+            f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}; "
+            "give the configuration the weights were trained with",
+        )
     parameter.copy_(value.reshape(parameter.shape))

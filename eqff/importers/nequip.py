@@ -142,7 +142,11 @@ def current_config(foreign: Mapping[str, Any], weights: Weights, readout: list[T
             shape["parity"] = "both" if foreign.get("parity", True) else "natural"
     reciprocal = weights.take_number("_rmax_recip", 1.0 / float(foreign["r_max"]))
     if not math.isclose(reciprocal * float(foreign["r_max"]), 1.0, rel_tol=1e-6):
-        raise PotentialError("EQ4308", f"r_max={foreign['r_max']} Å, but the weights are for {1.0 / reciprocal:.6f} Å")
+        raise PotentialError(
+            "EQ4308",
+            f"r_max={foreign['r_max']} Å, but the weights are for {1.0 / reciprocal:.6f} Å; "
+            "give the configuration the weights were trained with",
+        )
     return _config(
         foreign,
         weights,
@@ -328,7 +332,11 @@ def _edge_irreps(value: Any) -> dict[str, Any]:
             (i, 1) for i in spherical_harmonics_irreps(len(irreps) - 1, natural)
         ]:
             return {"l_max": len(irreps) - 1, "parity": parity}
-    raise ConfigError("EQ1082", f"irreps_edge_sh={value}: expected 0e + 1o + 2e ... or 0e + 1e + 2e ..., none left out")
+    raise ConfigError(
+        "EQ1082",
+        f"irreps_edge_sh={value}: expected 0e + 1o + 2e ... or 0e + 1e + 2e ..., none left out; "
+        "a model with others cannot be imported",
+    )
 
 
 def _hidden_irreps_of_layers(layers: Sequence[str]) -> tuple[str, int]:
@@ -338,7 +346,8 @@ def _hidden_irreps_of_layers(layers: Sequence[str]) -> tuple[str, int]:
     if len(set(texts[:-1])) > 1 or texts[-1] != to_text(tuple(scalars)):
         raise ConfigError(
             "EQ1083",
-            f"feature_irreps_hidden={texts}: expected the same in every layer and its even scalars in the last",
+            f"feature_irreps_hidden={texts}: expected the same in every layer and its even scalars in the last; "
+            "a model with other layers cannot be imported",
         )
     return texts[0], len(texts)
 
@@ -446,13 +455,21 @@ def _cut(flat: Tensor, shapes: Sequence[Sequence[int]], name: str) -> list[Tenso
     """A flat array of e3nn -> its pieces, in order.  Raises: PotentialError if they are not all of it."""
     sizes = [math.prod(shape) for shape in shapes]
     if flat.numel() != sum(sizes):
-        raise PotentialError("EQ4306", f"{name}: has {flat.numel()} numbers, the configuration explains {sum(sizes)}")
+        raise PotentialError(
+            "EQ4306",
+            f"{name}: has {flat.numel()} numbers, the configuration explains {sum(sizes)}; "
+            "give the configuration the weights were trained with",
+        )
     return [piece.reshape(tuple(shape)) for piece, shape in zip(flat.reshape(-1).split(sizes), shapes, strict=True)]
 
 
 def _set_all(parameters: Any, values: list[Tensor], name: str) -> None:
     if len(parameters) != len(values):
-        raise PotentialError("EQ4305", f"{name}: {len(values)} matrices, expected {len(parameters)} as configured")
+        raise PotentialError(
+            "EQ4305",
+            f"{name}: {len(values)} matrices, expected {len(parameters)} as configured; "
+            "give the configuration the weights were trained with",
+        )
     for parameter, value in zip(parameters, values, strict=True):
         _set(parameter, value, name)
 

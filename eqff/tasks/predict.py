@@ -52,7 +52,9 @@ class PredictConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output))
         if self.output.suffix not in structures.EXTENDED_XYZ:
-            raise ConfigError("EQ1224", f"output={self.output}: expected a name that ends in .extxyz or .xyz")
+            raise ConfigError(
+                "EQ1224", f"output={self.output} has another suffix; give a name that ends in .extxyz or .xyz"
+            )
         part, n_parts = self.shard
         if not 1 <= part <= n_parts:
             raise ConfigError(
@@ -60,7 +62,9 @@ class PredictConfig:
                 f"shard={f'{part}/{n_parts}'}: expected i/n with i from 1 to n; for four processes: 1/4 ... 4/4",
             )
         if self.output.resolve() == split_index(self.source)[0].resolve():
-            raise ConfigError("EQ1226", f"output={self.output} would overwrite the frames it is made from")
+            raise ConfigError(
+                "EQ1226", f"output={self.output} would overwrite the frames it is made from; choose another name"
+            )
 
 
 class PredictReport(NamedTuple):

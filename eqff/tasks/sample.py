@@ -59,7 +59,9 @@ class SampleConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output))
         if self.output.suffix not in SUFFIXES:
-            raise ConfigError("EQ1956", f"output={self.output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+            raise ConfigError(
+                "EQ1956", f"output={self.output} has another suffix; give a name that ends in {' or '.join(SUFFIXES)}"
+            )
         for name in ("temperature", "timestep", "thermostat_time"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0.0):

@@ -97,7 +97,7 @@ def _check_machine(config: RunConfig) -> None:
     try:
         import eqff.training.fit.trainer  # noqa: F401
     except ImportError as error:
-        raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
+        raise ResourceError("EQ6010", "training needs Lightning; pip install 'eqff[train]'") from error
 
 
 def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> None:

@@ -48,7 +48,7 @@ def last_line(error: Exception) -> str:
 def _named(name: str, subject: Subject) -> Check:
     check = checks().get(name)
     if check is None:
-        raise ConfigError("EQ1963", f"check={name!r}: expected one of {', '.join(checks())}")
+        raise ConfigError("EQ1963", f"check={name!r} is unknown; choose from {', '.join(checks())}")
     if not check.suits(subject):
         raise ConfigError(
             "EQ1964", f"check={name!r} needs a {check.needs.__name__}, not a {type(subject).__name__}; leave it out"

@@ -86,7 +86,7 @@ def test_repeated_frames_never_test_what_was_learned(tmp_path):
         (["--train-file", "a.csv"], "EQ1943"),
         (["--train", "1.5"], "EQ1944"),
         (["--train", "21"], "EQ1031"),
-        (["-o", "a.txt"], "EQ3320"),
+        (["-o", "a.txt"], "EQ1923"),
         (["-o", str(FILES / "..")], "EQ1945"),
         (["--method", "composition"], "EQ3322"),
     ],

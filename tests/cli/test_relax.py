@@ -84,7 +84,7 @@ def test_a_periodic_cell(run):
     ("arguments", "id"),
     [
         (["absent.xyz"], "EQ3024"),
-        (["empty.xyz"], "EQ3025"),
+        (["empty.xyz"], "EQ3925"),
         (["argon.xyz"], "EQ2101"),
         (["starts.extxyz", "--index", "5"], "EQ3106"),
         (["starts.extxyz", "--index", "x"], "EQ1961"),

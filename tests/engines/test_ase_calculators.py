@@ -31,7 +31,7 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert isinstance(calculator_maker("my_calculators:make")(), EMT)
     for name in ("my_calculators:absent", "no_such_module:make", "my_calculators:odd"):
-        with pytest.raises(ConfigError, match="EQ3425"):
+        with pytest.raises(ConfigError, match="EQ1926"):
             calculator_maker(name)
     sys.modules.pop("my_calculators")
 

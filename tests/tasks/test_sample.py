@@ -188,11 +188,11 @@ def test_a_runaway_is_stopped(tmp_path):
     ("id", "options"),
     [
         ("EQ1956", {"output": "a.npz"}),
-        ("EQ3422", {"temperature": 0.0}),
-        ("EQ3422", {"interval": 0}),
-        ("EQ3422", {"n_frames": 0}),
-        ("EQ3422", {"volume": 0.9}),
-        ("EQ3422", {"timestep": float("nan")}),
+        ("EQ1938", {"temperature": 0.0}),
+        ("EQ1939", {"interval": 0}),
+        ("EQ1939", {"n_frames": 0}),
+        ("EQ1940", {"volume": 0.9}),
+        ("EQ1938", {"timestep": float("nan")}),
     ],
 )
 def test_options_are_checked(id, options):

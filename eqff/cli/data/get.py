@@ -52,7 +52,7 @@ def command(
     unknown = sorted(set(given) - {file.name for file in chosen.files})
     if unknown:
         expected = ", ".join(file.name for file in chosen.files)
-        raise ConfigError("EQ1948", f"--from-file {', '.join(unknown)}: {name} has {expected}")
+        raise ConfigError("EQ1948", f"--from-file {', '.join(unknown)} is no file of {name}; choose from {expected}")
     about = {"data_set": name, "theory": chosen.theory, "licence": chosen.licence, "citation": chosen.citation}
     if official_split and name == "rmd17" and not unpack:
         raise ConfigError("EQ1950", "--official-split needs the files of the archive; leave --no-unpack away")

@@ -131,7 +131,7 @@ def _count(value: float, n_frames: int) -> int:
     if 0 < value < 1:
         return round(value * n_frames)
     if value != int(value):
-        raise ConfigError("EQ1944", f"{value}: expected a whole number of frames, or a share below 1")
+        raise ConfigError("EQ1944", f"{value} is no size of a part; give a whole number of frames, or a share below 1")
     return int(value)
 
 

@@ -111,7 +111,7 @@ def _labels(group: h5py.Group, names: tuple[str, ...], key: str | None) -> tuple
 
 
 def _numbers(species: h5py.Dataset, where: str) -> np.ndarray:
-    """Atomic numbers of one molecule, from numbers or from symbols as bytes.  Raises: DataError EQ3028"""
+    """Atomic numbers of one molecule, from numbers or from symbols as bytes.  Raises: DataError EQ3927"""
     values = species[:]
     if values.dtype.kind in "iu":
         return values.astype(np.int64)

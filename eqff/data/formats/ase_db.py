@@ -33,8 +33,8 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å, in the order of ids.
 
-    Raises: DataError EQ3216 not an ASE database, or damaged; EQ3217 units of energy and forces that differ; and those
-            of `eqff.data.reading.labels`
+    Raises: DataError EQ3943 not an ASE database, EQ3216 damaged; EQ3217 units of energy and forces that differ;
+            and those of `eqff.data.reading.labels`
     """
     options = options or ReadOptions()
     decided = units(path, options)
@@ -130,7 +130,10 @@ def _check_forces(path: str, forces: str | None, energy: str | None, length: str
 
 
 def _database(path: str | Path) -> Any:
-    """The database, if it is one: ASE writes tables into files that have none.  Raises: DataError EQ3024, EQ3216"""
+    """The database, if it is one: ASE writes tables into files that have none.
+
+    Raises: DataError EQ3024, EQ3216, EQ3943
+    """
     from ase.db import connect
 
     if not Path(path).is_file():

@@ -33,7 +33,7 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å.
 
-    Raises: DataError EQ3218 no kind of file that ASE knows, EQ3219 a frame that ASE cannot read, and those of
+    Raises: DataError EQ3945 no kind of file that ASE knows, EQ3219 a frame that ASE cannot read, and those of
             `eqff.data.reading.labels`
     """
     options = options or ReadOptions()
@@ -81,7 +81,7 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
 
 
 def _kind(path: str | Path) -> str:
-    """Name of ASE's format.  Raises: DataError EQ3024, EQ3218"""
+    """Name of ASE's format.  Raises: DataError EQ3024, EQ3218, EQ3944 to EQ3946"""
     from ase.io.formats import filetype, ioformats
 
     if not Path(path).is_file():

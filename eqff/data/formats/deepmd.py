@@ -30,7 +30,8 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å, set after set; arrays are mapped, not loaded.
 
-    Raises: DataError EQ3213 text files, EQ3214 a damaged array, EQ3023 shapes that do not fit, EQ3025 no frames
+    Raises: DataError EQ3213, EQ3939 text files, EQ3214, EQ3942 a damaged array, EQ3940, EQ3941 a missing one,
+            EQ3023 shapes that do not fit, EQ3025 no frames
     """
     options = options or ReadOptions()
     decided = units(path, options)
@@ -102,7 +103,7 @@ def _sets(system: Path) -> list[Path]:
 
 
 def _numbers(system: Path) -> np.ndarray:
-    """Atomic numbers, from types and the names of types.  Raises: DataError EQ3213"""
+    """Atomic numbers, from types and the names of types.  Raises: DataError EQ3213, EQ3939"""
     try:
         texts = []
         for name in ("type.raw", "type_map.raw"):
@@ -125,7 +126,7 @@ def _numbers(system: Path) -> np.ndarray:
 
 
 def _array(folder: Path, name: str) -> np.ndarray | None:
-    """One array, mapped into memory; None where there is none.  Raises: DataError EQ3214"""
+    """One array, mapped into memory; None where there is none.  Raises: DataError EQ3214, EQ3942"""
     path = folder / f"{name}.npy"
     if not path.is_file():
         return None

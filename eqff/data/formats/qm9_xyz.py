@@ -44,7 +44,7 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å; the other properties are kept in info in the units of the publication.
 
-    Raises: DataError EQ3211 a molecule that cannot be read, EQ3212 a damaged archive
+    Raises: DataError EQ3211, EQ3936, EQ3937 a molecule that cannot be read, EQ3212, EQ3938 a damaged archive
     """
     options = options or ReadOptions()
     decided = units(path, options)
@@ -66,7 +66,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
-    """Hartree and Å, by the publication.  Raises: ConfigError EQ1031 for an energy_key that is none of them"""
+    """Hartree and Å, by the publication.  Raises: ConfigError EQ1921 for an energy_key that is none of them"""
     options = options or ReadOptions()
     if not Path(path).exists():
         raise DataError("EQ3024", f"{path}: no such file; check the name")
@@ -95,7 +95,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _members(path: Path) -> Iterator[tuple[str, str]]:
-    """Molecules of an archive, unpacked in memory one at a time.  Raises: DataError EQ3212"""
+    """Molecules of an archive, unpacked in memory one at a time.  Raises: DataError EQ3212, EQ3936, EQ3938"""
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:

@@ -97,10 +97,11 @@ def _groups(file: h5py.File) -> Iterator[Group]:
                 "add both arrays to the group or remove it",
             )
         if positions.ndim != 3 or positions.shape[2] != 3:
-            raise DataError(
-                "EQ3023",
-                f"{file.filename}: {name + '/pos'} has shape {positions.shape}, expected (n, N, 3); write the array again",
+            array_name, expected = f"{name}/pos", "(n, N, 3)"
+            message = (
+                f"{file.filename}: {array_name} has shape {positions.shape}, expected {expected}; write the array again"
             )
+            raise DataError("EQ3023", message)
         if not positions.shape[0] or not positions.shape[1]:
             continue
         n_frames, n_atoms = positions.shape[:2]

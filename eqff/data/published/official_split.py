@@ -43,7 +43,7 @@ def fingerprints(arrays: Mapping[str, np.ndarray], where: str | Path) -> np.ndar
 
     Args:    arrays: those of IDENTITY, and maybe others; where: their file, for messages
     Returns: [n_frames] uint64
-    Raises:  DataError EQ3372 if shapes or dtypes are not those of rMD17
+    Raises:  DataError EQ3372 if shapes, EQ3948 if dtypes are not those of rMD17
     """
     charges, coords, energies, forces = (arrays[name] for name in IDENTITY)
     shape = (energies.size, charges.size, 3)

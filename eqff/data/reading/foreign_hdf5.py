@@ -85,8 +85,8 @@ def names_in_groups(path: str | Path) -> list[set[str]]:
 def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | None:
     """A data set that may be read, of numbers (or other kinds of dtype); None where there is none of that name.
 
-    Raises: DataError EQ3221 it lies in another file, EQ3222 it needs a foreign filter, EQ3223 it is implausibly large,
-            EQ3028 its dtype
+    Raises: DataError EQ3947 it lies in another file, EQ3222 it needs a foreign filter, EQ3223 it is implausibly large,
+            EQ3928 it is no array, EQ3929 its dtype
     """
     if name not in group:
         return None

@@ -260,7 +260,11 @@ def _from_virial(virial: Any, cell: np.ndarray, where: str) -> np.ndarray:
     with np.errstate(all="ignore"):
         volume = abs(float(np.linalg.det(cell)))
     if not 0.0 < volume < np.inf:
-        raise DataError("EQ3034", f"{where}: a virial needs three lattice vectors, the cell has no volume")
+        raise DataError(
+            "EQ3034",
+            f"{where}: a virial needs three lattice vectors, the cell has no volume; "
+            "state the cell, or leave the virial out",
+        )
     return -voigt(virial) / volume
 
 

@@ -33,7 +33,8 @@ BLOCK = 2**22  # bytes read at once
 def npz_names(path: str | Path) -> list[str]:
     """Names of the arrays in an npz file.
 
-    Raises: DataError EQ3024 no file, EQ3020 not a readable npz archive, EQ3029 implausibly many members
+    Raises: DataError EQ3024 no file, EQ3020 not a readable npz archive, EQ3910 two arrays of one name,
+            EQ3029 implausibly many members
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -61,7 +62,7 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
 def open_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> "dict[str, Rows]":
     """Chosen arrays of an npz file, to be read in blocks; others are not touched.
 
-    Raises: DataError EQ3020 damaged, EQ3021 missing key, EQ3022 pickled objects, EQ3029 unpacks to implausibly much
+    Raises: DataError EQ3911 damaged, EQ3021 missing key, EQ3022 pickled objects, EQ3930 unpacks to implausibly much
     """
     present = npz_names(path)
     missing = [name for name in required if name not in present]
@@ -75,7 +76,7 @@ def open_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
 class Rows:
     """An array in an npz file: its shape and dtype are known, its rows are read when they are asked for.
 
-    Raises: DataError EQ3020 damaged or other than it claims, EQ3022 pickled objects, EQ3029 unpacks to implausibly much
+    Raises: DataError EQ3911 damaged or other than it claims, EQ3022 pickled objects, EQ3930 unpacks to implausibly much
     """
 
     def __init__(self, path: str | Path, name: str) -> None:
@@ -116,12 +117,12 @@ class Rows:
         )
 
     def whole(self) -> np.ndarray:
-        """All of it.  Raises: DataError EQ3020"""
+        """All of it.  Raises: DataError EQ3911"""
         found = list(self.blocks(self.shape[0] if self.shape else 1))
         return found[0].reshape(self.shape) if found else np.empty(self.shape, self.dtype)
 
     def blocks(self, n_rows: int) -> Iterator[np.ndarray]:
-        """n_rows at a time, in order; the checksum is compared after the last.  Raises: DataError EQ3020"""
+        """n_rows at a time, in order; the checksum is compared after the last.  Raises: DataError EQ3911"""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
                 _header(stream)

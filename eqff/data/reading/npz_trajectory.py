@@ -26,7 +26,7 @@ class Trajectory:
 
     Args:   path: for messages; arrays: in memory or in a file;
             names: what the file calls (atomic_numbers, positions, energies, forces)
-    Raises: DataError EQ3023 wrong shape, EQ3028 wrong dtype, EQ3025 no frames
+    Raises: DataError EQ3915 a missing array, EQ3023 wrong shape, EQ3028 wrong dtype, EQ3025 no frames
     """
 
     def __init__(

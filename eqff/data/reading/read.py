@@ -50,7 +50,7 @@ class Stream:
 
     Args:   path: FILE or FILE@INDEX, as options.index; options; checked: whether frames pass `check_frame`
     Raises: ConfigError EQ1030 label names for a format without, EQ1960 two indices, EQ1961 an index that is none;
-            DataError EQ3024 no such file, EQ3025 empty, and what the format refuses
+            DataError EQ3024 no such file, EQ3025 no frames, EQ3925 an empty file, and what the format refuses
     """
 
     def __init__(self, path: str | Path, options: ReadOptions | None = None, *, checked: bool = True) -> None:

@@ -38,8 +38,9 @@ class Block:
 def blocks(path: str | Path) -> Iterator[Block]:
     """Frames one after the other; what their lines say is left to the reader.
 
-    Raises:  DataError EQ3024 no file, EQ3931 no atom count, EQ3932 text that is not UTF-8, EQ3035 a count that cannot be,
-             EQ3036 cut short, EQ3037 text after a blank line, EQ3038 a byte-order mark, EQ3039 a line without end
+    Raises:  DataError EQ3024 no file, EQ3931 no atom count, EQ3932 text that is not UTF-8,
+             EQ3035 a count that cannot be, EQ3036 cut short, EQ3037 text after a blank line,
+             EQ3038 a byte-order mark, EQ3039 a line without end
     """
     for index, (offset, raw) in enumerate(_cut(path)):
         try:

@@ -148,7 +148,7 @@ class StoredArrays:
     """The arrays of a store that is open for reading.
 
     Args:   file; path: for messages
-    Raises: DataError EQ3072 if arrays are missing, or do not fit each other
+    Raises: DataError EQ3950 if arrays are missing, EQ3951 to EQ3954 if they do not fit each other
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:

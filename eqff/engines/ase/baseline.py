@@ -43,7 +43,7 @@ class Baseline:
         """Energy and forces, with stress and energies of atoms if the calculator has them.
 
         Args:   positions [n_atoms, 3] Å; atomic_numbers [n_atoms]; cell [3, 3] Å; pbc [3]; where: for messages
-        Raises: PotentialError EQ4362 if the calculator fails, or a result is not finite
+        Raises: PotentialError EQ4362 if the calculator fails, EQ4925 if a result is not finite
         """
         atoms = Atoms(numbers=atomic_numbers, positions=positions, cell=cell, pbc=pbc)
         able = getattr(self.calculator, "implemented_properties", ())
@@ -133,7 +133,7 @@ def baseline_of(potential: Potential, calculator: Any = None) -> Baseline | None
 
     Args:   calculator: of ASE, instead of the one that the header names
     Raises: PotentialError EQ4360 if it cannot be made, EQ4364 if it is not the one used in training; ConfigError
-            EQ1443 for a calculator with a potential of whole energies, and for what is no calculator
+            EQ1443 for a calculator with a potential of whole energies, EQ1925 for what is no calculator
     """
     record = potential.header.get("baseline")
     if record is None:

@@ -37,7 +37,8 @@ class Maker:
 def calculator_maker(name: str) -> Maker:
     """The calculators of a name.
 
-    Raises: ConfigError EQ3425 for a function that cannot be found, EQ1959 for an unknown method; ResourceError EQ6911
+    Raises: ConfigError EQ1926 for a function that cannot be found, EQ1927 for what is no function,
+            EQ1959 for an unknown method; ResourceError EQ6911
             without tblite; PotentialError for a file that is no potential
     """
     kind, _, rest = name.partition(":")

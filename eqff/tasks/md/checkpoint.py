@@ -65,7 +65,8 @@ def load(path: Path, options: Mapping[str, Any]) -> Checkpoint:
     """Read a checkpoint of a run with the same options.
 
     Warns:  when program versions or threads differ, so that the last bits may
-    Raises: ConfigError EQ1263 if there is none, EQ1264 naming every option that changed; RunError EQ5120 if damaged
+    Raises: ConfigError EQ1263 if there is none, EQ1264 naming every option that changed; RunError EQ5120 if damaged,
+            EQ5920 if another version wrote it
     """
     if not path.is_file():
         raise ConfigError("EQ1263", f"resume: there is no checkpoint {path}; start the run without --resume")

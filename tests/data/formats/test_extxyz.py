@@ -121,7 +121,7 @@ def test_damaged_text_names_the_frame(tmp_path):
     good = frame_text(f"{COLUMNS} energy=-1.0")
     with pytest.raises(DataError, match=r"EQ3036.*frame 1"):
         read_text(tmp_path, good + good[: len(good) // 2])
-    with pytest.raises(DataError, match=r"EQ3030.*frame 0"):
+    with pytest.raises(DataError, match=r"EQ3931.*frame 0"):
         read_text(tmp_path, "hello\nworld\n")
     with pytest.raises(DataError, match="EQ3024"):
         list(extxyz.read(tmp_path / "nowhere.xyz"))
