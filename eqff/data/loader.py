@@ -287,7 +287,7 @@ def make_loader(
     if (batch_size is None) == (max_edges is None) or size is None or size < 1:
         raise ConfigError(
             "EQ1034",
-            f"batch_size={batch_size}, max_edges={max_edges}: both or neither is given, or a size below 1; give one of them, >= 1 ",
+            f"batch_size={batch_size}, max_edges={max_edges}: expected one of them, >= 1; leave the other out",
         )
     if len(dataset) == 0:
         raise DataError("EQ3921", "loader: the data set has no frames; give a file or a split with at least one")

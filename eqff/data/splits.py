@@ -210,7 +210,8 @@ def load_split(path: str | Path) -> Split:
         if content["format"] != FORMAT:
             raise DataError(
                 "EQ3055",
-                f"{path}: format={content['format']!r}, expected {FORMAT!r}; make the split again with `eqff data split`",
+                f"{path}: format={content['format']!r}, expected {FORMAT!r}; "
+                "make the split again with `eqff data split`",
             )
         train, validation, test = (_indices(content[part]) for part in PARTS)
         origin = content.get("origin", {})

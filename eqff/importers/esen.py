@@ -166,7 +166,7 @@ def energies(weights: Weights, n_species: int) -> dict[str, Any]:
             raise PotentialError(
                 "EQ4344",
                 f"{prefix}mean={mean} eV of every structure, whatever its size: no energy of atoms is like that; "
-                "give the element references of the training",
+                "a model with such a mean cannot be imported",
             )
     name = "elementrefs.energy.element_references"
     if name in weights.arrays:

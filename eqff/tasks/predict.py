@@ -53,7 +53,7 @@ class PredictConfig:
         object.__setattr__(self, "output", Path(self.output))
         if self.output.suffix not in structures.EXTENDED_XYZ:
             raise ConfigError(
-                "EQ1224", f"output={self.output} has another suffix; give a name that ends in .extxyz or .xyz"
+                "EQ1224", f"output={self.output} has an unknown suffix; give a name that ends in .extxyz or .xyz"
             )
         part, n_parts = self.shard
         if not 1 <= part <= n_parts:

@@ -60,7 +60,8 @@ class SampleConfig:
         object.__setattr__(self, "output", Path(self.output))
         if self.output.suffix not in SUFFIXES:
             raise ConfigError(
-                "EQ1956", f"output={self.output} has another suffix; give a name that ends in {' or '.join(SUFFIXES)}"
+                "EQ1956",
+                f"output={self.output} has an unknown suffix; give a name that ends in {' or '.join(SUFFIXES)}",
             )
         for name in ("temperature", "timestep", "thermostat_time"):
             value = getattr(self, name)

@@ -182,7 +182,7 @@ def _check_options(config: WrapConfig) -> None:
     if len(set(config.species)) != len(config.species):
         raise ConfigError(
             "EQ1295",
-            f"species={','.join(config.species)} is not a list of elements; give every element once, in the program's order",
+            f"species={','.join(config.species)} names an element twice; give each once, in the program's order",
         )
     length_factor(config.length_unit)
     energy_factor(config.energy_unit)

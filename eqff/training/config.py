@@ -124,7 +124,7 @@ def check(config: RunConfig) -> None:
     if not 0.0 <= training.ema_decay < 1.0:
         raise ConfigError(
             "EQ1061",
-            f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1; 0 averages nothing, 0.999 is usual",
+            f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1; 0.999 is usual",
         )
     if training.loss.forces < 0 or training.loss.energy_per_atom < 0:
         raise ConfigError("EQ1062", "training.loss: weights must not be negative; 0 leaves a part out")

@@ -149,7 +149,8 @@ def _database(path: str | Path) -> Any:
         raise _damaged(path, error) from None
     if not {"systems", "information"} <= tables:
         raise DataError(
-            "EQ3943", f"{path}: a database, but not of ASE; it has {', '.join(sorted(tables)) or 'nothing'}"
+            "EQ3943",
+            f"{path}: a database, but not of ASE (it has {', '.join(sorted(tables)) or 'nothing'}); check the name",
         )
     try:
         return connect(str(Path(path).resolve()), type="db", use_lock_file=False)

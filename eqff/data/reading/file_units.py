@@ -134,7 +134,7 @@ def _settle(
         except ConfigError as error:
             raise DataError(
                 "EQ3013",
-                f"{where}: the file states an unknown {quantity} unit: {error.message}; name the unit yourself",
+                f"{where}: the file states an unknown {quantity} unit: {error.message}; correct the unit in the file",
             ) from None
     if option is not None and stated is not None and option != stated:
         raise DataError(

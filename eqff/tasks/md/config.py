@@ -59,7 +59,7 @@ class MDConfig:
         if self.trajectory.suffix not in SUFFIXES:
             raise ConfigError(
                 "EQ1203",
-                f"trajectory={self.trajectory} has another suffix; give a name that ends in {', '.join(SUFFIXES)}",
+                f"trajectory={self.trajectory} has an unknown suffix; give a name that ends in {', '.join(SUFFIXES)}",
             )
         if self.resume and self.force:
             raise ConfigError("EQ1261", "resume and force: a run is continued or overwritten, not both; leave one out")
