@@ -120,7 +120,7 @@ def _make_program(model: nn.Module, path: Path, file: Path) -> None:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise ResourceError(
             "EQ6122",
-            f"{file}: torch cannot compile this model ({reason}); it runs as TorchScript, as without compiling",
+            f"{file}: torch cannot compile this model ({reason}); use it uncompiled, as TorchScript",
         ) from error
 
 

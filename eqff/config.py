@@ -138,7 +138,7 @@ def _error(cls: type, mapping: Any, where: str, details: Sequence[Any]) -> Confi
             return ConfigError("EQ1011", f"{path}: unknown key; {_nearest_key(str(steps[-1]), _fields(hint))}")
         case "missing":
             name = detail["loc"][-1]
-            return ConfigError("EQ1012", f"{path}.{name}: missing; expected {_type_name(_fields(hint)[name])}")
+            return ConfigError("EQ1012", f"{path}.{name}: missing; give it as {_type_name(_fields(hint)[name])}")
         case "value_error":
             return ConfigError("EQ1013", f"{path}: {detail['ctx']['error']}; correct the value")
     same = [d for d in details if _follow(cls, mapping, d["loc"][1:])[0][: len(steps)] == steps]

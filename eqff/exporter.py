@@ -56,7 +56,7 @@ def export(
     path, metadata = checked_path(path, force), dict(metadata or {})
     unknown = sorted(metadata.keys() - set(PROVENANCE))
     if unknown:
-        raise PotentialError("EQ4141", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
+        raise PotentialError("EQ4141", f"metadata: unknown {unknown}; choose from {', '.join(PROVENANCE)}")
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     weights = _weights(model)
     dtype = _dtype(model)
@@ -166,7 +166,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
     dtypes = {parameter.dtype for parameter in model.parameters()} or {torch.float64}
     if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
         found = ", ".join(sorted(map(str, dtypes)))
-        raise PotentialError("EQ4147", f"weights are {found}; expected all float32 or all float64, use model.to(...)")
+        raise PotentialError("EQ4147", f"weights are {found}, expected all float32 or all float64; use model.to(...)")
     return dtypes.pop()
 
 

@@ -82,7 +82,10 @@ def read(path: str | Path) -> Contents:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                raise PotentialError("EQ4110", f"{path}: larger than {MAX_BYTES} bytes; this is no potential file")
+                raise PotentialError(
+                    "EQ4110",
+                    f"{path}: larger than {MAX_BYTES} bytes, so it is no potential file; give a *.eqff.pt file",
+                )
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise PotentialError("EQ4111", f"{path}: cannot be read ({error.strerror}); check path and rights") from error

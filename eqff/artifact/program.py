@@ -114,7 +114,9 @@ def prove(path: Path) -> None:
             vectors.check(potential.evaluator, vector, potential.dtype, contents.header, str(path))
     loaded = [name for name in FOREIGN if name in sys.modules]
     if loaded:
-        raise PotentialError("EQ4133", f"{path}: loading it imported {', '.join(loaded)}; only torch may be needed")
+        raise PotentialError(
+            "EQ4133", f"{path}: loading it imported {', '.join(loaded)}; export a model that needs only torch"
+        )
 
 
 def _check_once(

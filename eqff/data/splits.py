@@ -57,7 +57,7 @@ class Split:
             owner[distinct] = number
 
     def _refuse(self, index: int, first: str, second: str) -> None:
-        raise DataError("EQ3051", f"split: frame {index} is in {first} and again in {second}; parts must not overlap")
+        raise DataError("EQ3051", f"split: frame {index} is in {first} and again in {second}; leave it out of one")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Split) and self.sha256 == other.sha256
@@ -220,7 +220,9 @@ def load_split(path: str | Path) -> Split:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("EQ3053", f"{path}: not a split file ({error!r}); make it again: eqff data split") from None
     if stated is not None and split.sha256 != stated:
-        raise DataError("EQ3054", f"{path}: the indices do not match the stated hash; the file was changed")
+        raise DataError(
+            "EQ3054", f"{path}: the indices do not match the stated hash; get the file again, or make a new split"
+        )
     return split
 
 
@@ -278,5 +280,7 @@ def _read_indices(path: str | Path) -> np.ndarray:
         try:
             indices.append(int(word))
         except ValueError:
-            raise DataError("EQ3949", f"{path}: {word!r} is not an integer; one row number a line, from 0") from None
+            raise DataError(
+                "EQ3949", f"{path}: {word!r} is not an integer; write one row number per line, from 0"
+            ) from None
     return np.array(indices, dtype=np.int64)

@@ -83,7 +83,7 @@ def _npz(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarr
         ) from error
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise PotentialError("EQ4911", f"{path}: {name} is not a table; expected JSON such as {{...}}")
+            raise PotentialError("EQ4911", f"{path}: {name} is not a table; write it as JSON, {{...}}")
     versions = {name: str(version) for name, version in tables.get("versions", {}).items()}
     return tables.get("config", {}), state, versions, _species_of(example)
 
@@ -129,7 +129,7 @@ def _checkpoint(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, n
             f"{path}: not a checkpoint of torch ({reason}); download it again, or save the weights with torch.save",
         ) from error
     if not isinstance(found, Mapping):
-        raise PotentialError("EQ4357", f"{path}: holds a {type(found).__name__}; expected a state dict")
+        raise PotentialError("EQ4357", f"{path}: holds a {type(found).__name__}; save a state dict instead")
     state: Mapping[str, Any] = next((found[name] for name in STATES if isinstance(found.get(name), Mapping)), found)
     config: Mapping[str, Any] = next((found[name] for name in CONFIGS if isinstance(found.get(name), Mapping)), {})
     arrays = {name: value for name, value in state.items() if isinstance(value, Tensor)}

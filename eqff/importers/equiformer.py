@@ -77,7 +77,7 @@ class Weights(StateDict):
         mark = "atom_embed.atom_type_lin.tp.weight"
         prefixes = [name.removesuffix(mark) for name in state if name.endswith(mark)]
         if not prefixes:
-            raise PotentialError("EQ4334", f"weights: no {mark}; not an Equiformer model")
+            raise PotentialError("EQ4334", f"weights: no {mark}; give the weights of an Equiformer model")
         if any(".dpa." in name for name in state):
             raise PotentialError(
                 "EQ4913",

@@ -76,7 +76,7 @@ class Weights(StateDict):
                     break
             self.arrays[name] = np.asarray(array)
         if "sphere_embedding.weight" not in self.arrays:
-            raise PotentialError("EQ4340", "weights: no backbone.sphere_embedding; not an eSEN model")
+            raise PotentialError("EQ4340", "weights: no backbone.sphere_embedding; give the weights of an eSEN model")
 
     def count(self, start: str, end: str = "") -> int:
         """How many running numbers from 0 on stand between start and end."""

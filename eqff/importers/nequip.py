@@ -94,7 +94,9 @@ class Weights(StateDict):
         marks = ("type_embed.", "chemical_embedding.")
         prefixes = {name[: name.index(mark)] for name in state for mark in marks if mark in name}
         if not prefixes:
-            raise PotentialError("EQ4302", "weights: no type_embed and no chemical_embedding; not a NequIP model")
+            raise PotentialError(
+                "EQ4302", "weights: no type_embed and no chemical_embedding; give the weights of a NequIP model"
+            )
         prefix = min(prefixes, key=len)
         kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
         super().__init__({name.removeprefix(prefix): array for name, array in kept.items() if array.size > 0})
@@ -120,9 +122,7 @@ def current_config(foreign: Mapping[str, Any], weights: Weights, readout: list[T
     if "preset" in foreign:
         name = str(foreign["preset"]).upper()
         if name not in PRESETS:
-            raise ConfigError(
-                "EQ1930", f"preset={foreign['preset']!r}: expected one of {', '.join(PRESETS)}; choose one of them"
-            )
+            raise ConfigError("EQ1930", f"preset={foreign['preset']!r} is unknown; choose from {', '.join(PRESETS)}")
         foreign = {"parity": False, **PRESETS[name], **foreign}
     _require(foreign, CURRENT_OPTIONS)
     _require_gates(foreign, "convnet_nonlinearity_gates")

@@ -56,7 +56,7 @@ def import_model(config: ImportConfig) -> ImportReport:
     importer = cast(Importer, registry.load("importers", config.code))
     unknown = sorted(config.metadata.keys() - set(PROVENANCE))
     if unknown:
-        raise ConfigError("EQ1192", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
+        raise ConfigError("EQ1192", f"metadata: unknown {unknown}; choose from {', '.join(PROVENANCE)}")
     path = checked_path(config.output, config.force)
     source = read(config.source, config.config)
     foreign = dict(source.config)

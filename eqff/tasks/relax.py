@@ -286,8 +286,8 @@ def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:
     if config.cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise ConfigError(
             "EQ1245",
-            f"{where}: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; relaxing the cell needs a structure "
-            "periodic in three directions; leave out --cell, or set pbc and a cell",
+            f"{where}: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; leave out --cell, or set pbc and a cell "
+            "that is periodic in three directions",
         )
     lost = lost_constraints(atoms)
     if lost and config.output.suffix in EXTENDED_XYZ:

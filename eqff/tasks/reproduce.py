@@ -89,7 +89,8 @@ def pinned(path: Path, sha256: str, cuts: Path) -> Path:
         if found == sha256 or (whole is not None and official_split.is_part(path)):
             return path
         raise DataError(
-            "EQ3502", f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; other data"
+            "EQ3502",
+            f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; get the recipe's data",
         )
     if whole is None:
         message = f"{path}: no such file; the recipe says where these frames come from, --data names the folder"

@@ -93,7 +93,7 @@ def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | No
     where = f"{group.file.filename}: {group.name}/{name}"
     found = _member(group, name)
     if not isinstance(found, h5py.Dataset):
-        raise DataError("EQ3928", f"{where} is no array; expected numbers")
+        raise DataError("EQ3928", f"{where} is no array; store the numbers as one")
     if found.is_virtual or found.external:
         raise DataError(
             "EQ3947", f"{where} takes its numbers from another file, which is refused; copy them into one file"
@@ -105,7 +105,7 @@ def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | No
             raise DataError("EQ3222", f"{where} needs the filter {name_of_filter!r}; write it again with gzip")
     n_bytes, n_stored = math.prod(found.shape or (0,)) * found.dtype.itemsize, found.id.get_storage_size()
     if n_bytes > RATIO_FROM and n_bytes > MAX_RATIO * n_stored:
-        raise DataError("EQ3223", f"{where} claims {n_bytes} bytes, but {n_stored} are stored; the file is damaged")
+        raise DataError("EQ3223", f"{where} claims {n_bytes} bytes, but {n_stored} are stored; get the file again")
     if found.dtype.kind not in kinds:
         raise DataError(
             "EQ3929",

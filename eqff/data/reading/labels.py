@@ -73,7 +73,7 @@ def find(contents: Contents, label: str, options: ReadOptions, where: str) -> tu
             if key in place:
                 return place[key], key
         known = ", ".join(sorted({*contents.results, *contents.info, *contents.arrays})) or "no labels"
-        raise DataError("EQ3031", f"{where} has no {key!r} for {label}; it has {known}")
+        raise DataError("EQ3031", f"{where} has no {key!r} for {label}; choose from {known}")
     return _by_synonym(contents, label, KEYS[label], where)
 
 

@@ -68,7 +68,8 @@ def open_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     missing = [name for name in required if name not in present]
     if missing:
         raise DataError(
-            "EQ3021", f"{path}: no array {', '.join(missing)}; it has {', '.join(sorted(present)) or 'none'}"
+            "EQ3021",
+            f"{path}: no array {', '.join(missing)}; choose a format for {', '.join(sorted(present)) or 'no arrays'}",
         )
     return {name: Rows(path, name) for name in (*required, *(o for o in optional if o in present))}
 

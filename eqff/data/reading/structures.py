@@ -145,7 +145,8 @@ def frame_text(atoms: Atoms) -> str:
         write_xyz(text, [atoms])
     except Exception as error:  # odd contents of info and arrays: whatever numpy and ASE meet
         raise DataError(
-            "EQ3105", f"cannot be written as extended XYZ ({type(error).__name__}: {error}); remove what is odd"
+            "EQ3105",
+            f"cannot be written as extended XYZ ({type(error).__name__}: {error}); remove the entry that is odd",
         ) from error
     return text.getvalue()
 

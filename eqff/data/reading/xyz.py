@@ -124,7 +124,10 @@ def _atoms(file: BinaryIO, n_atoms: int, where: str) -> list[bytes]:
 def _line(file: BinaryIO, where: str) -> bytes:
     line = file.readline(MAX_LINE)
     if len(line) == MAX_LINE:
-        raise DataError("EQ3039", f"{where} has a line of more than {MAX_LINE} bytes; this is no XYZ file")
+        raise DataError(
+            "EQ3039",
+            f"{where} has a line of more than {MAX_LINE} bytes, so it is no XYZ file; give another file or format",
+        )
     return line
 
 

@@ -79,9 +79,9 @@ def _function(name: str, module: str, attribute: str) -> Maker:
         make = getattr(found, attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            "EQ1926", f"calculator={name!r}: {error}; expected module:function, importable from here"
+            "EQ1926", f"calculator={name!r}: {error}; give module:function, importable from here"
         ) from error
     if not callable(make):
-        raise ConfigError("EQ1927", f"calculator={name!r}: {attribute} cannot be called; expected a function")
+        raise ConfigError("EQ1927", f"calculator={name!r}: {attribute} cannot be called; give the name of a function")
     source = getattr(found, "__file__", None)
     return Maker(name, name, make, sha256=None if source is None else file_sha256(source))

@@ -50,7 +50,7 @@ def test_object_arrays_that_nobody_asked_for_do_no_harm(tmp_path, good):
 
 def test_missing_keys_are_named(tmp_path):
     np.savez(tmp_path / "a.npz", q=np.ones(3))
-    assert "no array z, R; it has q" in refused(tmp_path / "a.npz", "EQ3021")
+    assert "no array z, R; choose a format for q" in refused(tmp_path / "a.npz", "EQ3021")
     refused(tmp_path / "nowhere.npz", "EQ3024")
 
 
