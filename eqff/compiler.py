@@ -61,14 +61,16 @@ def compile_potential(
              that misses the test vectors; ConfigError for an unknown dtype
     """
     if dtype not in ("auto", *DTYPES):
-        raise ConfigError("EQ1101", f"dtype={dtype!r}: expected auto, {' or '.join(DTYPES)}")
+        raise ConfigError("EQ1101", f"dtype={dtype!r} is unknown; choose auto, {' or '.join(DTYPES)}")
     if build.compiler() is None:
         raise ResourceError("EQ6110", "no C++ compiler found; install g++ or clang++, or set CXX")
     contents = archive.read(find(name_or_path))
     run_dtype: torch.dtype = getattr(torch, contents.header["dtype"] if dtype == "auto" else dtype)
     place = compiled.folder(contents.digest, run_dtype, exact)
     if place is None:
-        raise ResourceError("EQ6112", "no private cache: make ~/.cache writable, or set XDG_CACHE_HOME")
+        raise ResourceError(
+            "EQ6112", "no private cache for compiled programs; make ~/.cache writable, or set XDG_CACHE_HOME"
+        )
     with locked(place.with_suffix(".compiling"), wait=True):  # not in the folder itself, which is replaced
         return _compile(contents, run_dtype, exact, place, progress)
 
@@ -118,7 +120,7 @@ def _make_program(model: nn.Module, path: Path, file: Path) -> None:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise ResourceError(
             "EQ6122",
-            f"{file}: torch cannot compile this model ({reason}); it runs as TorchScript, as without compiling",
+            f"{file}: torch cannot compile this model ({reason}); use it uncompiled, as TorchScript",
         ) from error
 
 

@@ -69,7 +69,7 @@ def overridden(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[s
         path, equals, text = assignment.partition("=")
         steps = [step.strip() for step in path.split(".")]
         if not equals or not all(steps):
-            raise ConfigError("EQ1017", f"--set {assignment}: expected KEY=VALUE, e.g. training.epochs=100")
+            raise ConfigError("EQ1017", f"--set {assignment} is not KEY=VALUE; write e.g. training.epochs=100")
         table = result
         for step in steps[:-1]:
             table = table.setdefault(step, {})
@@ -138,9 +138,9 @@ def _error(cls: type, mapping: Any, where: str, details: Sequence[Any]) -> Confi
             return ConfigError("EQ1011", f"{path}: unknown key; {_nearest_key(str(steps[-1]), _fields(hint))}")
         case "missing":
             name = detail["loc"][-1]
-            return ConfigError("EQ1012", f"{path}.{name}: missing; expected {_type_name(_fields(hint)[name])}")
+            return ConfigError("EQ1012", f"{path}.{name}: missing; give it as {_type_name(_fields(hint)[name])}")
         case "value_error":
-            return ConfigError("EQ1013", f"{path}: {detail['ctx']['error']}")
+            return ConfigError("EQ1013", f"{path}: {detail['ctx']['error']}; correct the value")
     same = [d for d in details if _follow(cls, mapping, d["loc"][1:])[0][: len(steps)] == steps]
     expected = dict.fromkeys(
         _type_name(hint) if d["type"] in ("dataclass_type", "dict_type") else d["msg"].removeprefix("Input should be ")
@@ -148,8 +148,8 @@ def _error(cls: type, mapping: Any, where: str, details: Sequence[Any]) -> Confi
     )
     allowed = [word for d in same for word in re.findall("'([^']*)'", str(d.get("ctx", {}).get("expected")))]
     guess = difflib.get_close_matches(str(value), allowed, n=1)
-    remedy = f"; did you mean {guess[0]!r}?" if guess else ""
-    return ConfigError("EQ1010", f"{path}={_shown(value)}: expected {' or '.join(expected)}{remedy}")
+    remedy = f"did you mean {guess[0]!r}?" if guess else "correct the value"
+    return ConfigError("EQ1010", f"{path}={_shown(value)}: expected {' or '.join(expected)}; {remedy}")
 
 
 def _follow(hint: Any, value: Any, loc: Iterable[str | int]) -> tuple[list[str | int], Any, Any]:

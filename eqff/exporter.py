@@ -56,7 +56,7 @@ def export(
     path, metadata = checked_path(path, force), dict(metadata or {})
     unknown = sorted(metadata.keys() - set(PROVENANCE))
     if unknown:
-        raise PotentialError("EQ4141", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
+        raise PotentialError("EQ4141", f"metadata: unknown {unknown}; choose from {', '.join(PROVENANCE)}")
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     weights = _weights(model)
     dtype = _dtype(model)
@@ -105,7 +105,7 @@ def checked_path(path: str | Path, force: bool) -> Path:
     """Where a potential file may be written.  Raises: PotentialError for a wrong suffix, or an existing file"""
     path = Path(path)
     if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
-        raise PotentialError("EQ4140", f"path={str(path)!r}: expected <name>{SUFFIX}")
+        raise PotentialError("EQ4140", f"path={str(path)!r} is no name of a potential; give one that ends in {SUFFIX}")
     if path.exists() and not force:
         raise PotentialError("EQ4116", f"{path}: exists already; choose another name or overwrite with --force")
     return path
@@ -142,7 +142,9 @@ def prove_in_fresh_process(path: Path) -> None:
         raise PotentialError("EQ4143", reason) from error
     if child.returncode != 0:
         said = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise PotentialError("EQ4144", f"{path}: the written program failed its proof: {said[0]}")
+        raise PotentialError(
+            "EQ4144", f"{path}: the written program failed its proof: {said[0]}; do not use the file; write it again"
+        )
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
@@ -164,7 +166,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
     dtypes = {parameter.dtype for parameter in model.parameters()} or {torch.float64}
     if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
         found = ", ".join(sorted(map(str, dtypes)))
-        raise PotentialError("EQ4147", f"weights are {found}; expected all float32 or all float64, use model.to(...)")
+        raise PotentialError("EQ4147", f"weights are {found}, expected all float32 or all float64; use model.to(...)")
     return dtypes.pop()
 
 

@@ -51,7 +51,7 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     if path.exists() and not force:
         raise DataError("EQ3070", f"{path}: the file exists; choose another name, or replace it with --force")
     if path.is_dir():
-        raise DataError("EQ3077", f"{path}: is a folder; name a file in it")
+        raise DataError("EQ3077", f"{path}: is a folder; name a file in it, e.g. {path / 'new.h5'}")
     _check_parent(path)
     temporary = path.with_name(f"{_temporary(path.stem)}{path.suffix}")
     try:

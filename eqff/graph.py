@@ -114,7 +114,7 @@ def check_atoms(positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where:
     n_atoms = len(positions)
     numbers = _array("atomic_numbers", atomic_numbers, (n_atoms,), where)
     if n_atoms == 0:
-        raise GraphError("EQ2108", f"{_at(where)}positions: n_atoms=0; a structure needs at least one atom")
+        raise GraphError("EQ2108", f"{_at(where)}positions: n_atoms=0; give at least one atom")
     wrong = ~((numbers >= 1) & (numbers <= MAX_ATOMIC_NUMBER) & (numbers == np.floor(numbers)))  # also true for NaN
     if wrong.any():
         atom = int(np.argmax(wrong))

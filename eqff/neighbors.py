@@ -286,7 +286,9 @@ def _check_distances(edges: Edges, length: np.ndarray, where: str = "") -> None:
 def _check_length(name: str, value: float) -> None:
     if not (_is_number(value) and 0 < value <= MAX_REACH):
         raise ConfigError(
-            "EQ1301", f"{name}={value!r} Å: expected a length > 0 and <= {MAX_REACH:g}, as the potential's header gives"
+            "EQ1301",
+            f"{name}={value!r} Å: expected a length > 0 and <= {MAX_REACH:g}, as the potential's header gives; "
+            "check that it is in Å",
         )
 
 
@@ -307,7 +309,10 @@ def _structure(
     senders, receivers, edge_shift = _tensors(edges, device)
     species = np.array(species, dtype=np.int64)
     if species.shape != (n_atoms,):
-        raise GraphError("EQ2110", f"species: shape {list(species.shape)}, expected [{n_atoms}], one index per atom")
+        raise GraphError(
+            "EQ2110",
+            f"species: shape {list(species.shape)}, expected [{n_atoms}], one index per atom; repair the array",
+        )
     return Structure(
         positions=torch.tensor(points, device=device),
         species=torch.tensor(species, device=device),

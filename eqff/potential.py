@@ -144,6 +144,10 @@ def voigt_stress(strain_gradient: Tensor, cell: Tensor) -> Tensor:
     """
     volume = torch.dot(torch.linalg.cross(cell[0], cell[1]), cell[2]).abs()
     if not float(volume) > 0.0:
-        raise PotentialError("EQ4001", f"cell volume={float(volume)} Å^3: stress needs three lattice vectors")
+        raise PotentialError(
+            "EQ4001",
+            f"cell volume={float(volume)} Å^3: stress needs three lattice vectors; "
+            "give a cell, or do not ask for the stress",
+        )
     xx, xy, xz, _, yy, yz, _, _, zz = strain_gradient.reshape(9).unbind()
     return torch.stack([xx, yy, zz, yz, xz, xy]) / volume

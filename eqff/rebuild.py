@@ -45,7 +45,11 @@ def rebuild(name_or_path: str | Path) -> nn.Module:
         model.load_state_dict(safetensors.torch.load(contents.extra[archive.WEIGHTS]), strict=True, assign=True)
     except (RuntimeError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())[:400]
-        raise PotentialError("EQ4151", f"{path}: weights do not fit {header['family']}: {reason}") from error
+        raise PotentialError(
+            "EQ4151",
+            f"{path}: weights do not fit {header['family']}: {reason}; "
+            "the file is damaged or from another version, so get it again",
+        ) from error
     model.eval()
     exact = GradientEvaluator(copy.deepcopy(model).to(torch.float64).requires_grad_(False))
     for vector in vectors.unpack(contents):

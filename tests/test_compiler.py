@@ -213,7 +213,7 @@ def test_a_model_torch_cannot_compile_stays_torchscript(potential_file, tmp_path
 
 
 def test_wrong_options(potential_file):
-    with pytest.raises(ConfigError, match="EQ1103: accelerate='fast': expected off or ready"):
+    with pytest.raises(ConfigError, match="EQ1103: accelerate='fast' is no mode of loading; choose off or ready"):
         artifact.load(potential_file, accelerate="fast")
     with pytest.raises(ConfigError, match="EQ1310"):
         eqff.EqffCalculator(potential_file, accelerate="fast")

@@ -190,7 +190,7 @@ def test_overrides_read_toml_values_and_bare_words():
     }
     assert mapping == {"name": "a", "optimizer": {"rate": 1.0}}
     for wrong in ("optimizer.rate", "=1", "name.x=1", "a..b=1"):
-        with pytest.raises(ConfigError, match=r"--set .*(expected KEY=VALUE|is a value)"):
+        with pytest.raises(ConfigError, match=r"--set .*(is not KEY=VALUE|is a value)"):
             overridden(mapping, [wrong])
 
 

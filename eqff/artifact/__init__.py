@@ -55,7 +55,7 @@ def load(
     from eqff.artifact import compiled, program  # torch is imported here, so that finding and inspecting stay quick
 
     if accelerate not in ("off", "ready"):
-        raise ConfigError("EQ1103", f"accelerate={accelerate!r}: expected off or ready")
+        raise ConfigError("EQ1103", f"accelerate={accelerate!r} is no mode of loading; choose off or ready")
     contents = read(find(name_or_path))
     potential = program.load(contents, device, dtype)
     return potential if accelerate == "off" else compiled.accelerated(potential, exact, contents) or potential

@@ -82,7 +82,10 @@ def read(path: str | Path) -> Contents:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                raise PotentialError("EQ4110", f"{path}: larger than {MAX_BYTES} bytes; this is no potential file")
+                raise PotentialError(
+                    "EQ4110",
+                    f"{path}: larger than {MAX_BYTES} bytes, so it is no potential file; give a *.eqff.pt file",
+                )
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise PotentialError("EQ4111", f"{path}: cannot be read ({error.strerror}); check path and rights") from error
@@ -103,10 +106,10 @@ def verify(content: bytes, path: Path) -> Contents:
         if comment.startswith(b"eqff"):
             reason = f"digest tag {comment[: len(TAG)]!r} is not {TAG!r}: damaged, or written by another eqff"
         elif content.rfind(TAG) >= 0:
-            reason = "bytes follow the digest: the file was changed; get a fresh copy"
+            reason = "bytes follow the digest: the file was changed"
         else:
-            reason = "no eqff digest at its end: truncated, or plain TorchScript; get a fresh copy or use `eqff export`"
-        raise PotentialError("EQ4113", f"{path}: {reason}")
+            reason = "no eqff digest at its end: truncated, or plain TorchScript"
+        raise PotentialError("EQ4113", f"{path}: {reason}; get a fresh copy, or write it with `eqff export`")
     digest = content[-N_DIGITS:].decode("latin-1")
     if digest != _digest(content):
         raise PotentialError("EQ4114", f"{path}: SHA-256 of the file is not the one it carries; get a fresh copy")

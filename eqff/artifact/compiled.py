@@ -51,10 +51,14 @@ class CompiledEvaluator:
         inputs = [species, senders, receivers, edge_vector.detach(), node_weight]
         if [x.dtype for x in inputs] != INPUT_DTYPES or edge_vector.shape != (senders.shape[0], 3):  # it does not check
             raise GraphError(
-                "EQ2130", "inputs: expected int64 indices, float64 edge_vector [n_edges, 3] and node_weight"
+                "EQ2130",
+                "inputs: expected int64 indices, float64 edge_vector [n_edges, 3] and node_weight; convert the arrays",
             )
         if senders.shape != receivers.shape or node_weight.shape != species.shape:
-            raise GraphError("EQ2130", "inputs: expected one sender and receiver per edge, one weight per atom")
+            raise GraphError(
+                "EQ2910",
+                "inputs: expected one sender and receiver per edge, one weight per atom; make the arrays equally long",
+            )
         if self._too_short(edge_vector):
             return self.exact(species, senders, receivers, edge_vector, node_weight)
         with torch._C._AutoDispatchBelowAutograd():  # operators do not prepare for gradients nobody can ask for
@@ -140,7 +144,7 @@ def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise PotentialError("EQ4170", f"{place}: damaged ({error}); compile again") from error
     if not intact:
-        raise PotentialError("EQ4170", f"{place}: {PROGRAM} has changed; compile again")
+        raise PotentialError("EQ4910", f"{place}: {PROGRAM} has changed; compile again")
     try:
         if not fused.load_files(kernels):
             return None

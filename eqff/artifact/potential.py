@@ -163,7 +163,7 @@ class Potential:
         if requested is None:
             return MAX_EDGES["cuda" if self.device.type == "cuda" else "cpu"]
         if not requested >= 1:
-            raise ConfigError("EQ1220", f"max_edges={requested}: expected a number >= 1, e.g. {MAX_EDGES['cpu']}")
+            raise ConfigError("EQ1220", f"max_edges={requested} is below 1; give e.g. {MAX_EDGES['cpu']}")
         return requested
 
     @property

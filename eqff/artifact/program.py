@@ -30,7 +30,7 @@ SWITCH = threading.RLock()
 def load(contents: Contents, device: str = "cpu", dtype: str = "auto") -> Potential:
     """The potential on the program of its file; see `eqff.artifact.load`."""
     if dtype not in ("auto", *DTYPES):
-        raise ConfigError("EQ1101", f"dtype={dtype!r}: expected auto, {' or '.join(DTYPES)}")
+        raise ConfigError("EQ1101", f"dtype={dtype!r} is unknown; choose auto, {' or '.join(DTYPES)}")
     place = _device(device)
     path, stored = contents.path, contents.header["dtype"]
     if dtype not in ("auto", *dtypes(contents.header)):
@@ -114,7 +114,9 @@ def prove(path: Path) -> None:
             vectors.check(potential.evaluator, vector, potential.dtype, contents.header, str(path))
     loaded = [name for name in FOREIGN if name in sys.modules]
     if loaded:
-        raise PotentialError("EQ4133", f"{path}: loading it imported {', '.join(loaded)}; only torch may be needed")
+        raise PotentialError(
+            "EQ4133", f"{path}: loading it imported {', '.join(loaded)}; export a model that needs only torch"
+        )
 
 
 def _check_once(
@@ -161,7 +163,7 @@ def _device(device: str) -> torch.device:
     except RuntimeError:
         place = None
     if place is None or place.type not in ("cpu", "cuda"):
-        raise ConfigError("EQ1102", f"device={device!r}: expected cpu, cuda or cuda:<n>")
+        raise ConfigError("EQ1102", f"device={device!r} is unknown; choose cpu, cuda or cuda:<n>")
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise ResourceError(
             "EQ6102", f"device={device!r}: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs; use cpu"

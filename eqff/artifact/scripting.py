@@ -21,7 +21,9 @@ def script(model: nn.Module) -> torch.jit.ScriptModule:
         return torch.jit.script(model)
     except (RuntimeError, torch.jit.frontend.FrontendError) as error:
         reason = " ".join(str(error).split())[:400]
-        raise PotentialError("EQ4330", f"the model cannot be scripted: {reason}") from error
+        raise PotentialError(
+            "EQ4330", f"the model cannot be scripted: {reason}; write the model in what TorchScript can compile"
+        ) from error
 
 
 def operators(program: torch.jit.ScriptModule) -> list[str]:

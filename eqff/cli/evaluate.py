@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Errors of energy, forces and stress on labelled frames: overall, by element, by size, and the worst frames."""
     if output.suffix != ".json":
-        raise ConfigError("EQ1230", f"output={output}: expected a name that ends in .json")
+        raise ConfigError("EQ1230", f"output={output} has an unknown suffix; give a name that ends in .json")
     pictures = [output.with_name(f"{output.stem}_{name}.png") for name in ("parity", "errors")] if plot else []
     for path in (output, *pictures):
         if path.exists() and not force:

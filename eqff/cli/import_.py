@@ -47,7 +47,9 @@ def command(
         try:
             text = card.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise PotentialError("EQ1197", f"{card}: cannot be read as text ({error})") from error
+            raise PotentialError(
+                "EQ4923", f"{card}: cannot be read as text ({error}); save the card as UTF-8"
+            ) from error
     report = import_model(
         ImportConfig(
             code=code,

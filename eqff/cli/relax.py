@@ -98,7 +98,9 @@ def command(
     source = starting_file(potential, structures)
     file = split_index(source)[0]
     if file.resolve() in [path.resolve() for path in (output, config.trajectory) if path is not None]:
-        raise ConfigError("EQ1249", f"output={str(output)!r} would overwrite the structures it starts from")
+        raise ConfigError(
+            "EQ1249", f"output={str(output)!r} would overwrite the structures it starts from; choose another name"
+        )
     frames = read_structures(source, reading)
     calculator = evaluation.calculator(potential, max(len(atoms) for atoms in frames))
     with StatusLine(hidden=as_json) as line:

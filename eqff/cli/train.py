@@ -22,7 +22,7 @@ def seconds(text: str | None) -> float:
     except ValueError:
         limit = math.nan
     if not limit > 0.0:
-        raise ConfigError("EQ1400", f"--time-limit={text!r}: expected a time > 0, e.g. 90s, 30m or 8h")
+        raise ConfigError("EQ1400", f"--time-limit={text!r} is no time above 0; give e.g. 90s, 30m or 8h")
     return limit
 
 

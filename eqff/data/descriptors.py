@@ -32,12 +32,12 @@ class Descriptor:
 
     Args:   species: symbols that occur; r_max Å; seed: of the random projection (Johnson and Lindenstrauss) to MAX_SIZE
             numbers that longer vectors go through; distances keep within some 10 %
-    Raises: ConfigError EQ3360 if r_max is not above SHORTEST
+    Raises: ConfigError EQ1951 if r_max is not above SHORTEST
     """
 
     def __init__(self, species: Sequence[str], r_max: float = 5.0, seed: int = 0) -> None:
         if not r_max > SHORTEST:
-            raise ConfigError("EQ3360", f"r_max={r_max} Å: must be above {SHORTEST}")
+            raise ConfigError("EQ1951", f"r_max={r_max} Å: must be above {SHORTEST}; choose a larger cut-off")
         self.species = tuple(species)
         self.r_max = float(r_max)
         self.centres = np.linspace(SHORTEST, r_max, N_RADIAL)  # Å

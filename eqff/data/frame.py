@@ -125,7 +125,9 @@ def check_frame(frame: Frame, where: str) -> None:
         value = np.asarray(getattr(frame, name))
         if value.shape != shape or value.dtype.kind not in "iuf":
             found = f"shape {value.shape} and dtype {value.dtype}"
-            raise DataError("EQ3001", f"{where}: {name} has {found}, expected numbers of shape {shape}")
+            raise DataError(
+                "EQ3001", f"{where}: {name} has {found}, expected numbers of shape {shape}; repair the array"
+            )
         if not np.isfinite(value).all():
             raise DataError("EQ3002", f"{where}: {name}{_first_bad(value)}; remove the frame or repair the value")
 

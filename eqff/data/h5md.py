@@ -49,7 +49,7 @@ class H5MDWriter:
     """Append frames of one system to a file.
 
     Args:   path; keep: number of frames of an existing file to keep and continue; None starts a new file
-    Raises: DataError EQ5122 if the file has fewer frames, EQ3072 if it is damaged; OSError
+    Raises: DataError EQ3956 if the file has fewer frames, EQ3072 if it is damaged; OSError
     """
 
     def __init__(self, path: str | Path, keep: int | None = None) -> None:
@@ -65,7 +65,7 @@ class H5MDWriter:
             copy.close()
             if copy.n_frames < keep:
                 raise DataError(
-                    "EQ5122",
+                    "EQ3956",
                     f"{self.path}: n_frames={copy.n_frames}, expected at least {keep} as in the checkpoint; "
                     "start the run again",
                 )
@@ -133,7 +133,7 @@ def read_h5md(path: str | Path, stop: int | None = None) -> Iterator[H5MDFrame]:
     """Frames of a file of `H5MDWriter`, also while its writer runs or after it has died.
 
     Args:   path; stop: read no more frames than this
-    Raises: DataError EQ3024 no such file, EQ5123 HDF5 of another kind, EQ3072 damaged
+    Raises: DataError EQ3024 no such file, EQ3957 HDF5 of another kind, EQ3072 damaged
     """
     path = Path(path)
     if not path.is_file():
@@ -141,7 +141,7 @@ def read_h5md(path: str | Path, stop: int | None = None) -> Iterator[H5MDFrame]:
     with hdf5_errors(path), _open(path) as file:
         if "h5md" not in file or "particles/all/position/value" not in file:
             raise DataError(
-                "EQ5123",
+                "EQ3957",
                 f"{path}: HDF5, but not a trajectory in H5MD (it holds {', '.join(file)}); give a file of `eqff md`",
             )
         everything = file["particles/all"]

@@ -84,10 +84,14 @@ class FrameDataset(Dataset):
         super().__init__()
         r_edges = r_max if r_edges is None else r_edges
         if not 0.0 < r_max <= r_edges:
-            raise ConfigError("EQ1032", f"r_max={r_max} Å, r_edges={r_edges} Å: expected 0 < r_max <= r_edges")
+            raise ConfigError(
+                "EQ1032",
+                f"r_max={r_max} Å, r_edges={r_edges} Å: expected 0 < r_max <= r_edges; "
+                "r_edges is the cut-off plus the skin",
+            )
         unknown = sorted(set(require) - set(LABELS))
         if unknown:
-            raise ConfigError("EQ1033", f"require={unknown}: labels are {', '.join(LABELS)}")
+            raise ConfigError("EQ1033", f"require={unknown} is no label; choose from {', '.join(LABELS)}")
         self.source: Frames = FrameList(source) if isinstance(source, list | tuple) else source  # type: ignore[assignment]
         self.species = tuple(species)
         self.r_edges, self.n_shortest = float(r_edges), n_edges
@@ -277,18 +281,25 @@ def make_loader(
              rank, n_ranks: which of how many processes this is; batch_size is of all together, max_edges of each
     Returns: torch's DataLoader, which gives torch_geometric batches; `set_epoch` here chooses the order of an epoch,
              as Lightning does by itself
-    Raises:  ConfigError EQ1034 unless exactly one size is given and it is >= 1; DataError EQ3025 without frames
+    Raises:  ConfigError EQ1034 unless exactly one size is given and it is >= 1; DataError EQ3921 without frames
     """
     size = batch_size if max_edges is None else max_edges
     if (batch_size is None) == (max_edges is None) or size is None or size < 1:
-        raise ConfigError("EQ1034", f"batch_size={batch_size}, max_edges={max_edges}: give one of them, >= 1")
+        raise ConfigError(
+            "EQ1034",
+            f"batch_size={batch_size}, max_edges={max_edges}: expected one of them, >= 1; leave the other out",
+        )
     if len(dataset) == 0:
-        raise DataError("EQ3025", "loader: the data set has no frames")
+        raise DataError("EQ3921", "loader: the data set has no frames; give a file or a split with at least one")
     sampler = FrameSampler(len(dataset), shuffle, seed)
     own = torch.Generator().manual_seed(seed)  # for worker seeds: the process's random numbers stay as they are
     common: dict[str, Any] = {"num_workers": n_workers, "collate_fn": collate, "generator": own}
     if size < n_ranks and max_edges is None:
-        raise ConfigError("EQ1401", f"batch_size={size}: {n_ranks} processes need at least one frame each")
+        raise ConfigError(
+            "EQ1401",
+            f"batch_size={size}: {n_ranks} processes need at least one frame each; "
+            "raise batch_size or start fewer processes",
+        )
     if max_edges is not None or n_ranks > 1:
         batches: Any = BatchSampler(sampler, size, drop_last=False)
         if max_edges is not None:

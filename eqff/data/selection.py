@@ -26,12 +26,12 @@ def farthest_points(
     Args:    vectors [n_frames, size]; n_chosen; near [n, size]: vectors of frames one has already, to stay away from;
              progress: called with (done, n_chosen)
     Returns: Selection
-    Raises:  ConfigError EQ3361 if there are fewer frames than asked for
+    Raises:  ConfigError EQ1952 if there are fewer frames than asked for
     Source:  Gonzalez, Theor. Comput. Sci. 38, 293 (1985)
     """
     n_frames = len(vectors)
     if not 1 <= n_chosen <= n_frames:
-        raise ConfigError("EQ3361", f"n={n_chosen}: there are {n_frames} frames; choose from 1 to {n_frames}")
+        raise ConfigError("EQ1952", f"n={n_chosen}: there are {n_frames} frames; choose from 1 to {n_frames}")
     nearest = np.full(n_frames, np.inf)
     for vector in near if near is not None else ():
         np.minimum(nearest, _distances(vectors, vector), out=nearest)

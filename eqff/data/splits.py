@@ -36,12 +36,18 @@ class Split:
         for number, part in enumerate(PARTS):
             indices = np.asarray(getattr(self, part))
             if indices.size and indices.dtype.kind not in "iu":
-                raise DataError("EQ3052", f"split: {part} holds {indices.dtype}, expected integers")
+                raise DataError(
+                    "EQ3052", f"split: {part} holds {indices.dtype}, expected integers; convert it with astype(int)"
+                )
             indices = indices.reshape(-1).astype(np.int64)
             object.__setattr__(self, part, indices)
             outside = indices[(indices < 0) | (indices >= self.n_frames)]
             if len(outside):
-                raise DataError("EQ3050", f"split: {part} has index {outside[0]}, but there are {self.n_frames} frames")
+                raise DataError(
+                    "EQ3050",
+                    f"split: {part} has index {outside[0]}, but there are {self.n_frames} frames; "
+                    "use the split of this file",
+                )
             distinct, first = np.unique(indices, return_index=True)
             taken = distinct[owner[distinct] >= 0]
             if len(taken):
@@ -51,7 +57,7 @@ class Split:
             owner[distinct] = number
 
     def _refuse(self, index: int, first: str, second: str) -> None:
-        raise DataError("EQ3051", f"split: frame {index} is in {first} and again in {second}; parts must not overlap")
+        raise DataError("EQ3051", f"split: frame {index} is in {first} and again in {second}; leave it out of one")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Split) and self.sha256 == other.sha256
@@ -72,7 +78,7 @@ class Split:
     def save(self, path: str | Path) -> None:
         """Write as JSON, or in the layout of SchNetPack's split.npz (train_idx, val_idx, test_idx), by suffix.
 
-        Raises: ConfigError EQ3320 for another suffix
+        Raises: ConfigError EQ1924 for another suffix
         """
         path = Path(path)
         about = {"format": FORMAT, "sha256": self.sha256, "n_frames": self.n_frames, "seed": self.seed}
@@ -84,7 +90,7 @@ class Split:
             arrays = {name: getattr(self, part) for part, name in NPZ_NAMES.items()}
             np.savez(path, eqff=np.array(json.dumps(about | {"origin": dict(self.origin)})), **arrays)
         else:
-            raise ConfigError("EQ3320", f"{path}: a split is written as .json or .npz")
+            raise ConfigError("EQ1924", f"{path}: a split is written as .json or .npz; choose such a name")
 
     def save_csv(self, folder: str | Path) -> list[Path]:
         """Index files as rMD17 has them, one row number a line: train.csv, validation.csv, test.csv, if not empty."""
@@ -118,10 +124,10 @@ def blocked_split(n_frames: int, n_train: int, n_validation: int, n_test: int | 
     are at least `gap` + 1 frames apart.
 
     Args:   n_test: None takes all that is left
-    Raises: ConfigError EQ1031 if the counts do not fit, EQ3321 if gap is negative
+    Raises: ConfigError EQ1031 if the counts do not fit, EQ1941 if gap is negative
     """
     if gap < 0:
-        raise ConfigError("EQ3321", f"gap={gap} frames: must be >= 0")
+        raise ConfigError("EQ1941", f"gap={gap} frames: must be >= 0; give 0 for no gap")
     n_gaps = gap * ((n_validation > 0) + (n_test is None or n_test > 0))
     rest = n_frames - n_train - n_validation - n_gaps
     n_test = max(rest, 0) if n_test is None else n_test
@@ -198,11 +204,15 @@ def load_split(path: str | Path) -> Split:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
     try:
         content = _npz_content(path) if zipfile.is_zipfile(path) else json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise DataError("EQ3055", f"{path}: format={content['format']!r}, this version reads {FORMAT!r}")
+            raise DataError(
+                "EQ3055",
+                f"{path}: format={content['format']!r}, expected {FORMAT!r}; "
+                "make the split again with `eqff data split`",
+            )
         train, validation, test = (_indices(content[part]) for part in PARTS)
         origin = content.get("origin", {})
         split = Split(train, validation, test, int(content["n_frames"]), content["seed"], origin)
@@ -210,7 +220,9 @@ def load_split(path: str | Path) -> Split:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("EQ3053", f"{path}: not a split file ({error!r}); make it again: eqff data split") from None
     if stated is not None and split.sha256 != stated:
-        raise DataError("EQ3054", f"{path}: the indices do not match the stated hash; the file was changed")
+        raise DataError(
+            "EQ3054", f"{path}: the indices do not match the stated hash; get the file again, or make a new split"
+        )
     return split
 
 
@@ -248,7 +260,10 @@ def _check_counts(n_frames: int, n_train: int, n_validation: int, n_test: int) -
     counts = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
     if min(counts.values()) < 0 or n_train < 1 or sum(counts.values()) > n_frames:
         text = ", ".join(f"{name}={count}" for name, count in counts.items())
-        raise ConfigError("EQ1031", f"{text}: they must be >= 0, n_train >= 1, and sum to at most n_frames={n_frames}")
+        raise ConfigError(
+            "EQ1031",
+            f"{text}: they must be >= 0, n_train >= 1, and sum to at most n_frames={n_frames}; choose smaller parts",
+        )
 
 
 def _indices(values: Sequence[int]) -> np.ndarray:
@@ -259,11 +274,13 @@ def _read_indices(path: str | Path) -> np.ndarray:
     try:
         words = Path(path).read_text(encoding="utf-8").replace(",", " ").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("EQ3056", f"{path}: cannot be read ({error})") from None
+        raise DataError("EQ3056", f"{path}: cannot be read ({error}); write it again with `eqff data split`") from None
     indices = []
     for word in words:
         try:
             indices.append(int(word))
         except ValueError:
-            raise DataError("EQ3052", f"{path}: {word!r} is not an integer; one row number a line, from 0") from None
+            raise DataError(
+                "EQ3949", f"{path}: {word!r} is not an integer; write one row number per line, from 0"
+            ) from None
     return np.array(indices, dtype=np.int64)

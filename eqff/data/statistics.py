@@ -58,10 +58,10 @@ def statistics(frames: Iterable[Frame], species: Sequence[str] | None, r_max: fl
 
     Args:    frames: eV, Å; species: symbols, None for those that occur, by atomic number; r_max Å
     Returns: Statistics
-    Raises:  DataError EQ3025 without frames; GraphError for an element not in species; ConfigError EQ1032 if r_max <= 0
+    Raises:  DataError EQ3922 without frames; GraphError for an element not in species; ConfigError EQ1937 if r_max <= 0
     """
     if not r_max > 0.0:
-        raise ConfigError("EQ1032", f"r_max={r_max} Å: must be > 0")
+        raise ConfigError("EQ1937", f"r_max={r_max} Å: must be > 0; give the cut-off of the model")
     return statistics_with_edges(_with_edges(frames, species, r_max), species, r_max)
 
 
@@ -75,13 +75,13 @@ def statistics_with_edges(
 
     Args:    frames: eV, Å, each with its edges shorter than r_max; species: symbols, None for those that occur; r_max Å
     Returns: Statistics
-    Raises:  DataError EQ3025 without frames
+    Raises:  DataError EQ3922 without frames
     """
     sums = _Sums()
     for frame, edges in frames:
         sums.add(frame, edges)
     if sums.n_frames == 0:
-        raise DataError("EQ3025", "statistics: there are no frames")
+        raise DataError("EQ3922", "statistics: there are no frames; give at least one training frame")
     if species is None:
         species = [SYMBOLS[z] for z in np.flatnonzero(sums.atoms).tolist()]
     chosen = np.array([atomic_number(symbol) for symbol in species], dtype=np.int64)

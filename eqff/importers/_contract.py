@@ -65,4 +65,6 @@ class StateDict:
         """Raises: PotentialError EQ4304 if an array was not taken."""
         if self.arrays:
             names = ", ".join(sorted(self.arrays)[:5])
-            raise PotentialError("EQ4304", f"weights: {len(self.arrays)} not understood: {names}; not imported")
+            raise PotentialError(
+                "EQ4304", f"weights: {len(self.arrays)} not understood: {names}; give a model without them"
+            )

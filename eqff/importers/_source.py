@@ -78,10 +78,12 @@ def _npz(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarr
             tables = {name: json.loads(str(file[name])) for name in ("config", "versions") if name in file.files}
             example = {name: file[f"in/{name}"] for name in ("atom_types", "numbers") if f"in/{name}" in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise PotentialError("EQ4352", f"{path}: not an npz file of arrays and JSON text ({error})") from error
+        raise PotentialError(
+            "EQ4352", f"{path}: not an npz file of arrays and JSON text ({error}); save the weights with numpy.savez"
+        ) from error
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise PotentialError("EQ4352", f"{path}: {name} is not a table; expected JSON such as {{...}}")
+            raise PotentialError("EQ4911", f"{path}: {name} is not a table; write it as JSON, {{...}}")
     versions = {name: str(version) for name, version in tables.get("versions", {}).items()}
     return tables.get("config", {}), state, versions, _species_of(example)
 
@@ -101,7 +103,7 @@ def _safetensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
-        raise PotentialError("EQ4353", f"{path}: not a safetensors file ({error})") from error
+        raise PotentialError("EQ4353", f"{path}: not a safetensors file ({error}); download it again") from error
 
 
 def _checkpoint(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -117,14 +119,17 @@ def _checkpoint(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, n
     except pickle.UnpicklingError as error:
         raise PotentialError(
             "EQ4355",
-            f"{path}: holds Python objects, which are never loaded because they can run code. Where you trust the "
+            f"{path}: holds Python objects, which are never loaded because they can run code; where you trust the "
             "file, store its weights alone: torch.save(model.state_dict(), ...), and the configuration as JSON",
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise PotentialError("EQ4356", f"{path}: not a checkpoint of torch ({reason})") from error
+        raise PotentialError(
+            "EQ4356",
+            f"{path}: not a checkpoint of torch ({reason}); download it again, or save the weights with torch.save",
+        ) from error
     if not isinstance(found, Mapping):
-        raise PotentialError("EQ4357", f"{path}: holds a {type(found).__name__}; expected a state dict")
+        raise PotentialError("EQ4357", f"{path}: holds a {type(found).__name__}; save a state dict instead")
     state: Mapping[str, Any] = next((found[name] for name in STATES if isinstance(found.get(name), Mapping)), found)
     config: Mapping[str, Any] = next((found[name] for name in CONFIGS if isinstance(found.get(name), Mapping)), {})
     arrays = {name: value for name, value in state.items() if isinstance(value, Tensor)}
@@ -165,7 +170,11 @@ def _config_file(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PotentialError("EQ4359", f"{path}: cannot be read as JSON ({error})") from error
+        raise PotentialError(
+            "EQ4359", f"{path}: cannot be read as JSON ({error}); save the configuration as JSON"
+        ) from error
     if not isinstance(found, dict):
-        raise PotentialError("EQ4359", f"{path}: expected a table, JSON such as {{...}}")
+        raise PotentialError(
+            "EQ4912", f"{path}: expected a table, JSON such as {{...}}; save the configuration as a JSON object"
+        )
     return found

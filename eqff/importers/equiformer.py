@@ -57,7 +57,11 @@ def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Impo
     weights = Weights(state)
     for key, values in OPTIONS.items():
         if key in foreign and foreign[key] not in values:
-            raise PotentialError("EQ4339", f"{key}={foreign[key]!r}: eqff's Equiformer knows only {values[0]!r}")
+            raise PotentialError(
+                "EQ4339",
+                f"{key}={foreign[key]!r}: eqff's Equiformer knows only {values[0]!r}; "
+                "a model with another value cannot be imported",
+            )
     config = _config(foreign, weights)
     model = Model(config).to(torch.float64)
     with torch.no_grad():
@@ -73,9 +77,13 @@ class Weights(StateDict):
         mark = "atom_embed.atom_type_lin.tp.weight"
         prefixes = [name.removesuffix(mark) for name in state if name.endswith(mark)]
         if not prefixes:
-            raise PotentialError("EQ4334", f"weights: no {mark}; not an Equiformer model")
+            raise PotentialError("EQ4334", f"weights: no {mark}; give the weights of an Equiformer model")
         if any(".dpa." in name for name in state):
-            raise PotentialError("EQ4339", "weights: dot-product attention is not imported, only graph attention")
+            raise PotentialError(
+                "EQ4913",
+                "weights: dot-product attention is not imported, only graph attention; "
+                "choose a model with graph attention",
+            )
         kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
         super().__init__({name.removeprefix(prefixes[0]): array for name, array in kept.items() if array.size > 0})
 
@@ -85,18 +93,28 @@ def _config(foreign: Mapping[str, Any], weights: Weights) -> Config:
                 "num_layers", "max_radius", "number_of_basis", "fc_neurons", "nonlinear_message")  # fmt: skip
     missing = [key for key in required if key not in foreign]
     if missing:
-        raise PotentialError("EQ4339", f"configuration: {', '.join(missing)} missing; give all arguments of the model")
+        raise PotentialError("EQ4914", f"configuration: {', '.join(missing)} missing; give all arguments of the model")
     hidden, features = _even_first(foreign, "irreps_node_embedding"), parse(str(foreign["irreps_feature"]))
     before = foreign.get("irreps_pre_attn")
     if before is not None and parse(str(before)) != hidden:
-        raise PotentialError("EQ4339", f"irreps_pre_attn={before}: eqff's Equiformer knows only those of the embedding")
+        raise PotentialError(
+            "EQ4915",
+            f"irreps_pre_attn={before}: eqff's Equiformer knows only those of the embedding; "
+            "a model with others cannot be imported",
+        )
     if len(features) != 1 or features[0].irrep != EVEN_SCALAR:
-        raise PotentialError("EQ4339", f"irreps_feature={to_text(features)}: eqff's Equiformer knows only even scalars")
+        raise PotentialError(
+            "EQ4916",
+            f"irreps_feature={to_text(features)}: eqff's Equiformer knows only even scalars; "
+            "a model with others cannot be imported",
+        )
     edge = [block.irrep for block in parse(str(foreign["irreps_sh"]))]
     natural = edge == spherical_harmonics_irreps(len(edge) - 1)
     if not natural and edge != spherical_harmonics_irreps(len(edge) - 1, False):
         raise PotentialError(
-            "EQ4339", f"irreps_sh={foreign['irreps_sh']}: expected 0e + 1o + 2e ... or 0e + 1e + 2e ..."
+            "EQ4917",
+            f"irreps_sh={foreign['irreps_sh']}: expected 0e + 1o + 2e ... or 0e + 1e + 2e ...; "
+            "a model with others cannot be imported",
         )
     scale = math.prod(float(foreign[key]) for key in ("std", "scale") if foreign.get(key) is not None)
     fields = {
@@ -124,7 +142,11 @@ def _even_first(foreign: Mapping[str, Any], key: str) -> Irreps:
     """Irreps by degree, even before odd.  Raises: PotentialError if they are written otherwise"""
     irreps = parse(str(foreign[key]))
     if list(irreps) != sorted(irreps, key=_order):
-        raise PotentialError("EQ4339", f"{key}={foreign[key]}: expected irreps by degree, even before odd")
+        raise PotentialError(
+            "EQ4918",
+            f"{key}={foreign[key]}: expected irreps by degree, even before odd; "
+            "a model with another order cannot be imported",
+        )
     return irreps
 
 
@@ -138,7 +160,9 @@ def _rows(weights: Weights, hidden: Irreps) -> Sequence[int]:
     n_rows, rest = divmod(weights.arrays[name].size, max(channels_of(hidden, EVEN_SCALAR), 1))
     if rest:
         raise PotentialError(
-            "EQ4337", f"{name}: {weights.arrays[name].size} numbers do not fit irreps {to_text(hidden)}"
+            "EQ4920",
+            f"{name}: {weights.arrays[name].size} numbers do not fit irreps {to_text(hidden)}; "
+            "give the configuration the weights were trained with",
         )
     return QM9_ELEMENTS if n_rows == len(QM9_ELEMENTS) else range(n_rows)
 
@@ -208,7 +232,9 @@ class _Filler:
         table = table + self.vector("atom_embed.atom_type_lin.bias.0", table.shape[1])
         unknown = [symbol for symbol in self.config.species if ATOMIC_NUMBERS[symbol] not in rows]
         if unknown:
-            raise PotentialError("EQ4339", f"species={unknown}: have no row in the foreign embedding")
+            raise PotentialError(
+                "EQ4919", f"species={unknown}: have no row in the foreign embedding; leave these elements out"
+            )
         _set(
             model.embedding, table[[rows.index(ATOMIC_NUMBERS[symbol]) for symbol in self.config.species]], "atom_embed"
         )
@@ -225,7 +251,11 @@ class _Filler:
         if means.shape != basis.means().shape or not (
             torch.allclose(means, basis.means(), atol=1e-6) and torch.allclose(betas, expected, rtol=1e-5)
         ):
-            raise PotentialError("EQ4338", "rbf.means, rbf.betas: not those of max_radius and number_of_basis")
+            raise PotentialError(
+                "EQ4338",
+                "rbf.means, rbf.betas: not those of max_radius and number_of_basis; "
+                "give the configuration the weights were trained with",
+            )
 
     def degree(self, model: Model) -> None:
         """The foreign tensor product starts from a vector of constants, which are multiplied into the map behind it."""
@@ -417,7 +447,11 @@ def _beside(one: ForeignLinear, other: ForeignLinear) -> ForeignLinear:
 
 def _expect(value: Tensor, shape: Sequence[int], name: str) -> None:
     if list(value.shape) != list(shape):
-        raise PotentialError("EQ4337", f"{name}: shape {tuple(value.shape)}, the configuration explains {tuple(shape)}")
+        raise PotentialError(
+            "EQ4337",
+            f"{name}: shape {tuple(value.shape)}, the configuration explains {tuple(shape)}; "
+            "give the configuration the weights were trained with",
+        )
 
 
 def _set(parameter: Tensor, value: Tensor, name: str) -> None:

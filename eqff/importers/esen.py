@@ -76,7 +76,7 @@ class Weights(StateDict):
                     break
             self.arrays[name] = np.asarray(array)
         if "sphere_embedding.weight" not in self.arrays:
-            raise PotentialError("EQ4340", "weights: no backbone.sphere_embedding; not an eSEN model")
+            raise PotentialError("EQ4340", "weights: no backbone.sphere_embedding; give the weights of an eSEN model")
 
     def count(self, start: str, end: str = "") -> int:
         """How many running numbers from 0 on stand between start and end."""
@@ -94,11 +94,15 @@ def check_options(foreign: Mapping[str, Any]) -> None:
     for key, values in OPTIONS.items():
         if key in foreign and foreign[key] not in values:
             known = " or ".join(map(repr, values))
-            raise ConfigError("EQ1089", f"{key}={foreign[key]!r}: as a conservative, smooth model only {known} exists")
+            raise ConfigError(
+                "EQ1089",
+                f"{key}={foreign[key]!r}: as a conservative, smooth model only {known} exists; "
+                "a model with another value cannot be imported",
+            )
     cap = foreign.get("max_neighbors")
     if cap is not None and cap < FEWEST_NEIGHBORS:
         raise ConfigError(
-            "EQ1089", f"max_neighbors={cap}: eqff sums over all neighbours; a cap below {FEWEST_NEIGHBORS} is refused"
+            "EQ1936", f"max_neighbors={cap}: eqff sums over all neighbours; a cap below {FEWEST_NEIGHBORS} is refused"
         )
 
 
@@ -126,7 +130,11 @@ def make_config(foreign: Mapping[str, Any], weights: Weights) -> Config:
     }
     for key, found in stated.items():
         if foreign.get(key, found) != found:
-            raise PotentialError("EQ4343", f"{key}={foreign[key]}, but the weights are for {found}")
+            raise PotentialError(
+                "EQ4343",
+                f"{key}={foreign[key]}, but the weights are for {found}; "
+                "give the configuration the weights were trained with",
+            )
     fields = {
         "species": SYMBOLS[1:n_elements],
         "r_max": float(foreign["cutoff"]),
@@ -157,13 +165,16 @@ def energies(weights: Weights, n_species: int) -> dict[str, Any]:
         if mean != 0.0:
             raise PotentialError(
                 "EQ4344",
-                f"{prefix}mean={mean} eV of every structure, whatever its size: no energy of atoms is like that",
+                f"{prefix}mean={mean} eV of every structure, whatever its size: no energy of atoms is like that; "
+                "a model with such a mean cannot be imported",
             )
     name = "elementrefs.energy.element_references"
     if name in weights.arrays:
         references = weights.take(name).reshape(-1)[1 : n_species + 1]
         if len(references) != n_species:
-            raise PotentialError("EQ4345", f"{name}: {len(references)} numbers for {n_species} elements")
+            raise PotentialError(
+                "EQ4345", f"{name}: {len(references)} numbers for {n_species} elements; give one for each element"
+            )
         fields["reference_energies"] = tuple(references.tolist())
     return fields
 
@@ -248,5 +259,9 @@ def put(parameter: Tensor, weights: Weights, name: str, factor: float = 1.0) -> 
     if value.numel() != parameter.numel() or (
         parameter.dim() > 1 and value.dim() > 1 and value.shape != parameter.shape
     ):
-        raise PotentialError("EQ4346", f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+        raise PotentialError(
+            "EQ4346",
+            f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}; "
+            "give the configuration the weights were trained with",
+        )
     parameter.copy_(value.reshape(parameter.shape))

@@ -94,7 +94,9 @@ class Weights(StateDict):
         marks = ("type_embed.", "chemical_embedding.")
         prefixes = {name[: name.index(mark)] for name in state for mark in marks if mark in name}
         if not prefixes:
-            raise PotentialError("EQ4302", "weights: no type_embed and no chemical_embedding; not a NequIP model")
+            raise PotentialError(
+                "EQ4302", "weights: no type_embed and no chemical_embedding; give the weights of a NequIP model"
+            )
         prefix = min(prefixes, key=len)
         kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
         super().__init__({name.removeprefix(prefix): array for name, array in kept.items() if array.size > 0})
@@ -120,7 +122,7 @@ def current_config(foreign: Mapping[str, Any], weights: Weights, readout: list[T
     if "preset" in foreign:
         name = str(foreign["preset"]).upper()
         if name not in PRESETS:
-            raise ConfigError("EQ1080", f"preset={foreign['preset']!r}: expected one of {', '.join(PRESETS)}")
+            raise ConfigError("EQ1930", f"preset={foreign['preset']!r} is unknown; choose from {', '.join(PRESETS)}")
         foreign = {"parity": False, **PRESETS[name], **foreign}
     _require(foreign, CURRENT_OPTIONS)
     _require_gates(foreign, "convnet_nonlinearity_gates")
@@ -140,7 +142,11 @@ def current_config(foreign: Mapping[str, Any], weights: Weights, readout: list[T
             shape["parity"] = "both" if foreign.get("parity", True) else "natural"
     reciprocal = weights.take_number("_rmax_recip", 1.0 / float(foreign["r_max"]))
     if not math.isclose(reciprocal * float(foreign["r_max"]), 1.0, rel_tol=1e-6):
-        raise PotentialError("EQ4308", f"r_max={foreign['r_max']} Å, but the weights are for {1.0 / reciprocal:.6f} Å")
+        raise PotentialError(
+            "EQ4308",
+            f"r_max={foreign['r_max']} Å, but the weights are for {1.0 / reciprocal:.6f} Å; "
+            "give the configuration the weights were trained with",
+        )
     return _config(
         foreign,
         weights,
@@ -168,7 +174,11 @@ def published_config(foreign: Mapping[str, Any], weights: Weights) -> Config:
     readout = parse(str(foreign.get("conv_to_output_hidden_irreps_out", f"{max(1, n_features // 2)}x0e")))
     for name, irreps in (("chemical_embedding", embedding), ("conv_to_output_hidden", readout)):
         if len(irreps) != 1 or irreps[0].irrep != EVEN_SCALAR:
-            raise ConfigError("EQ1080", f"{name}_irreps_out={to_text(irreps)}: eqff's NequIP knows only even scalars")
+            raise ConfigError(
+                "EQ1931",
+                f"{name}_irreps_out={to_text(irreps)}: eqff's NequIP knows only even scalars; "
+                "train the foreign model with even scalars there",
+            )
     n_species = math.prod(weights.shape("chemical_embedding.linear.weight")) // embedding[0].n_channels
     scale, shift = weights.take_number("scale_by", 1.0), weights.take_number("shift_by", 0.0)
     if shift != 0.0:
@@ -216,7 +226,11 @@ def _config(
         if weights.has(f"{rescaling}.{name}"):
             values = weights.take(f"{rescaling}.{name}").reshape(-1)
         if len(values) not in (1, len(species)):
-            raise PotentialError("EQ4307", f"{rescaling}.{name}: {len(values)} numbers for {len(species)} types")
+            raise PotentialError(
+                "EQ4921",
+                f"{rescaling}.{name}: {len(values)} numbers for {len(species)} types; "
+                "give the configuration the weights were trained with",
+            )
         energies[name] = tuple((factor * values.expand(len(species))).tolist())
     fields |= {
         "species": species,
@@ -232,19 +246,27 @@ def _require(foreign: Mapping[str, Any], options: Mapping[str, list[Any]]) -> No
     """Raises: ConfigError if the foreign model uses an option that has no counterpart here."""
     for key, values in options.items():
         if key in foreign and foreign[key] not in values:
-            raise ConfigError("EQ1080", f"{key}={foreign[key]!r}: eqff's NequIP knows only {values[0]!r}")
+            raise ConfigError(
+                "EQ1080",
+                f"{key}={foreign[key]!r}: eqff's NequIP knows only {values[0]!r}; "
+                "a model with another value cannot be imported",
+            )
 
 
 def _require_gates(foreign: Mapping[str, Any], key: str) -> None:
     """Raises: ConfigError unless gates are silu; they are even scalars, so the odd entry is never used."""
     if foreign.get(key, GATE).get("e") != "silu":
-        raise ConfigError("EQ1080", f"{key}={foreign[key]!r}: eqff's NequIP knows only silu for even gates")
+        raise ConfigError(
+            "EQ1932",
+            f"{key}={foreign[key]!r}: eqff's NequIP knows only silu for even gates; "
+            "a model with other gates cannot be imported",
+        )
 
 
 def _whole(foreign: Mapping[str, Any], key: str, default: int) -> int:
     value = foreign.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ConfigError("EQ1080", f"{key}={value!r}: expected a whole number")
+        raise ConfigError("EQ1933", f"{key}={value!r}: expected a whole number; correct it in the configuration")
     return int(value)
 
 
@@ -252,10 +274,18 @@ def _neighbors(value: Any, species: tuple[str, ...]) -> Any:
     """avg_num_neighbors: none (1), a number, or one per type of the sender."""
     if isinstance(value, Mapping):
         if set(value) != set(species):
-            raise ConfigError("EQ1081", f"avg_num_neighbors={dict(value)}: expected one number for each of {species}")
+            raise ConfigError(
+                "EQ1081",
+                f"avg_num_neighbors={dict(value)}: expected one number for each of {species}; "
+                "add the missing ones and remove the others",
+            )
         return tuple(float(value[symbol]) for symbol in species)
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise ConfigError("EQ1080", f"avg_num_neighbors={value!r}: expected the number the model was trained with")
+        raise ConfigError(
+            "EQ1934",
+            f"avg_num_neighbors={value!r}: expected the number the model was trained with; "
+            "take it from the training's log",
+        )
     return 1.0 if value is None else float(value)
 
 
@@ -263,7 +293,7 @@ def _type_names(names: Sequence[str] | None, n_species: int) -> tuple[str, ...]:
     """Symbols in the order of the foreign type index; Z = 1, 2, ... where the file names none."""
     symbols = tuple(names or SYMBOLS[1 : n_species + 1])
     if len(symbols) != n_species:
-        raise ConfigError("EQ1081", f"type_names={list(symbols)}: {n_species} types have weights")
+        raise ConfigError("EQ1935", f"type_names={list(symbols)}: {n_species} types have weights; name as many types")
     return symbols
 
 
@@ -302,7 +332,11 @@ def _edge_irreps(value: Any) -> dict[str, Any]:
             (i, 1) for i in spherical_harmonics_irreps(len(irreps) - 1, natural)
         ]:
             return {"l_max": len(irreps) - 1, "parity": parity}
-    raise ConfigError("EQ1082", f"irreps_edge_sh={value}: expected 0e + 1o + 2e ... or 0e + 1e + 2e ..., none left out")
+    raise ConfigError(
+        "EQ1082",
+        f"irreps_edge_sh={value}: expected 0e + 1o + 2e ... or 0e + 1e + 2e ..., none left out; "
+        "a model with others cannot be imported",
+    )
 
 
 def _hidden_irreps_of_layers(layers: Sequence[str]) -> tuple[str, int]:
@@ -312,7 +346,8 @@ def _hidden_irreps_of_layers(layers: Sequence[str]) -> tuple[str, int]:
     if len(set(texts[:-1])) > 1 or texts[-1] != to_text(tuple(scalars)):
         raise ConfigError(
             "EQ1083",
-            f"feature_irreps_hidden={texts}: expected the same in every layer and its even scalars in the last",
+            f"feature_irreps_hidden={texts}: expected the same in every layer and its even scalars in the last; "
+            "a model with other layers cannot be imported",
         )
     return texts[0], len(texts)
 
@@ -335,7 +370,11 @@ def merged_readout(matrices: list[Tensor], nonlinearity: str | None) -> list[Ten
     merged = matrices[0]
     for first, second in pairwise(matrices):
         if first.shape[1:] != second.shape[:1]:
-            raise PotentialError("EQ4307", f"read-out: shapes {tuple(first.shape)}, {tuple(second.shape)} do not fit")
+            raise PotentialError(
+                "EQ4922",
+                f"read-out: shapes {tuple(first.shape)}, {tuple(second.shape)} do not fit; "
+                "give the configuration the weights were trained with",
+            )
         merged = merged @ second * (gain / math.sqrt(second.shape[0]))
     return [merged]
 
@@ -416,18 +455,30 @@ def _cut(flat: Tensor, shapes: Sequence[Sequence[int]], name: str) -> list[Tenso
     """A flat array of e3nn -> its pieces, in order.  Raises: PotentialError if they are not all of it."""
     sizes = [math.prod(shape) for shape in shapes]
     if flat.numel() != sum(sizes):
-        raise PotentialError("EQ4306", f"{name}: has {flat.numel()} numbers, the configuration explains {sum(sizes)}")
+        raise PotentialError(
+            "EQ4306",
+            f"{name}: has {flat.numel()} numbers, the configuration explains {sum(sizes)}; "
+            "give the configuration the weights were trained with",
+        )
     return [piece.reshape(tuple(shape)) for piece, shape in zip(flat.reshape(-1).split(sizes), shapes, strict=True)]
 
 
 def _set_all(parameters: Any, values: list[Tensor], name: str) -> None:
     if len(parameters) != len(values):
-        raise PotentialError("EQ4305", f"{name}: {len(values)} matrices, expected {len(parameters)} as configured")
+        raise PotentialError(
+            "EQ4305",
+            f"{name}: {len(values)} matrices, expected {len(parameters)} as configured; "
+            "give the configuration the weights were trained with",
+        )
     for parameter, value in zip(parameters, values, strict=True):
         _set(parameter, value, name)
 
 
 def _set(parameter: Tensor, value: Tensor, name: str) -> None:
     if parameter.shape != value.shape:
-        raise PotentialError("EQ4307", f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+        raise PotentialError(
+            "EQ4307",
+            f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}; "
+            "give the configuration the weights were trained with",
+        )
     parameter.copy_(value)

@@ -24,7 +24,7 @@ OPTIONS = {"enable_fp_fusion": True}  # as in C++; newer versions of triton want
 def require(device: torch.device | None = None) -> ModuleType:
     """The Triton loops, if they can run here, on this device if one is given.
 
-    Raises: ResourceError EQ6120 without triton, EQ6121 without a CUDA GPU, EQ6122 for tensors on another device
+    Raises: ResourceError EQ6120 without triton, EQ6121 without a CUDA GPU, EQ6910 for tensors on another device
     """
     try:
         import triton  # type: ignore[import-not-found]
@@ -42,7 +42,7 @@ def require(device: torch.device | None = None) -> ModuleType:
         message = (
             f"x.device={device}: Triton kernels take tensors on a CUDA GPU; move model and input there, or {REMEDY}"
         )
-        raise ResourceError("EQ6122", message)
+        raise ResourceError("EQ6910", message)
     return cuda_loops
 
 

@@ -92,7 +92,9 @@ def check(config: Config) -> None:
     check_counts({"l_max": config.l_max}, at_least=0)
     for name, irreps in (("hidden", hidden_irreps), ("head", head_irreps), ("feed_forward", feed_forward_irreps)):
         if not channels_of(irreps(config), EVEN_SCALAR):
-            raise ConfigError("EQ1079", f"{name}_irreps={to_text(irreps(config))} need even scalars (0e)")
+            raise ConfigError(
+                "EQ1079", f"{name}_irreps={to_text(irreps(config))} need even scalars (0e); add e.g. 32x0e"
+            )
 
 
 class Edges(NamedTuple):

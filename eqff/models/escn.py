@@ -55,9 +55,11 @@ def check(config: Config) -> None:
     """Raises: ConfigError for hyper-parameters no model can be made of."""
     check_fields(config, ("l_max", "n_channels", "n_hidden", "n_layers", "radial_hidden", "readout_hidden"))
     if not 0 <= config.m_max <= config.l_max:
-        raise ConfigError("EQ1085", f"m_max={config.m_max}: expected 0 to l_max={config.l_max}")
+        raise ConfigError(
+            "EQ1085", f"m_max={config.m_max}: expected 0 to l_max={config.l_max}; 0 is cheapest, l_max is exact"
+        )
     if not config.radial_hidden or not config.readout_hidden:
-        raise ConfigError("EQ1086", "radial_hidden and readout_hidden need at least one width each")
+        raise ConfigError("EQ1086", "radial_hidden and readout_hidden need at least one width each; give e.g. 64")
 
 
 class Edges(NamedTuple):

@@ -138,7 +138,9 @@ class Model(EnergyModel):
         hidden = hidden_irreps(config)
         scalars = only(hidden, [EVEN_SCALAR])
         if not scalars:
-            raise ConfigError("EQ1042", "hidden irreps need even scalars (0e): gates and energies come from them")
+            raise ConfigError(
+                "EQ1042", "hidden irreps need even scalars (0e): gates and energies come from them; add e.g. 32x0e"
+            )
         n_scalars = scalars[0].n_channels
         irreps: Irreps = (Block(EVEN_SCALAR, config.n_embedding or n_scalars),)
         symmetry = "SE(3)" if config.parity == "none" else SYMMETRY

@@ -57,7 +57,10 @@ def check(config: Config) -> None:
     check_counts({"l_max": config.l_max}, at_least=0)
     channels = (config.n_channels,) if isinstance(config.n_channels, int) else config.n_channels
     if any(n % config.n_heads for n in channels):
-        raise ConfigError("EQ1096", f"n_channels={config.n_channels}: expected multiples of n_heads={config.n_heads}")
+        raise ConfigError(
+            "EQ1096",
+            f"n_channels={config.n_channels}: expected multiples of n_heads={config.n_heads}; change either number",
+        )
 
 
 class Edges(NamedTuple):

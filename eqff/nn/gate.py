@@ -30,7 +30,9 @@ class Gate(nn.Module):
         free = (EVEN_SCALAR, EVEN_SCALAR if sigmoid else ODD_SCALAR)  # irreps that need no gate
         gates = sum(block.n_channels for block in irreps_out if block.irrep not in free)
         if not any(block.irrep == EVEN_SCALAR for block in irreps_out):
-            raise ConfigError("EQ1042", "hidden irreps need even scalars (0e): gates and energies come from them")
+            raise ConfigError(
+                "EQ1042", "hidden irreps need even scalars (0e): gates and energies come from them; add e.g. 32x0e"
+            )
         self.irreps_in = tuple(
             Block(b.irrep, b.n_channels + (gates if b.irrep == EVEN_SCALAR else 0)) for b in irreps_out
         )

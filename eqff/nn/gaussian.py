@@ -16,7 +16,11 @@ class GaussianBasis(nn.Module):
     def __init__(self, r_max: float, n_basis: int, width: float) -> None:
         super().__init__()
         if r_max <= 0.0 or n_basis < 2 or width <= 0.0:
-            raise ConfigError("EQ1087", f"r_max={r_max} Å, n_basis={n_basis}, width={width}: expected > 0, >= 2, > 0")
+            raise ConfigError(
+                "EQ1087",
+                f"r_max={r_max} Å, n_basis={n_basis}, width={width}: expected > 0, >= 2, > 0; "
+                "correct the value that is out of range",
+            )
         self.r_max = r_max
         self.means = Constant(torch.linspace(0.0, r_max, n_basis, dtype=torch.float64))
         self.exponent = -0.5 / (width * r_max / (n_basis - 1)) ** 2

@@ -13,7 +13,11 @@ def per_species(value: float | Sequence[float], n_species: int, name: str) -> tu
     """One number for each species; () is zeros.  Raises: ConfigError if there are fewer or more than species."""
     values = (float(value),) * n_species if isinstance(value, int | float) else tuple(value) or (0.0,) * n_species
     if len(values) != n_species:
-        raise ConfigError("EQ1091", f"{name}={value} has {len(values)} numbers for {n_species} species")
+        raise ConfigError(
+            "EQ1091",
+            f"{name}={value} has {len(values)} numbers for {n_species} species; "
+            "give one number for all species or one for each",
+        )
     return values
 
 
@@ -26,7 +30,11 @@ def feature_irreps(l_max: int, n_channels: int | Sequence[int], parity: str) -> 
     """
     channels = (n_channels,) * (l_max + 1) if isinstance(n_channels, int) else tuple(n_channels)
     if len(channels) != l_max + 1:
-        raise ConfigError("EQ1092", f"n_channels={n_channels}: expected one number, or {l_max + 1} for l_max={l_max}")
+        raise ConfigError(
+            "EQ1092",
+            f"n_channels={n_channels}: expected one number, or {l_max + 1} for l_max={l_max}; "
+            "the list has a number for each degree from 0",
+        )
     parities = {"natural": lambda l: [(-1) ** l], "both": lambda l: [1, -1], "none": lambda l: [1]}[parity]
     return tuple(Block(Irrep(l, p), channels[l]) for l in range(l_max + 1) for p in parities(l))
 
@@ -48,7 +56,7 @@ def check_fields(config: Any, counts: Sequence[str], positive: Sequence[str] = (
         config.reference_energies,
     )
     if config.envelope_power < 3:
-        raise ConfigError("EQ1041", f"envelope_power={config.envelope_power}: expected >= 3")
+        raise ConfigError("EQ1929", f"envelope_power={config.envelope_power}: expected >= 3; 6 is usual")
 
 
 def check_species(species: Sequence[str]) -> None:
@@ -56,7 +64,10 @@ def check_species(species: Sequence[str]) -> None:
     for symbol in species:
         atomic_number(symbol)
     if not species or len(set(species)) < len(species):
-        raise ConfigError("EQ1093", f"species={list(species)}: expected each chemical symbol once")
+        raise ConfigError(
+            "EQ1093",
+            f"species={list(species)}: expected each chemical symbol once; remove what is repeated or is no symbol",
+        )
 
 
 def check_counts(counts: Mapping[str, int | Sequence[int]], at_least: int = 1) -> None:
@@ -64,7 +75,7 @@ def check_counts(counts: Mapping[str, int | Sequence[int]], at_least: int = 1) -
     for name, count in counts.items():
         values = (count,) if isinstance(count, int) else count
         if any(value < at_least for value in values):
-            raise ConfigError("EQ1094", f"{name}={count}: expected at least {at_least}")
+            raise ConfigError("EQ1094", f"{name}={count}: expected at least {at_least}; raise it")
 
 
 def check_scales(
@@ -76,9 +87,16 @@ def check_scales(
     """Raises: ConfigError for a number that is not finite, or not positive where it must be"""
     for name, value in positive.items():
         if not all(math.isfinite(number) and number > 0.0 for number in per_species(value, n_species, name)):
-            raise ConfigError("EQ1095", f"{name}={value}: expected finite numbers > 0")
+            raise ConfigError("EQ1095", f"{name}={value}: expected finite numbers > 0; correct the value")
     scales = per_species(energy_scale, n_species, "energy_scale")
     if not all(math.isfinite(scale) for scale in scales) or not any(scales):
-        raise ConfigError("EQ1097", f"energy_scale={energy_scale} eV: expected finite numbers, not all of them 0")
+        raise ConfigError(
+            "EQ1097",
+            f"energy_scale={energy_scale} eV: expected finite numbers, not all of them 0; "
+            "use the RMS force component of the training set",
+        )
     if not all(math.isfinite(energy) for energy in per_species(references, n_species, "reference_energies")):
-        raise ConfigError("EQ1098", f"reference_energies={references} eV: expected finite numbers")
+        raise ConfigError(
+            "EQ1098",
+            f"reference_energies={references} eV: expected finite numbers; use those fitted to the training set",
+        )

@@ -36,7 +36,8 @@ class BesselBasis(nn.Module):
         if r_max <= 0.0 or n_bessel < 1 or envelope_power < 3:
             raise ConfigError(
                 "EQ1041",
-                f"r_max={r_max} Å, n_bessel={n_bessel}, envelope_power={envelope_power}: expected > 0, >= 1, >= 3",
+                f"r_max={r_max} Å, n_bessel={n_bessel}, envelope_power={envelope_power}: expected > 0, >= 1, >= 3; "
+                "correct the value that is out of range",
             )
         self.r_max = r_max
         self.envelope_power = envelope_power

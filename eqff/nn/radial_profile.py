@@ -25,7 +25,10 @@ class ExponentialBasis(nn.Module):
     def __init__(self, r_max: float, n_basis: int) -> None:
         super().__init__()
         if r_max <= 0.0 or n_basis < 2:
-            raise ConfigError("EQ1077", f"r_max={r_max} Å, n_basis={n_basis}: expected > 0, >= 2")
+            raise ConfigError(
+                "EQ1077",
+                f"r_max={r_max} Å, n_basis={n_basis}: expected > 0, >= 2; correct the value that is out of range",
+            )
         self.r_max = r_max
         start = math.exp(-r_max)
         self.means = Constant(torch.linspace(start, 1.0, n_basis, dtype=torch.float64))

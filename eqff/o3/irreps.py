@@ -54,10 +54,14 @@ def parse(text: str) -> Irreps:
     for term in text.split("+"):
         match = re.fullmatch(r"(?:(\d+)x)?(\d+)([eo])", term.strip())
         if match is None or int(match[1] or 1) < 1:
-            raise ConfigError("EQ1040", f"irreps={text!r}: {term.strip()!r} is not of the form 8x1o")
+            raise ConfigError(
+                "EQ1040",
+                f"irreps={text!r}: {term.strip()!r} is not of the form 8x1o; "
+                "write it as channels, degree and parity (e or o)",
+            )
         blocks.append(Block(Irrep(int(match[2]), 1 if match[3] == "e" else -1), int(match[1] or 1)))
     if len({block.irrep for block in blocks}) < len(blocks):
-        raise ConfigError("EQ1040", f"irreps={text!r}: an irrep appears twice; write it once with the sum of channels")
+        raise ConfigError("EQ1928", f"irreps={text!r}: an irrep appears twice; write it once with the sum of channels")
     return tuple(blocks)
 
 

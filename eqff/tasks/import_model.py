@@ -52,11 +52,11 @@ def import_model(config: ImportConfig) -> ImportReport:
             PotentialError for a source that cannot be read or is not fully understood, or an output that exists
     """
     if config.code not in codes():
-        raise ConfigError("EQ1190", f"code={config.code!r}: expected one of {', '.join(codes())}")
+        raise ConfigError("EQ1190", f"code={config.code!r} has no importer; choose from {', '.join(codes())}")
     importer = cast(Importer, registry.load("importers", config.code))
     unknown = sorted(config.metadata.keys() - set(PROVENANCE))
     if unknown:
-        raise ConfigError("EQ1192", f"metadata: unknown {unknown}; known are {', '.join(PROVENANCE)}")
+        raise ConfigError("EQ1192", f"metadata: unknown {unknown}; choose from {', '.join(PROVENANCE)}")
     path = checked_path(config.output, config.force)
     source = read(config.source, config.config)
     foreign = dict(source.config)
@@ -80,7 +80,9 @@ def _name_species(importer: Importer, foreign: dict[str, Any], config: ImportCon
     if not keys:
         subset = getattr(importer, "SUBSET_KEY", "")
         if config.species and not subset:
-            reason = f"species={list(config.species)}: weights of {config.code} are for fixed elements"
+            reason = (
+                f"species={list(config.species)}: weights of {config.code} are for fixed elements; leave species out"
+            )
             raise ConfigError("EQ1099", reason)
         if config.species:
             foreign[subset] = list(config.species)
@@ -98,4 +100,7 @@ def _convert(importer: Importer, foreign: dict[str, Any], source: Source) -> Imp
     except KeyError as error:
         raise ConfigError("EQ1191", f"{source.path}: its configuration lacks {error}; give all of it") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError("EQ1196", f"{source.path}: its configuration has a wrong value ({error})") from error
+        raise ConfigError(
+            "EQ1196",
+            f"{source.path}: its configuration has a wrong value ({error}); correct the value in the configuration",
+        ) from error

@@ -45,7 +45,9 @@ class BatchedNEB(NEB):
     ) -> None:
         images = list(images)
         if len(images) < 3:
-            raise ConfigError("EQ1256", f"images: {len(images)}, expected at least 3: two ends and one between them")
+            raise ConfigError(
+                "EQ1256", f"images: {len(images)} are too few; give at least 3, two ends and one between them"
+            )
         if len({id(image) for image in images}) < len(images):
             raise ConfigError("EQ1257", "images: one Atoms object stands in two places; use image.copy()")
         loaded = potential if isinstance(potential, Potential) else artifact.load(potential, device, dtype)

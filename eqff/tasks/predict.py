@@ -52,12 +52,19 @@ class PredictConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output))
         if self.output.suffix not in structures.EXTENDED_XYZ:
-            raise ConfigError("EQ1224", f"output={self.output}: expected a name that ends in .extxyz or .xyz")
+            raise ConfigError(
+                "EQ1224", f"output={self.output} has an unknown suffix; give a name that ends in .extxyz or .xyz"
+            )
         part, n_parts = self.shard
         if not 1 <= part <= n_parts:
-            raise ConfigError("EQ1225", f"shard={part}/{n_parts}: expected i/n with i from 1 to n, e.g. 1/4 ... 4/4")
+            raise ConfigError(
+                "EQ1225",
+                f"shard={f'{part}/{n_parts}'}: expected i/n with i from 1 to n; for four processes: 1/4 ... 4/4",
+            )
         if self.output.resolve() == split_index(self.source)[0].resolve():
-            raise ConfigError("EQ1226", f"output={self.output} would overwrite the frames it is made from")
+            raise ConfigError(
+                "EQ1226", f"output={self.output} would overwrite the frames it is made from; choose another name"
+            )
 
 
 class PredictReport(NamedTuple):
@@ -313,5 +320,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """ "2/4" -> (2, 4).  Raises: ConfigError EQ1225"""
     part, slash, n_parts = text.partition("/")
     if not (slash and part.strip().isdecimal() and n_parts.strip().isdecimal()):
-        raise ConfigError("EQ1225", f"shard={text!r}: expected i/n with i from 1 to n, e.g. 1/4 ... 4/4")
+        raise ConfigError("EQ1225", f"shard={text}: expected i/n with i from 1 to n; for four processes: 1/4 ... 4/4")
     return int(part), int(n_parts)

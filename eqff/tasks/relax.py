@@ -45,11 +45,11 @@ class RelaxConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output))
         if self.optimizer not in OPTIMIZERS:
-            raise ConfigError("EQ1240", f"optimizer={self.optimizer!r}: expected {', '.join(OPTIMIZERS)}")
+            raise ConfigError("EQ1240", f"optimizer={self.optimizer!r} is unknown; choose from {', '.join(OPTIMIZERS)}")
         if not (self.fmax > 0.0 and math.isfinite(self.fmax)):
-            raise ConfigError("EQ1241", f"fmax={self.fmax} eV/Å: expected a number > 0, e.g. 0.01")
+            raise ConfigError("EQ1241", f"fmax={self.fmax} eV/Å is no limit above 0; give e.g. 0.01")
         if self.steps < 0:
-            raise ConfigError("EQ1242", f"steps={self.steps}: expected a number >= 0")
+            raise ConfigError("EQ1242", f"steps={self.steps}: expected a number >= 0; give 0 or more")
         if self.output.suffix not in (*EXTENDED_XYZ, ".traj"):
             raise ConfigError(
                 "EQ1243",
@@ -286,8 +286,8 @@ def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:
     if config.cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise ConfigError(
             "EQ1245",
-            f"{where}: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; relaxing the cell needs a structure "
-            "periodic in three directions; leave out --cell, or set pbc and a cell",
+            f"{where}: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; leave out --cell, or set pbc and a cell "
+            "that is periodic in three directions",
         )
     lost = lost_constraints(atoms)
     if lost and config.output.suffix in EXTENDED_XYZ:

@@ -89,11 +89,12 @@ def pinned(path: Path, sha256: str, cuts: Path) -> Path:
         if found == sha256 or (whole is not None and official_split.is_part(path)):
             return path
         raise DataError(
-            "EQ3502", f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; other data"
+            "EQ3502",
+            f"{path}: sha256 {found[:16]}..., but the figures are of {sha256[:16]}...; get the recipe's data",
         )
     if whole is None:
-        reason = "no such file; the recipe says where these frames come from, --data names the folder"
-        raise DataError("EQ3501", f"{path}: {reason}")
+        message = f"{path}: no such file; the recipe says where these frames come from, --data names the folder"
+        raise DataError("EQ3955", message)
     for folder in (path.parent, path.parent / "npz_data", path.parent / "rmd17" / "npz_data"):  # as the archive has it
         if (folder / whole).is_file():
             return official_split.cut(folder / whole, path.name, cuts, force=True)

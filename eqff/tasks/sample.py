@@ -59,17 +59,25 @@ class SampleConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output))
         if self.output.suffix not in SUFFIXES:
-            raise ConfigError("EQ3421", f"output={self.output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+            raise ConfigError(
+                "EQ1956",
+                f"output={self.output} has an unknown suffix; give a name that ends in {' or '.join(SUFFIXES)}",
+            )
         for name in ("temperature", "timestep", "thermostat_time"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0.0):
-                raise ConfigError("EQ3422", f"{name}={value}: expected a number > 0")
+                raise ConfigError("EQ1938", f"{name}={value}: expected a number > 0; give a positive number")
         for name, least in (("interval", 1), ("equilibration", 0), ("n_frames", 1), ("n_seeds", 1), ("seed", 0)):
             if getattr(self, name) < least:
-                raise ConfigError("EQ3422", f"{name}={getattr(self, name)}: expected a whole number >= {least}")
+                raise ConfigError(
+                    "EQ1939", f"{name}={getattr(self, name)}: expected a whole number >= {least}; give a larger one"
+                )
         for name, most in (("volume", 0.5), ("strain", 0.2), ("strained_share", 1.0)):
             if not 0.0 <= getattr(self, name) <= most:
-                raise ConfigError("EQ3422", f"{name}={getattr(self, name)}: expected a number from 0 to {most}")
+                raise ConfigError(
+                    "EQ1940",
+                    f"{name}={getattr(self, name)}: expected a number from 0 to {most}; give a value in this range",
+                )
 
     @property
     def strains(self) -> bool:
@@ -96,19 +104,19 @@ def run_sample(
     Args:    config; atoms: starting structure, not changed; maker: returns a new calculator whenever it is called;
              progress: called with the number of labelled frames and the number of all
     Returns: counts, mean temperature and provenance
-    Raises:  GraphError for the structure; ConfigError EQ3423 if a molecule is to be strained, EQ3424 if the output is
-             finished already, EQ1221 to EQ1223 for files of another run; RunError EQ3430 when a trajectory runs away
+    Raises:  GraphError for the structure; ConfigError EQ1957 if a molecule is to be strained, EQ1958 if the output is
+             finished already, EQ1221 to EQ1223 for files of another run; RunError EQ5922 when a trajectory runs away
     """
     check_atoms(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, "structure")
     if config.strains and not atoms.pbc.all():
-        raise ConfigError("EQ3423", "volume and strain need a structure periodic in three directions; leave them out")
+        raise ConfigError("EQ1957", "volume and strain need a structure periodic in three directions; leave them out")
     n_total = config.n_frames * config.n_seeds
     settings = _settings(config, atoms, maker)
     file = ResumableFile(config.output, settings, {"seed": 0, "step": 0}, config.resume, config.force)
     with file:
         if file.finished:
             raise ConfigError(
-                "EQ3424", f"{config.output} is finished; choose another name, or make it anew with --force"
+                "EQ1958", f"{config.output} is finished; choose another name, or make it anew with --force"
             )
         n_before = n_frames = _count_lines(file.partial)
         for text, memory in _blocks(config, atoms, maker, file.memory):
@@ -180,7 +188,7 @@ def _check_temperature(config: SampleConfig, moving: Atoms, seed: int, step: int
     temperature = _temperature(moving)
     if not math.isfinite(temperature) or temperature > RUNAWAY * config.temperature:
         raise RunError(
-            "EQ3430",
+            "EQ5922",
             f"seed {seed}, step {step}: temperature={temperature:.3g} K, expected about {config.temperature:g} K; try "
             f"a smaller timestep (now {config.timestep} fs), or check that the calculator is made for this structure",
         )

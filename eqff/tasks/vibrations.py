@@ -189,14 +189,14 @@ def _check(config: VibrationsConfig, atoms: Atoms) -> None:
         if not isinstance(constraint, FixAtoms):
             raise ConfigError(
                 "EQ1250",
-                f"structure: has {type(constraint).__name__}; vibrations obey FixAtoms only",
+                f"structure: has {type(constraint).__name__}; remove it, since vibrations obey FixAtoms only",
             )
     folder = config.output
     if folder.exists() and not (folder.is_dir() and (config.force or not any(folder.iterdir()))):
         raise ConfigError("EQ1251", f"{folder} exists; choose another folder, or overwrite its results with --force")
     free = _free_atoms(atoms)
     if len(atoms) and not len(free):
-        raise ConfigError("EQ1252", "structure: all atoms are fixed; nothing can vibrate")
+        raise ConfigError("EQ1252", "structure: all atoms are fixed, so none can vibrate; free at least one")
     massless = free[~(atoms.get_masses()[free] > 0)]
     if massless.size:
         raise ConfigError("EQ1253", f"structure: atom {massless[0]} has mass 0; give every atom a mass")

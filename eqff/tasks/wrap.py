@@ -167,18 +167,23 @@ def _hops(checks: Sequence[Finding]) -> int:
 def _check_options(config: WrapConfig) -> None:
     if config.adapter not in ("auto", *torchscript.ADAPTERS):
         names = ", ".join(("auto", *torchscript.ADAPTERS))
-        raise ConfigError("EQ1291", f"adapter={config.adapter!r}: expected one of {names}")
+        raise ConfigError("EQ1291", f"adapter={config.adapter!r} is unknown; choose from {names}")
     unknown = sorted(set(config.accept) - set(DECISIVE))
     if unknown:
-        raise ConfigError("EQ1292", f"accept={unknown[0]!r}: expected one of {', '.join(DECISIVE)}")
+        raise ConfigError("EQ1292", f"accept={unknown[0]!r} is unknown; choose from {', '.join(DECISIVE)}")
     if config.n_hops is not None and not 0 <= config.n_hops <= 100:
-        raise ConfigError("EQ1293", f"n_hops={config.n_hops}: expected a number of interaction layers, 0 to 100")
+        raise ConfigError(
+            "EQ1293", f"n_hops={config.n_hops} is impossible; give the number of interaction layers, 0 to 100"
+        )
     if config.r_max is not None and not 0 < config.r_max <= MAX_REACH:
-        raise ConfigError("EQ1294", f"r_max={config.r_max}: expected a length in Å > 0, the model's cut-off")
+        raise ConfigError("EQ1294", f"r_max={config.r_max} is impossible; give the model's cut-off in Å")
     for symbol in config.species:
         atomic_number(symbol)
     if len(set(config.species)) != len(config.species):
-        raise ConfigError("EQ1295", f"species={','.join(config.species)}: every element once, in the program's order")
+        raise ConfigError(
+            "EQ1295",
+            f"species={','.join(config.species)} names an element twice; give each once, in the program's order",
+        )
     length_factor(config.length_unit)
     energy_factor(config.energy_unit)
 
@@ -203,7 +208,7 @@ def _facts(config: WrapConfig, source: foreign.Foreign) -> tuple[tuple[str, ...]
             )
     if not species or r_max is None:
         missing = "--species" if not species else "--r-max"
-        raise ConfigError("EQ1298", f"{missing} is needed: the file does not state it")
+        raise ConfigError("EQ1298", f"{missing} is not stated in the file; give it as an option")
     return species, r_max
 
 

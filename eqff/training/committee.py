@@ -30,7 +30,10 @@ def train_members(
     Raises:  as `train`; ConfigError EQ1404 for fewer than 2 members
     """
     if n_members < 2:
-        raise ConfigError("EQ1404", f"--members {n_members}: a committee has at least 2")
+        raise ConfigError(
+            "EQ1404",
+            f"--members {n_members}: a committee has at least 2 members; give 2 or more, or leave --members out",
+        )
     config, deadline = read_config(Path(path), overrides), time.monotonic() + time_limit
     runs = []
     for k in range(n_members):

@@ -102,7 +102,7 @@ def check(config: RunConfig) -> None:
     }
     for name, value in positive.items():
         if value is not None and not value > 0:
-            raise ConfigError("EQ1060", f"{name}={value}: expected > 0")
+            raise ConfigError("EQ1060", f"{name}={value}: expected > 0; correct the value")
     not_negative = {
         "training.steps": training.steps,
         "training.validate_every": training.validate_every,
@@ -118,23 +118,33 @@ def check(config: RunConfig) -> None:
     }
     for name, value in not_negative.items():
         if not value >= 0:
-            raise ConfigError("EQ1075", f"{name}={value}: expected >= 0")
+            raise ConfigError("EQ1075", f"{name}={value}: expected >= 0; correct the value")
     if training.compile is True:
         check_compile(training, config.data.n_train)
     if not 0.0 <= training.ema_decay < 1.0:
-        raise ConfigError("EQ1061", f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1")
+        raise ConfigError(
+            "EQ1061",
+            f"training.ema_decay={training.ema_decay}: expected 0 <= decay < 1; 0.999 is usual",
+        )
     if training.loss.forces < 0 or training.loss.energy_per_atom < 0:
-        raise ConfigError("EQ1062", "training.loss: weights must not be negative")
+        raise ConfigError("EQ1062", "training.loss: weights must not be negative; 0 leaves a part out")
     if training.loss.final_energy_per_atom is not None and not (
         training.loss.energy_per_atom > 0 and training.loss.final_energy_per_atom > 0
     ):
-        raise ConfigError("EQ1072", "training.loss.final_energy_per_atom: both energy weights must be > 0")
+        raise ConfigError(
+            "EQ1072",
+            "training.loss.final_energy_per_atom: both energy weights must be > 0; "
+            "leave final_energy_per_atom out to keep the weights as they are",
+        )
     if "family" not in config.model:
         raise ConfigError("EQ1063", 'model.family is missing; write e.g. family = "nequip"')
     for name in ("train", "split"):
         path = getattr(config.data, name)
         if path is not None and not Path(path).exists():
-            raise ConfigError("EQ1064", f"data.{name}={path!r}: no such file (relative paths start at the config file)")
+            raise ConfigError(
+                "EQ1064",
+                f"data.{name}={path!r}: no such file; check the name (relative paths start at the config file)",
+            )
 
 
 def check_compile(training: TrainingConfig, n_train: int | None) -> None:
@@ -152,11 +162,11 @@ def check_compile(training: TrainingConfig, n_train: int | None) -> None:
         raise ConfigError(
             "EQ1074",
             f"training.compile=true needs full batches: n_train={n_train} is not a multiple of "
-            f"batch_size={training.batch_size}",
+            f"batch_size={training.batch_size}; change either number",
         )
     if training.batch_size % n_processes:
         raise ConfigError(
             "EQ1431",
             f"training.compile=true needs equal shares of a batch: batch_size={training.batch_size} is not a multiple "
-            f"of {n_processes} processes",
+            f"of {n_processes} processes; change either number",
         )

@@ -62,7 +62,7 @@ def train(
         config = read_config(Path(config), overrides)
     elif overrides:
         raise ConfigError(
-            "EQ5500", f"overrides={list(overrides)}: expected none beside a RunConfig; use dataclasses.replace on it"
+            "EQ1965", f"overrides={list(overrides)}: expected none beside a RunConfig; use dataclasses.replace on it"
         )
     folder = Path("runs") / Path(config.data.train).stem if run_folder is None else Path(run_folder)
     _check_machine(config)
@@ -97,7 +97,7 @@ def _check_machine(config: RunConfig) -> None:
     try:
         import eqff.training.fit.trainer  # noqa: F401
     except ImportError as error:
-        raise ResourceError("EQ6010", "training needs Lightning: pip install 'eqff[train]'") from error
+        raise ResourceError("EQ6010", "training needs Lightning; pip install 'eqff[train]'") from error
 
 
 def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> None:

@@ -30,7 +30,7 @@ def examine(subject: Subject, names: Iterable[str] | None = None) -> Iterator[Fi
     """Run checks; a subject that stops with an error of torch has failed the check.
 
     Args:    names: of checks, in this order; None for all that the subject suits
-    Raises:  ConfigError EQ4801 for a name that is no check, EQ4802 for a check that needs more than the subject can do
+    Raises:  ConfigError EQ1963 for a name that is no check, EQ1964 for a check that needs more than the subject can do
     """
     for check in checks_for(subject) if names is None else [_named(name, subject) for name in names]:
         try:
@@ -48,9 +48,9 @@ def last_line(error: Exception) -> str:
 def _named(name: str, subject: Subject) -> Check:
     check = checks().get(name)
     if check is None:
-        raise ConfigError("EQ4801", f"check={name!r}: expected one of {', '.join(checks())}")
+        raise ConfigError("EQ1963", f"check={name!r} is unknown; choose from {', '.join(checks())}")
     if not check.suits(subject):
         raise ConfigError(
-            "EQ4802", f"check={name!r} needs a {check.needs.__name__}, not a {type(subject).__name__}; leave it out"
+            "EQ1964", f"check={name!r} needs a {check.needs.__name__}, not a {type(subject).__name__}; leave it out"
         )
     return check

@@ -115,7 +115,7 @@ def test_a_folder_of_deepmd(tmp_path):
     run("convert", WATER, tmp_path / "water", "--to", "deepmd")
     assert "(deepmd)" in run("info", tmp_path / "water")
     assert failure("convert", WATER, tmp_path / "water", "--to", "deepmd", "--force").id == "EQ3078"
-    assert "EQ3042: " + str(tmp_path / "no_suffix") + ": the suffix says" in str(
+    assert "EQ3934: " + str(tmp_path / "no_suffix") + ": the suffix says" in str(
         failure("convert", WATER, tmp_path / "no_suffix")
     )
     run("convert", tmp_path / "water", tmp_path / "again.extxyz")

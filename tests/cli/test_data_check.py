@@ -51,7 +51,7 @@ def test_a_fault_fails_and_is_named(tmp_path):
     assert text.count("data:image/png") >= 3
     again = run(file, "--energy-unit", "kcal/mol", "--html", tmp_path / "report.html")
     assert isinstance(again.exception, ConfigError)
-    assert again.exception.id == "EQ3410"
+    assert again.exception.id == "EQ1955"
 
 
 def test_against_and_split(tmp_path):

@@ -101,12 +101,12 @@ def test_a_file_of_the_users_is_not_replaced_by_a_part(tmp_path, rmd17_ethanol):
 @pytest.mark.parametrize(
     ("arguments", "id", "text"),
     [
-        (["rmd17-ethanl"], "EQ3350", "did you mean rmd17-ethanol"),
-        (["zzz"], "EQ3350", "lists them"),
-        (["3bpa", "--from-file", "a.xyz"], "EQ3351", "3bpa has train_300K.xyz"),
-        (["md17-ethanol", "--official-split"], "EQ3352", "not known of md17-ethanol"),
-        (["rmd17-paracetamol", "--official-split"], "EQ3352", "not known of rmd17-paracetamol"),
-        (["rmd17", "--official-split", "--no-unpack"], "EQ3353", "leave --no-unpack away"),
+        (["rmd17-ethanl"], "EQ1947", "did you mean rmd17-ethanol"),
+        (["zzz"], "EQ1947", "lists them"),
+        (["3bpa", "--from-file", "a.xyz"], "EQ1948", "3bpa has train_300K.xyz"),
+        (["md17-ethanol", "--official-split"], "EQ1949", "not known of md17-ethanol"),
+        (["rmd17-paracetamol", "--official-split"], "EQ1949", "not known of rmd17-paracetamol"),
+        (["rmd17", "--official-split", "--no-unpack"], "EQ1950", "leave --no-unpack away"),
     ],
 )
 def test_what_is_refused(arguments, id, text, tmp_path, monkeypatch):

@@ -65,12 +65,12 @@ def test_frames_unlike_those_one_has(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "id"),
     [
-        (["-n", "3", "--method", "clever"], "EQ3362"),
-        ([], "EQ3363"),
-        (["-n", "3", "--method", "dedup"], "EQ3363"),
-        (["--method", "dedup", "--tolerance", "-1"], "EQ3363"),
-        (["-n", "21"], "EQ3361"),
-        (["-n", "2", "--r-max", "0.1"], "EQ3360"),
+        (["-n", "3", "--method", "clever"], "EQ1953"),
+        ([], "EQ1954"),
+        (["-n", "3", "--method", "dedup"], "EQ1954"),
+        (["--method", "dedup", "--tolerance", "-1"], "EQ1954"),
+        (["-n", "21"], "EQ1952"),
+        (["-n", "2", "--r-max", "0.1"], "EQ1951"),
     ],
 )
 def test_what_is_refused(arguments, id, tmp_path):
@@ -83,7 +83,7 @@ def test_what_is_refused(arguments, id, tmp_path):
 def test_an_output_that_exists(tmp_path):
     (tmp_path / "a.csv").write_text("mine")
     result = CliRunner().invoke(app, ["select", str(ETHANOL), str(tmp_path / "a.csv"), "-n", "2"])
-    assert result.exception.id == "EQ3333"
+    assert result.exception.id == "EQ1945"
     assert (tmp_path / "a.csv").read_text() == "mine"
     run(ETHANOL, tmp_path / "a.csv", "-n", 2, "--force")
     assert len((tmp_path / "a.csv").read_text().split()) == 2

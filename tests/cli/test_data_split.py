@@ -81,13 +81,13 @@ def test_repeated_frames_never_test_what_was_learned(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "id"),
     [
-        (["--method", "clever"], "EQ3330"),
-        (["--method", "files"], "EQ3331"),
-        (["--train-file", "a.csv"], "EQ3331"),
-        (["--train", "1.5"], "EQ3332"),
+        (["--method", "clever"], "EQ1942"),
+        (["--method", "files"], "EQ1943"),
+        (["--train-file", "a.csv"], "EQ1943"),
+        (["--train", "1.5"], "EQ1944"),
         (["--train", "21"], "EQ1031"),
-        (["-o", "a.txt"], "EQ3320"),
-        (["-o", str(FILES / "..")], "EQ3333"),
+        (["-o", "a.txt"], "EQ1923"),
+        (["-o", str(FILES / "..")], "EQ1945"),
         (["--method", "composition"], "EQ3322"),
     ],
 )

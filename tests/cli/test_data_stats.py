@@ -48,7 +48,7 @@ def test_what_is_refused(tmp_path):
     assert result.exception.id == "EQ3335"
     result = CliRunner().invoke(app, ["stats", str(ETHANOL), "--part", "half"])
     assert isinstance(result.exception, ConfigError)
-    assert result.exception.id == "EQ3334"
+    assert result.exception.id == "EQ1946"
 
 
 def test_json_has_no_nan(tmp_path):

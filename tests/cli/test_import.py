@@ -100,7 +100,7 @@ WEIGHT = {"type_embed.embed_module.weight": np.zeros((1, 4))}
         ("EQ1099", ["esen", "--species", "H"], {"cutoff": 3.0}, WEIGHT),
         ("EQ4302", ["nequip"], {"r_max": 4.0}, {"weight": np.zeros(3)}),
         ("EQ4140", ["nequip", "-o", "model.pt"], {"r_max": 4.0}, WEIGHT),
-        ("EQ1197", ["nequip", "--card", "missing.md"], {"r_max": 4.0}, WEIGHT),
+        ("EQ4923", ["nequip", "--card", "missing.md"], {"r_max": 4.0}, WEIGHT),
         ("EQ4350", ["nequip", "--config", "config.json", "missing.npz"], {}, None),
     ],
 )

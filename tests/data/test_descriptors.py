@@ -140,7 +140,7 @@ def test_long_vectors_are_projected(ethanol):
 
 
 def test_errors(ethanol):
-    with pytest.raises(ConfigError, match="EQ3360"):
+    with pytest.raises(ConfigError, match="EQ1951"):
         Descriptor(SPECIES, r_max=0.5)
     with pytest.raises(GraphError, match="EQ2101"):
         Descriptor(("H", "C"))(ethanol[0])

@@ -89,7 +89,7 @@ def test_writing_goes_on_after_the_frames_that_are_kept(tmp_path):
         assert writer.n_frames == 12
     assert_same(list(read_h5md(tmp_path / "a.h5")), list(frames(12)))
     before = (tmp_path / "a.h5").read_bytes()
-    with pytest.raises(DataError, match=r"EQ5122: .*n_frames=12, expected at least 13"):
+    with pytest.raises(DataError, match=r"EQ3956: .*n_frames=12, expected at least 13"):
         H5MDWriter(tmp_path / "a.h5", keep=13)
     assert (tmp_path / "a.h5").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
@@ -105,7 +105,7 @@ def test_damage_is_named(tmp_path):
             list(read_h5md(tmp_path / name))
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["something"] = 1
-    with pytest.raises(DataError, match=r"EQ5123: .*holds something"):
+    with pytest.raises(DataError, match=r"EQ3957: .*holds something"):
         list(read_h5md(tmp_path / "other.h5"))
     with pytest.raises(DataError, match="EQ3024"):
         list(read_h5md(tmp_path / "absent.h5"))

@@ -221,7 +221,7 @@ def test_errors(frames, dataset):
     for size in ({}, {"batch_size": 0}, {"max_edges": 0}, {"batch_size": 2, "max_edges": 9}):
         with pytest.raises(ConfigError, match="EQ1034"):
             make_loader(dataset, **size)
-    with pytest.raises(DataError, match="EQ3025"):
+    with pytest.raises(DataError, match="EQ3921"):
         make_loader(dataset[:0], batch_size=2)
 
 

@@ -44,7 +44,7 @@ def test_frames_that_repeat_are_not_chosen_twice():
 
 def test_numbers_that_cannot_be():
     for n_chosen in (0, 4):
-        with pytest.raises(ConfigError, match="EQ3361"):
+        with pytest.raises(ConfigError, match="EQ1952"):
             farthest_points(np.zeros((3, 2)), n_chosen)
 
 

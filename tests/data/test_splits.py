@@ -114,7 +114,7 @@ def test_index_files(tmp_path):
     assert split.test.tolist() == [0, 1]
     assert len(split.validation) == 0
     (tmp_path / "bad.csv").write_text("4\n2.5\n")
-    with pytest.raises(DataError, match=r"EQ3052.*'2.5' is not an integer"):
+    with pytest.raises(DataError, match=r"EQ3949.*'2.5' is not an integer"):
         split_from_files(8, train=tmp_path / "bad.csv")
     with pytest.raises(DataError, match="EQ3056"):
         split_from_files(8, train=tmp_path / "nowhere.csv")
@@ -145,7 +145,7 @@ def test_blocks_in_time_keep_their_distance(n_train, n_validation, n_test, gap):
     assert blocked_split(20, 10, 3, gap=2).test.tolist() == [17, 18, 19]
     with pytest.raises(ConfigError, match="EQ1031"):
         blocked_split(10, 8, 1, 1, gap=1)
-    with pytest.raises(ConfigError, match="EQ3321"):
+    with pytest.raises(ConfigError, match="EQ1941"):
         blocked_split(10, 8, 1, gap=-1)
 
 
@@ -179,7 +179,7 @@ def test_both_formats_keep_everything(tmp_path, name):
     assert again == split
     assert again.seed == 3
     assert again.origin == {"method": "random", "source": "a.npz"}
-    with pytest.raises(ConfigError, match="EQ3320"):
+    with pytest.raises(ConfigError, match="EQ1924"):
         split.save(tmp_path / "a.txt")
 
 

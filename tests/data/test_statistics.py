@@ -93,9 +93,9 @@ def test_labels_that_are_missing():
 def test_errors():
     with pytest.raises(GraphError, match="knows only H"):
         statistics([make_frame("HO")], ("H",), 2.0)
-    with pytest.raises(DataError, match="EQ3025"):
+    with pytest.raises(DataError, match="EQ3922"):
         statistics([], ("H",), 2.0)
-    with pytest.raises(ConfigError, match="EQ1032"):
+    with pytest.raises(ConfigError, match="EQ1937"):
         statistics([make_frame("H")], ("H",), 0.0)
 
 

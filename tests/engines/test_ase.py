@@ -298,7 +298,7 @@ def test_files_load_at_the_first_use(potential_file, monkeypatch):
 def test_options_are_checked(potential, potential_file):
     with pytest.raises(PotentialError, match="no such file"):
         EqffCalculator("nowhere/x.eqff.pt")
-    with pytest.raises(ConfigError, match="EQ1303: dtype='float16': expected auto, float32, float64"):
+    with pytest.raises(ConfigError, match="EQ1303: dtype='float16' is unknown; choose from auto, float32, float64"):
         EqffCalculator(potential, dtype="float16")
     with pytest.raises(ConfigError, match="EQ1305: skin=-1"):
         EqffCalculator(potential, skin=-1)

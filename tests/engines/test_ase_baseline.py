@@ -244,13 +244,13 @@ def test_another_baseline_is_refused():
     assert baseline_of(potential_of(None)) is None
     with pytest.raises(ConfigError, match=r"EQ1443.*whole"):
         EqffCalculator(potential_of(None), baseline=Springs()).get_potential_energy(ethanol())
-    with pytest.raises(ConfigError, match=r"EQ1443.*expected an ASE calculator"):
+    with pytest.raises(ConfigError, match=r"EQ1925.*expected an ASE calculator"):
         EqffCalculator(potential, baseline="emt").get_potential_energy(ethanol())
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("tblite:GFN2-xTB", "EQ3427"), ("no_such_module:make", "EQ3425"), ("json:loads", "TypeError|missing 1 required")],
+    [("tblite:GFN2-xTB", "EQ6911"), ("no_such_module:make", "EQ1926"), ("json:loads", "TypeError|missing 1 required")],
 )
 def test_a_baseline_that_cannot_be_made(name, reason, monkeypatch):
     real = __import__("importlib").import_module
@@ -274,7 +274,7 @@ def test_a_baseline_that_fails_is_named():
     with pytest.raises(PotentialError, match=r"EQ4362.*RuntimeError: SCF did not converge"):
         calculator.get_potential_energy(near)
     assert calculator.results == {}
-    with pytest.raises(PotentialError, match=r"EQ4362.*not finite"):
+    with pytest.raises(PotentialError, match=r"EQ4925.*not finite"):
         baseline_of(potential_of(record_of(Springs())), Springs(stiffness=np.nan))
 
 

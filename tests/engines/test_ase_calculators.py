@@ -31,7 +31,7 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert isinstance(calculator_maker("my_calculators:make")(), EMT)
     for name in ("my_calculators:absent", "no_such_module:make", "my_calculators:odd"):
-        with pytest.raises(ConfigError, match="EQ3425"):
+        with pytest.raises(ConfigError, match="EQ1926"):
             calculator_maker(name)
     sys.modules.pop("my_calculators")
 
@@ -45,9 +45,9 @@ def test_tblite_is_named_where_it_is_missing(monkeypatch):
         return real(name, *rest, **more)
 
     monkeypatch.setattr("importlib.import_module", without)
-    with pytest.raises(ResourceError, match=r"EQ3427.*eqff\[labels\]"):
+    with pytest.raises(ResourceError, match=r"EQ6911.*eqff\[labels\]"):
         calculator_maker("tblite:GFN2-xTB")
-    with pytest.raises(ConfigError, match=r"EQ3426.*GFN2-xTB"):
+    with pytest.raises(ConfigError, match=r"EQ1959.*GFN2-xTB"):
         calculator_maker("tblite:GFN7")
 
 

@@ -355,5 +355,5 @@ def test_strict_is_an_option_like_the_others(potential_file):
     assert strict.todict()["strict"] is True
     assert "strict=True" in repr(strict)
     assert strict.set(strict=False) == {"strict": False}
-    with pytest.raises(ConfigError, match="EQ1308: strict='yes': expected True or False"):
+    with pytest.raises(ConfigError, match="EQ1308: strict='yes' is no switch; give True or False"):
         EqffCalculator(potential_file, strict="yes")

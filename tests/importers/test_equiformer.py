@@ -359,28 +359,28 @@ def refused(id, foreign, state):
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("id", "changes", "named"),
     [
-        ({"basis_type": "gaussian"}, "basis_type"),
-        ({"rescale_degree": True}, "rescale_degree"),
-        ({"norm_layer": "graph"}, "norm_layer"),
-        ({"mean": -97_000.0}, "mean"),
-        ({"irreps_pre_attn": "6x0e"}, "irreps_pre_attn"),
-        ({"irreps_feature": "7x0e+1x1e"}, "irreps_feature"),
-        ({"irreps_sh": "1x0e+1x2e"}, "irreps_sh"),
-        ({"irreps_node_embedding": "4x1e+6x0e+2x2e"}, "irreps_node_embedding"),
-        ({"species": ["Og"]}, "species"),
+        ("EQ4339", {"basis_type": "gaussian"}, "basis_type"),
+        ("EQ4339", {"rescale_degree": True}, "rescale_degree"),
+        ("EQ4339", {"norm_layer": "graph"}, "norm_layer"),
+        ("EQ4339", {"mean": -97_000.0}, "mean"),
+        ("EQ4915", {"irreps_pre_attn": "6x0e"}, "irreps_pre_attn"),
+        ("EQ4916", {"irreps_feature": "7x0e+1x1e"}, "irreps_feature"),
+        ("EQ4917", {"irreps_sh": "1x0e+1x2e"}, "irreps_sh"),
+        ("EQ4918", {"irreps_node_embedding": "4x1e+6x0e+2x2e"}, "irreps_node_embedding"),
+        ("EQ4919", {"species": ["Og"]}, "species"),
     ],
 )
-def test_options_without_counterpart(source, changes, named):
+def test_options_without_counterpart(source, id, changes, named):
     foreign, state = source
-    assert named in refused("EQ4339", foreign | changes, state)
+    assert named in refused(id, foreign | changes, state)
 
 
 def test_incomplete_configuration(source):
     foreign, state = source
     del foreign["irreps_head"]
-    assert "irreps_head" in refused("EQ4339", foreign, state)
+    assert "irreps_head" in refused("EQ4914", foreign, state)
 
 
 def test_every_weight_is_accounted_for(source):
@@ -397,5 +397,5 @@ def test_every_weight_is_accounted_for(source):
 def test_other_models(source):
     foreign, state = source
     refused("EQ4334", foreign, {"type_embed.weight": np.ones(3)})
-    refused("EQ4339", foreign, state | {"blocks.0.dpa.query.tp.weight": np.ones(3)})
+    refused("EQ4913", foreign, state | {"blocks.0.dpa.query.tp.weight": np.ones(3)})
     refused("EQ4338", foreign, state | {"rbf.means": state["rbf.means"] + 0.1})

@@ -136,7 +136,7 @@ REFUSED = {
     "EQ1088": lambda config, state: (without(config, "act_type"), state),
     "EQ1089": lambda config, state: (config | {"act_type": "s2"}, state),
     "EQ1089, direct forces": lambda config, state: (config | {"direct_forces": True}, state),
-    "EQ1089, neighbour cap": lambda config, state: (config | {"max_neighbors": 20}, state),
+    "EQ1936, neighbour cap": lambda config, state: (config | {"max_neighbors": 20}, state),
     "EQ4340": lambda config, state: (config, {}),
     "EQ4303": lambda config, state: (config, without(state, "backbone.blocks.1.norm_2.affine_bias")),
     "EQ4304": lambda config, state: (config, state | {"backbone.charge_embedding.weight": np.zeros(3)}),

@@ -203,7 +203,7 @@ def test_presets_are_known(make_oracle):
     _, state = files(current, make_oracle)
     with pytest.raises(EqffError, match=r"missing|expected|explains"):  # S is much larger than this state
         convert({"preset": "S", "r_max": 4.0, "num_bessels": 5, "avg_num_neighbors": 5.0}, state)
-    with pytest.raises(ConfigError, match="EQ1080"):
+    with pytest.raises(ConfigError, match="EQ1930"):
         convert({"preset": "XS", "r_max": 4.0}, state)
 
 
@@ -225,7 +225,7 @@ DAMAGE = {
     "too many numbers": ("EQ4306", lambda state: state | {LAYER + "sc.weight": np.ones(3000)}),
     "radial columns": ("EQ4307", lambda state: state | {LAYER + "edge_mlp.mlp.2.weight": np.ones((4, 1))}),
     "basis": ("EQ4307", lambda state: state | {"model.func.bessel_encode.bessel_weights": np.ones((1, 8))}),
-    "scales": ("EQ4307", lambda state: state | {"model.func.per_type_energy_scale_shift.scales": np.ones((2, 1))}),
+    "scales": ("EQ4921", lambda state: state | {"model.func.per_type_energy_scale_shift.scales": np.ones((2, 1))}),
     "cut-off": ("EQ4308", lambda state: state | {"model.func.edge_norm._rmax_recip": np.array(0.3)}),
     "cut-off per pair": ("EQ4304", lambda state: state | {"model.func.edge_norm._rmax_recip": np.full(9, 0.25)}),
 }
@@ -242,12 +242,15 @@ def test_weights_that_do_not_fit(make_oracle, id, damage):
 OPTIONS = {
     "EQ1080": [
         {"convnet_resnet": True}, {"convnet_sc": False}, {"learnable_shift": True}, {"pair_potential": {"a": 1}},
-        {"per_edge_type_cutoff": {"H": 2.0}}, {"convnet_nonlinearity_type": "norm"}, {"polynomial_cutoff_p": 4.5},
+        {"per_edge_type_cutoff": {"H": 2.0}}, {"convnet_nonlinearity_type": "norm"},
         {"readout_mlp_nonlinearity": "mish"}, {"convnet_nonlinearity_scalars": {"e": "ssp", "o": "tanh"}},
-        {"convnet_nonlinearity_gates": {"e": "tanh", "o": "tanh"}}, {"avg_num_neighbors": "auto"},
         {"categorical_graph_field_embed": [{"field": "charge"}]},
     ],
-    "EQ1081": [{"type_names": ["H", "C"]}, {"avg_num_neighbors": {"H": 3.0}}],
+    "EQ1932": [{"convnet_nonlinearity_gates": {"e": "tanh", "o": "tanh"}}],
+    "EQ1933": [{"polynomial_cutoff_p": 4.5}],
+    "EQ1934": [{"avg_num_neighbors": "auto"}],
+    "EQ1935": [{"type_names": ["H", "C"]}],
+    "EQ1081": [{"avg_num_neighbors": {"H": 3.0}}],
     "EQ1082": [{"irreps_edge_sh": "0e+2e"}, {"irreps_edge_sh": "0e+1o+2o"}, {"irreps_edge_sh": "2x0e+1o"}],
     "EQ1083": [{"feature_irreps_hidden": ["3x0e+2x1o", "4x0e"]}, {"feature_irreps_hidden": ["3x0e", "2x0e", "3x0e"]}],
     "EQ1003": [{"type_names": ["H", "C", "Ox"]}],
@@ -263,20 +266,24 @@ def test_options_without_counterpart(make_oracle, id, option):
     assert error.value.id == id
 
 
-PUBLISHED_OPTIONS = [
-    {"use_sc": False}, {"resnet": True}, {"nonlinearity_type": "norm"},
-    {"nonlinearity_scalars": {"e": "ssp", "o": "tanh"}},
-    {"nonlinearity_gates": {"e": "ssp", "o": "abs"}}, {"edge_sh_normalization": "norm"}, {"pair_style": "ZBL"},
-    {"conv_to_output_hidden_irreps_out": "2x0e+1x1o"},
-]  # fmt: skip
+PUBLISHED_OPTIONS = {
+    "EQ1080": [
+        {"use_sc": False}, {"resnet": True}, {"nonlinearity_type": "norm"},
+        {"nonlinearity_scalars": {"e": "ssp", "o": "tanh"}}, {"edge_sh_normalization": "norm"}, {"pair_style": "ZBL"},
+    ],
+    "EQ1931": [{"conv_to_output_hidden_irreps_out": "2x0e+1x1o"}],
+    "EQ1932": [{"nonlinearity_gates": {"e": "ssp", "o": "abs"}}],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("option", PUBLISHED_OPTIONS, ids=str)
-def test_published_options_without_counterpart(make_oracle, option):
+@pytest.mark.parametrize(
+    ("id", "option"), [(id, option) for id in PUBLISHED_OPTIONS for option in PUBLISHED_OPTIONS[id]], ids=str
+)
+def test_published_options_without_counterpart(make_oracle, id, option):
     config, state = files(published, make_oracle)
     with pytest.raises(ConfigError) as error:
         convert(config | option, state)
-    assert error.value.id == "EQ1080"
+    assert error.value.id == id
 
 
 def test_an_energy_shift_per_structure_is_refused(make_oracle):

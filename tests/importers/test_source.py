@@ -104,7 +104,7 @@ WRONG = {
     "EQ4301": ("bare.npz", as_npz, None),
     "EQ4352": ("text.npz", lambda path: path.write_text("no zip"), None),
     "EQ4352b": ("broken.npz", lambda path: as_npz(path, config="{"), None),
-    "EQ4352c": ("list.npz", lambda path: as_npz(path, config="[1]"), None),
+    "EQ4911": ("list.npz", lambda path: as_npz(path, config="[1]"), None),
     "EQ4353": ("model.safetensors", lambda path: path.write_text("x"), None),
     "EQ4354": ("program.pt", write_program, None),
     "EQ4355": ("evil.pt", lambda path: torch.save({"state_dict": Evil()}, path), None),
@@ -113,7 +113,7 @@ WRONG = {
     "EQ4357": ("list.pt", lambda path: torch.save([1.0], path), None),
     "EQ4358": ("model.npz", as_npz, ("config.yaml", "r_max: 4.0")),
     "EQ4359": ("model.npz", as_npz, ("config.json", "{")),
-    "EQ4359b": ("model.npz", as_npz, ("config.json", "[]")),
+    "EQ4912": ("model.npz", as_npz, ("config.json", "[]")),
     "EQ1015": ("model.npz", as_npz, ("config.toml", "r_max = ")),
 }
 

@@ -203,5 +203,5 @@ def test_without_a_gpu_an_error_says_what_to_do(monkeypatch):
     with pytest.raises(ResourceError, match=r"EQ6121: torch sees no CUDA GPU.*leave the model"):
         fuse(torch.nn.Linear(1, 1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(ResourceError, match=r"EQ6122: x\.device=cpu"):
+    with pytest.raises(ResourceError, match=r"EQ6910: x\.device=cpu"):
         cuda.require(torch.device("cpu"))

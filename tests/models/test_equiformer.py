@@ -172,7 +172,7 @@ WRONG = [
     ("EQ1003", {"species": ("H", "Xx")}),
     ("EQ1093", {"species": ("H", "H")}),
     ("EQ1040", {"hidden_irreps": "4x0"}),
-    ("EQ1041", {"envelope_power": 2}),
+    ("EQ1929", {"envelope_power": 2}),
     ("EQ1092", {"n_channels": (4, 4)}),
     ("EQ1094", {"n_layers": 0}),
     ("EQ1094", {"n_heads": 0}),

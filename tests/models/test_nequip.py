@@ -102,7 +102,7 @@ WRONG = [
     ("EQ1097", {"energy_scale": float("nan")}),
     ("EQ1092", {"n_channels": ()}),
     ("EQ1041", {"n_bessel": 0}),
-    ("EQ1041", {"envelope_power": 2}),
+    ("EQ1929", {"envelope_power": 2}),
     ("EQ1042", {"hidden_irreps": "4x1o"}),
     ("EQ1091", {"reference_energies": (1.0,)}),
     ("EQ1091", {"energy_scale": (1.0, 2.0, 3.0)}),

@@ -69,7 +69,7 @@ FIELDS = SimpleNamespace(
 @pytest.mark.parametrize(
     ("id", "fields"),
     [
-        ("EQ1041", {"envelope_power": 2}),
+        ("EQ1929", {"envelope_power": 2}),
         ("EQ1091", {"avg_num_neighbors": (4.0, 4.0, 4.0)}),
         ("EQ1093", {"species": ()}),
         ("EQ1094", {"n_layers": 0}),

@@ -41,11 +41,16 @@ def test_a_lone_irrep_is_one_channel():
     assert parse("1o+ 2e") == (Block(Irrep(1, -1), 1), Block(Irrep(2, 1), 1))
 
 
-@pytest.mark.parametrize("text", ["", "8x1", "8x1x", "0x1o", "-1x0e", "8x0e +", "8 x 0e", "2x0e + 3x0e"])
+@pytest.mark.parametrize("text", ["", "8x1", "8x1x", "0x1o", "-1x0e", "8x0e +", "8 x 0e"])
 def test_nonsense_is_refused(text):
     with pytest.raises(ConfigError) as error:
         parse(text)
     assert error.value.id == "EQ1040"
+
+
+def test_an_irrep_that_appears_twice_is_refused():
+    with pytest.raises(ConfigError, match="EQ1928"):
+        parse("2x0e + 3x0e")
 
 
 @given(irreps, irreps)

@@ -300,10 +300,10 @@ def test_files_that_cannot_be_read(tmp_path, source, potential):
     (tmp_path / "word.dat").write_text("hello")
     (tmp_path / "torn.xyz").write_text(source.read_text()[:-20])
     for name, id in (
-        ("empty.xyz", "EQ3025"),
+        ("empty.xyz", "EQ3925"),
         ("absent.xyz", "EQ3024"),
         (".", "EQ3041"),
-        ("mice.xyz", "EQ3030"),
+        ("mice.xyz", "EQ3931"),
         ("word.dat", "EQ3219"),
     ):
         with pytest.raises(DataError, match=id):

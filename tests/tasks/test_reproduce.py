@@ -64,7 +64,7 @@ def test_a_worse_run_is_said_to_be_worse(shipped: Path, tmp_path: Path) -> None:
 
 
 def test_other_data_are_refused(shipped: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="EQ3501"):
+    with pytest.raises(DataError, match="EQ3955"):
         reproduce("small", tmp_path, tmp_path / "run")
     (tmp_path / SAMPLE.name).write_bytes(SAMPLE.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match="EQ3502"):

@@ -122,7 +122,7 @@ def test_a_kill_after_the_output_appeared_is_finished_by_resume(tmp_path, monkey
     report = run_sample(SampleConfig(resume=True, **config), COPPER, maker)
     assert report.resumed_at == report.n_frames == len(read_frames(tmp_path / "a.extxyz")) == 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.extxyz", "a.extxyz.json"]
-    with pytest.raises(ConfigError, match="EQ3424"):
+    with pytest.raises(ConfigError, match="EQ1958"):
         run_sample(SampleConfig(resume=True, **config), COPPER, maker)
 
 
@@ -180,19 +180,19 @@ class Exploding(EMT):
 
 def test_a_runaway_is_stopped(tmp_path):
     maker = Maker("exploding", "none", Exploding)
-    with pytest.raises(RunError, match=r"EQ3430.*seed 0, step \d+"):
+    with pytest.raises(RunError, match=r"EQ5922.*seed 0, step \d+"):
         run_sample(SampleConfig(output=tmp_path / "a.h5", **SHORT), COPPER, maker)
 
 
 @pytest.mark.parametrize(
     ("id", "options"),
     [
-        ("EQ3421", {"output": "a.npz"}),
-        ("EQ3422", {"temperature": 0.0}),
-        ("EQ3422", {"interval": 0}),
-        ("EQ3422", {"n_frames": 0}),
-        ("EQ3422", {"volume": 0.9}),
-        ("EQ3422", {"timestep": float("nan")}),
+        ("EQ1956", {"output": "a.npz"}),
+        ("EQ1938", {"temperature": 0.0}),
+        ("EQ1939", {"interval": 0}),
+        ("EQ1939", {"n_frames": 0}),
+        ("EQ1940", {"volume": 0.9}),
+        ("EQ1938", {"timestep": float("nan")}),
     ],
 )
 def test_options_are_checked(id, options):
@@ -202,7 +202,7 @@ def test_options_are_checked(id, options):
 
 
 def test_a_molecule_cannot_be_strained(tmp_path):
-    with pytest.raises(ConfigError, match="EQ3423"):
+    with pytest.raises(ConfigError, match="EQ1957"):
         run_sample(
             SampleConfig(output=tmp_path / "a.h5", strain=0.1),
             Atoms("CO", [[0, 0, 0], [0, 0, 1.1]]),

@@ -105,9 +105,9 @@ def test_finding_says_where_and_by_how_much():
 
 
 def test_checks_are_asked_for_by_name():
-    with pytest.raises(ConfigError, match=r"EQ4801.*'rotations'.*rotation"):
+    with pytest.raises(ConfigError, match=r"EQ1963.*'rotations'.*rotation"):
         list(examine(program(Model()), ["rotations"]))
-    with pytest.raises(ConfigError, match=r"EQ4802.*needs a ModelSubject, not a Program"):
+    with pytest.raises(ConfigError, match=r"EQ1964.*needs a ModelSubject, not a Program"):
         list(examine(program(Model()), ["composition"]))
 
 

@@ -42,7 +42,7 @@ def command(
     Example: eqff data check water.extxyz --against training.extxyz --html report.html
     """
     if page is not None and page.exists() and not force:
-        raise ConfigError("EQ3410", f"{page} exists; choose another name or overwrite it with --force")
+        raise ConfigError("EQ1955", f"{page} exists; choose another name or overwrite it with --force")
     from eqff.data.forensics.examination import check_frames, check_split
     from eqff.data.reading.unchecked import read_unchecked
     from eqff.data.splits import load_split

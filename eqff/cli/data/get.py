@@ -44,7 +44,7 @@ def command(
 
         close = difflib.get_close_matches(name, DATA_SETS, 3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`eqff data get` lists them"
-        raise ConfigError("EQ3350", f"there is no data set {name!r}; {hint}")
+        raise ConfigError("EQ1947", f"there is no data set {name!r}; {hint}")
     chosen = DATA_SETS[name]
     given = {path.name: path for path in from_file or []}
     if len(chosen.files) == 1 and len(given) == 1:
@@ -52,12 +52,12 @@ def command(
     unknown = sorted(set(given) - {file.name for file in chosen.files})
     if unknown:
         expected = ", ".join(file.name for file in chosen.files)
-        raise ConfigError("EQ3351", f"--from-file {', '.join(unknown)}: {name} has {expected}")
+        raise ConfigError("EQ1948", f"--from-file {', '.join(unknown)} is no file of {name}; choose from {expected}")
     about = {"data_set": name, "theory": chosen.theory, "licence": chosen.licence, "citation": chosen.citation}
     if official_split and name == "rmd17" and not unpack:
-        raise ConfigError("EQ3353", "--official-split needs the files of the archive; leave --no-unpack away")
+        raise ConfigError("EQ1950", "--official-split needs the files of the archive; leave --no-unpack away")
     if official_split and name != "rmd17" and not parts_of(chosen.files[0].name):
-        raise ConfigError("EQ3352", f"--official-split: not known of {name}; divide with `eqff data split`")
+        raise ConfigError("EQ1949", f"--official-split: not known of {name}; divide with `eqff data split`")
     files, data = [], []
     for remote in chosen.files:
         if given and remote.name not in given:

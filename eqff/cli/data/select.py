@@ -57,11 +57,11 @@ def command(
 
     target = one_output(target, output)
     if method not in METHODS:
-        raise ConfigError("EQ3362", f"method={method!r}; choose from {', '.join(METHODS)}")
+        raise ConfigError("EQ1953", f"method={method!r}; choose from {', '.join(METHODS)}")
     if (method == "farthest") != (n is not None) or not tolerance >= 0.0:
-        raise ConfigError("EQ3363", "farthest needs --number; dedup takes --tolerance >= 0 instead")
+        raise ConfigError("EQ1954", "farthest needs --number; dedup takes --tolerance >= 0 instead")
     if target.exists() and not force:
-        raise ConfigError("EQ3333", f"{target}: exists; choose another name, or --force to replace it")
+        raise ConfigError("EQ1945", f"{target}: exists; choose another name, or --force to replace it")
     stream = Stream(file, reading)
     present: set[int] = set()
     for frame in with_progress(stream, f"look through {file.name}", hidden=as_json):

@@ -62,9 +62,9 @@ def command(
     from eqff.data.reading.read import Stream
 
     if method not in METHODS:
-        raise ConfigError("EQ3330", f"method={method!r}; choose from {', '.join(METHODS)}")
+        raise ConfigError("EQ1942", f"method={method!r}; choose from {', '.join(METHODS)}")
     if (method == "files") != (train_file is not None):
-        raise ConfigError("EQ3331", "--method files and --train-file belong together; give both or none")
+        raise ConfigError("EQ1943", "--method files and --train-file belong together; give both or none")
     target = output or file.with_name(f"{file.stem}.split.json")
     _refuse_existing(target, force)
     stream = Stream(file, reading)
@@ -131,15 +131,17 @@ def _count(value: float, n_frames: int) -> int:
     if 0 < value < 1:
         return round(value * n_frames)
     if value != int(value):
-        raise ConfigError("EQ3332", f"{value}: expected a whole number of frames, or a share below 1")
+        raise ConfigError("EQ1944", f"{value} is no size of a part; give a whole number of frames, or a share below 1")
     return int(value)
 
 
 def _refuse_existing(target: Path, force: bool) -> None:
     if target.suffix not in (".json", ".npz", ""):
-        raise ConfigError("EQ3320", f"{target}: a split is written as .json or .npz, or as csv into a folder")
+        raise ConfigError(
+            "EQ1923", f"{target}: a split is written as .json or .npz, or as csv into a folder; choose such a name"
+        )
     if target.exists() and not force:
-        raise ConfigError("EQ3333", f"{target}: exists; choose another name, or --force to replace it")
+        raise ConfigError("EQ1945", f"{target}: exists; choose another name, or --force to replace it")
 
 
 def _write(split: "Split", target: Path, force: bool) -> list[Path]:

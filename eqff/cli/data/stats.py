@@ -32,7 +32,7 @@ def command(
     from eqff.data.statistics import statistics
 
     if part not in PARTS:
-        raise ConfigError("EQ3334", f"part={part!r}; choose from {', '.join(PARTS)}")
+        raise ConfigError("EQ1946", f"part={part!r}; choose from {', '.join(PARTS)}")
     stream = Stream(file, reading)
     frames = with_progress(stream, f"read {file.name}", hidden=as_json)
     if split is not None:
@@ -42,7 +42,10 @@ def command(
     found = statistics(frames, None, r_max)
     if split is not None and divided.n_frames != stream.census.n_frames:
         n_there = stream.census.n_frames
-        raise DataError("EQ3335", f"{split}: divides {divided.n_frames} frames, but {file} has {n_there}; wrong file?")
+        raise DataError(
+            "EQ3335",
+            f"{split}: divides {divided.n_frames} frames, but {file} has {n_there}; give the file that was divided",
+        )
     if as_json:
         content = {"source": plain_source(stream), "part": part if split is not None else "all"}
         typer.echo(json.dumps(content | {"statistics": _plain(dataclasses.asdict(found))}))

@@ -49,7 +49,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
                     empty = False
                     yield frame
     if empty:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
@@ -67,7 +67,11 @@ def _frames(group: h5py.Group, options: ReadOptions, units: Units) -> Iterator[F
     positions = array(group, "coordinates")
     numbers = next((found for name in NUMBERS if (found := array(group, name, "iuOS")) is not None), None)
     if positions is None or numbers is None or positions.ndim != 3:
-        raise DataError("EQ3021", f"{where} has no coordinates of shape (n, N, 3), or no species")
+        raise DataError(
+            "EQ3912",
+            f"{where} has no coordinates of shape (n, N, 3), or no species; "
+            "check that this is a file of ANI-1, ANI-1x or ANI-1ccx",
+        )
     n_frames, n_atoms = positions.shape[:2]
     expect(positions, ((n_frames, n_atoms, 3),))
     energy_key, energies = _labels(group, ENERGIES, options.energy_key)
@@ -80,7 +84,7 @@ def _frames(group: h5py.Group, options: ReadOptions, units: Units) -> Iterator[F
         return
     of_frames = numbers if fixed is None and numbers.dtype.kind in "iu" else None
     if fixed is None and of_frames is None:
-        raise DataError("EQ3028", f"{where}: species [n, N] are not numbers")
+        raise DataError("EQ3926", f"{where}: species [n, N] are not numbers; write them as atomic numbers")
     for kinds, xyz, energy, force in row_blocks(of_frames, positions, energies, forces):
         for row in range(len(xyz)):
             has_energy = energy is not None and not np.isnan(energy[row]).all()
@@ -107,14 +111,16 @@ def _labels(group: h5py.Group, names: tuple[str, ...], key: str | None) -> tuple
 
 
 def _numbers(species: h5py.Dataset, where: str) -> np.ndarray:
-    """Atomic numbers of one molecule, from numbers or from symbols as bytes.  Raises: DataError EQ3028"""
+    """Atomic numbers of one molecule, from numbers or from symbols as bytes.  Raises: DataError EQ3927"""
     values = species[:]
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     symbols = [value.decode("ascii", "replace") if isinstance(value, bytes) else str(value) for value in values]
     unknown = [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]
     if unknown:
-        raise DataError("EQ3028", f"{where}: species has {unknown[0]!r}, expected chemical symbols")
+        raise DataError(
+            "EQ3927", f"{where}: species has {unknown[0]!r}, expected chemical symbols; correct the symbols"
+        )
     return np.array([ATOMIC_NUMBERS[symbol] for symbol in symbols])
 
 

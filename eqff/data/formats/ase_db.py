@@ -33,8 +33,8 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å, in the order of ids.
 
-    Raises: DataError EQ3216 not an ASE database, or damaged; EQ3217 units of energy and forces that differ; and those
-            of `eqff.data.reading.labels`
+    Raises: DataError EQ3943 not an ASE database, EQ3216 damaged; EQ3217 units of energy and forces that differ;
+            and those of `eqff.data.reading.labels`
     """
     options = options or ReadOptions()
     decided = units(path, options)
@@ -48,7 +48,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
         else:
             yield frame
     if empty:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
@@ -109,7 +109,7 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
             database.write(atoms, data={name: _plain(value) for name, value in frame.info.items()})
             n_frames += 1
     if not n_frames:
-        raise DataError("EQ3025", "there are no frames to write")
+        raise DataError("EQ3920", "there are no frames to write; give at least one")
 
 
 def _plain(value: Any) -> Any:
@@ -130,11 +130,14 @@ def _check_forces(path: str, forces: str | None, energy: str | None, length: str
 
 
 def _database(path: str | Path) -> Any:
-    """The database, if it is one: ASE writes tables into files that have none.  Raises: DataError EQ3024, EQ3216"""
+    """The database, if it is one: ASE writes tables into files that have none.
+
+    Raises: DataError EQ3024, EQ3216, EQ3943
+    """
     from ase.db import connect
 
     if not Path(path).is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
     try:
         place = Path(path).resolve().as_uri()
         connection = sqlite3.connect(f"{place}?mode=ro", uri=True)
@@ -146,7 +149,8 @@ def _database(path: str | Path) -> Any:
         raise _damaged(path, error) from None
     if not {"systems", "information"} <= tables:
         raise DataError(
-            "EQ3216", f"{path}: a database, but not of ASE; it has {', '.join(sorted(tables)) or 'nothing'}"
+            "EQ3943",
+            f"{path}: a database, but not of ASE (it has {', '.join(sorted(tables)) or 'nothing'}); check the name",
         )
     try:
         return connect(str(Path(path).resolve()), type="db", use_lock_file=False)

@@ -33,7 +33,7 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å.
 
-    Raises: DataError EQ3218 no kind of file that ASE knows, EQ3219 a frame that ASE cannot read, and those of
+    Raises: DataError EQ3945 no kind of file that ASE knows, EQ3219 a frame that ASE cannot read, and those of
             `eqff.data.reading.labels`
     """
     options = options or ReadOptions()
@@ -77,27 +77,32 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
             trajectory.write(atoms)
             n_frames += 1
     if not n_frames:
-        raise DataError("EQ3025", "there are no frames to write")
+        raise DataError("EQ3920", "there are no frames to write; give at least one")
 
 
 def _kind(path: str | Path) -> str:
-    """Name of ASE's format.  Raises: DataError EQ3024, EQ3218"""
+    """Name of ASE's format.  Raises: DataError EQ3024, EQ3218, EQ3944 to EQ3946"""
     from ase.io.formats import filetype, ioformats
 
     if not Path(path).is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
     if Path(path).suffix.lower() in PACKED:
-        raise DataError("EQ3218", f"{path}: is compressed; unpack it first")
+        raise DataError("EQ3944", f"{path}: is compressed; unpack it first")
     try:
         kind = filetype(str(path))
         if kind not in ioformats:  # a suffix that says nothing
             kind = filetype(str(path), guess=False)
     except Exception as error:  # ASE raises UnknownFileTypeError, and what it meets in odd files
-        raise DataError("EQ3218", f"{path}: no kind of file that ASE knows ({error})") from None
+        raise DataError(
+            "EQ3945", f"{path}: no kind of file that ASE knows ({error}); name its format with --from"
+        ) from None
     if kind in TEXT:
-        raise DataError("EQ3218", f"{path}: looks like XYZ; insist with format extxyz (--from extxyz)")
+        raise DataError("EQ3946", f"{path}: looks like XYZ; insist with format extxyz (--from extxyz)")
     if kind in REFUSED:
-        raise DataError("EQ3218", f"{path}: files of kind {kind!r} hold no frames that could be read safely")
+        raise DataError(
+            "EQ3218",
+            f"{path}: files of kind {kind!r} hold no frames that could be read safely; convert them to extended XYZ",
+        )
     return str(kind)
 
 
@@ -123,7 +128,7 @@ def _images(path: str | Path) -> Iterator[Any]:
         yield atoms
         index += 1
     if index == 0:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
 
 
 FORMAT = Format(

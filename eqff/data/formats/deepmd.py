@@ -30,7 +30,8 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å, set after set; arrays are mapped, not loaded.
 
-    Raises: DataError EQ3213 text files, EQ3214 a damaged array, EQ3023 shapes that do not fit, EQ3025 no frames
+    Raises: DataError EQ3213, EQ3939 text files, EQ3214, EQ3942 a damaged array, EQ3940, EQ3941 a missing one,
+            EQ3023 shapes that do not fit, EQ3025 no frames
     """
     options = options or ReadOptions()
     decided = units(path, options)
@@ -46,7 +47,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     systems = _systems(Path(path))
     if not systems:
         missing = "no folder with type.raw" if Path(path).exists() else "no such folder"
-        raise DataError("EQ3024", f"{path}: {missing}")
+        raise DataError("EQ3918", f"{path}: {missing}; name a folder that DeePMD-kit can train on")
     forces = None
     for folder in _sets(systems[0]):
         found = _array(folder, "force")
@@ -76,7 +77,7 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
             _write_set(path / f"set.{n_sets:03d}", sets)
             sets, n_sets = [], n_sets + 1
     if first is None:
-        raise DataError("EQ3025", "there are no frames to write")
+        raise DataError("EQ3920", "there are no frames to write; give at least one")
     if sets:
         _write_set(path / f"set.{n_sets:03d}", sets)
     present, kinds = np.unique(first.atomic_numbers, return_inverse=True)
@@ -97,12 +98,12 @@ def _systems(path: Path) -> list[Path]:
 def _sets(system: Path) -> list[Path]:
     found = sorted(folder for folder in system.glob("set.*") if folder.is_dir())
     if not found:
-        raise DataError("EQ3025", f"{system}: there is no folder set.000, so there are no frames to read")
+        raise DataError("EQ3025", f"{system / 'set.000'}: there are no frames to read; check that the file is complete")
     return found
 
 
 def _numbers(system: Path) -> np.ndarray:
-    """Atomic numbers, from types and the names of types.  Raises: DataError EQ3213"""
+    """Atomic numbers, from types and the names of types.  Raises: DataError EQ3213, EQ3939"""
     try:
         texts = []
         for name in ("type.raw", "type_map.raw"):
@@ -120,12 +121,12 @@ def _numbers(system: Path) -> np.ndarray:
         ) from None
     except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
         raise DataError(
-            "EQ3213", f"{system}: type.raw and type_map.raw do not name elements ({error}); repair them"
+            "EQ3939", f"{system}: type.raw and type_map.raw do not name elements ({error}); repair them"
         ) from None
 
 
 def _array(folder: Path, name: str) -> np.ndarray | None:
-    """One array, mapped into memory; None where there is none.  Raises: DataError EQ3214"""
+    """One array, mapped into memory; None where there is none.  Raises: DataError EQ3214, EQ3942"""
     path = folder / f"{name}.npy"
     if not path.is_file():
         return None
@@ -134,7 +135,7 @@ def _array(folder: Path, name: str) -> np.ndarray | None:
     except Exception as error:  # numpy parses the header with ast and maps what it says
         raise DataError("EQ3214", f"{path}: damaged or no plain array ({error}); get it or write it again") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
-        raise DataError("EQ3214", f"{path}: holds no array of numbers; write it again")
+        raise DataError("EQ3942", f"{path}: holds no array of numbers; write it again")
     return found
 
 
@@ -142,15 +143,17 @@ def _frames(folder: Path, numbers: np.ndarray, nopbc: bool, units: Units) -> Ite
     width = 3 * len(numbers)
     arrays = {name: _array(folder, name) for name in ("coord", "box", "energy", "force", "virial")}
     if arrays["coord"] is None:
-        raise DataError("EQ3213", f"{folder}: there is no coord.npy, so there are no positions")
+        raise DataError("EQ3940", f"{folder}: there is no coord.npy, so there are no positions; write it")
     n_frames = len(arrays["coord"]) if arrays["coord"].ndim else 0
     for name, columns in (("coord", width), ("box", 9), ("energy", 1), ("force", width), ("virial", 9)):
         array = arrays[name]
         shapes = ((n_frames, columns), (n_frames,)) if columns == 1 else ((n_frames, columns),)
         if array is not None and array.shape not in shapes:
-            raise DataError("EQ3023", f"{folder}: {name} has shape {array.shape}, expected {shapes[0]}")
+            raise DataError(
+                "EQ3023", f"{folder}: {name} has shape {array.shape}, expected {shapes[0]}; write the array again"
+            )
     if arrays["box"] is None and not nopbc:
-        raise DataError("EQ3213", f"{folder}: there is neither box.npy nor a file nopbc beside type.raw; add one")
+        raise DataError("EQ3941", f"{folder}: there is neither box.npy nor a file nopbc beside type.raw; add one")
     for row in range(n_frames):
         value = {name: None if a is None else np.array(a[row], dtype=np.float64) for name, a in arrays.items()}
         yield _frame(value, numbers, nopbc, units, f"{folder}: frame {row}")
@@ -165,7 +168,7 @@ def _frame(value: dict[str, np.ndarray | None], numbers: np.ndarray, nopbc: bool
             try:
                 stress = None if volume == 0.0 else -voigt(value["virial"]) * units.energy_factor / volume
             except ValueError as error:
-                raise DataError("EQ3032", f"{where}: {error}") from None
+                raise DataError("EQ3933", f"{where}: {error}; write virial.npy as symmetric matrices") from None
     energy, forces = value["energy"], value["force"]
     return Frame(
         atomic_numbers=numbers,

@@ -52,7 +52,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
         else:
             yield frame
     if empty:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
@@ -104,7 +104,7 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
                 file.write(f"{symbol:<2} {' '.join(map(repr, row))}\n")
             n_frames += 1
     if not n_frames:
-        raise DataError("EQ3025", "there are no frames to write")
+        raise DataError("EQ3920", "there are no frames to write; give at least one")
 
 
 def _contents(block: Block, where: str) -> Contents:

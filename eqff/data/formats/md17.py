@@ -80,7 +80,7 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
             f.write((np.asarray(frame.forces, dtype="<f8") / KCAL_PER_MOL).tobytes())
             n_frames += 1
         if numbers is None:
-            raise DataError("EQ3025", "there are no frames to write")
+            raise DataError("EQ3920", "there are no frames to write; give at least one")
         shape = (n_frames, len(numbers), 3)
         digest = hashlib.md5(
             hashlib.md5(numbers.astype(np.uint8).tobytes(), usedforsecurity=False).digest(), usedforsecurity=False
@@ -147,7 +147,11 @@ def _load(path: str | Path, options: ReadOptions) -> tuple[Trajectory, Units, np
     if "lattice" in arrays:
         if arrays["lattice"].shape != (3, 3) or arrays["lattice"].dtype.kind not in "iuf":
             found = f"shape {arrays['lattice'].shape} and dtype {arrays['lattice'].dtype}"
-            raise DataError("EQ3023", f"{path}: lattice has {found}, expected numbers of shape (3, 3)")
+            raise DataError(
+                "EQ3916",
+                f"{path}: lattice has {found}, expected numbers of shape (3, 3); "
+                "write the lattice vectors as rows, in Å",
+            )
         # sGDML keeps lattice vectors as columns
         lattice = np.ascontiguousarray(arrays["lattice"].whole().astype(np.float64).T)
     decided = trajectory.units(options.energy_unit, options.length_unit, (stated["e_unit"], stated["r_unit"]))

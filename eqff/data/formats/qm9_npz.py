@@ -68,14 +68,18 @@ def _load(path: str | Path, options: ReadOptions) -> tuple[dict[str, Rows], str 
     for name, rows in arrays.items():
         shape = expected.get(name, (n_frames,))
         if rows.shape != shape and rows.shape != (n_frames, 1):
-            raise DataError("EQ3023", f"{path}: {name} has shape {rows.shape}, expected {shape}")
+            raise DataError("EQ3023", f"{path}: {name} has shape {rows.shape}, expected {shape}; write the array again")
         if rows.dtype.kind not in ("iu" if name in ("Z", "N") else "iuf"):
-            raise DataError("EQ3028", f"{path}: {name} has dtype {rows.dtype}, expected numbers")
+            raise DataError("EQ3028", f"{path}: {name} has dtype {rows.dtype}, expected numbers; write the array again")
     counts = arrays["N"].whole().astype(np.int64)
     if n_frames == 0:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
     if counts.ndim != 1 or (counts < 0).any() or (counts > n_atoms).any() or int(counts.sum()) != n_atoms:
-        raise DataError("EQ3023", f"{path}: the atom counts in N do not add up to the {n_atoms} atoms of Z")
+        raise DataError(
+            "EQ3917",
+            f"{path}: the atom counts in N do not add up to the {n_atoms} atoms of Z; "
+            "write N again with one count for each molecule",
+        )
     return arrays, key
 
 

@@ -44,7 +44,7 @@ def accepts(path: str | Path) -> bool:
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
     """Frames in eV and Å; the other properties are kept in info in the units of the publication.
 
-    Raises: DataError EQ3211 a molecule that cannot be read, EQ3212 a damaged archive
+    Raises: DataError EQ3211, EQ3936, EQ3937 a molecule that cannot be read, EQ3212, EQ3938 a damaged archive
     """
     options = options or ReadOptions()
     decided = units(path, options)
@@ -62,16 +62,18 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
             options.log.names["energy", key] += 1
         yield Frame(atomic_numbers=numbers, positions=positions * decided.length_factor, energy=energy, info=properties)
     if empty:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
-    """Hartree and Å, by the publication.  Raises: ConfigError EQ1031 for an energy_key that is none of them"""
+    """Hartree and Å, by the publication.  Raises: ConfigError EQ1921 for an energy_key that is none of them"""
     options = options or ReadOptions()
     if not Path(path).exists():
-        raise DataError("EQ3024", f"{path}: no such file")
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
     if options.energy_key not in (None, "none", *ENERGIES):
-        raise ConfigError("EQ1031", f"energy_key={options.energy_key!r}: QM9 has {', '.join(ENERGIES)}")
+        raise ConfigError(
+            "EQ1921", f"energy_key={options.energy_key!r}: QM9 has {', '.join(ENERGIES)}; choose one of them"
+        )
     return decide_units(
         str(path), energy=(options.energy_unit, None, "Hartree"), length=(options.length_unit, None, "Å")
     )
@@ -82,7 +84,9 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
     if path.is_dir():
         for member in sorted(p for p in path.iterdir() if MEMBER.fullmatch(p.name)):
             if member.stat().st_size > MAX_BYTES:
-                raise DataError("EQ3211", f"{member}: is larger than any molecule of QM9")
+                raise DataError(
+                    "EQ3936", f"{path}: {member.name} is larger than any molecule of QM9; get it again or remove it"
+                )
             yield str(member), _text(member.read_bytes())
     elif path.suffix == ".xyz":
         yield from _molecules(path)
@@ -91,17 +95,19 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _members(path: Path) -> Iterator[tuple[str, str]]:
-    """Molecules of an archive, unpacked in memory one at a time.  Raises: DataError EQ3212"""
+    """Molecules of an archive, unpacked in memory one at a time.  Raises: DataError EQ3212, EQ3936, EQ3938"""
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
                 if member.offset_data + member.size > MAX_RATIO * path.stat().st_size:
-                    raise DataError("EQ3212", f"{path}: unpacks to implausibly much; get it again")
+                    raise DataError("EQ3938", f"{path}: unpacks to implausibly much; get it again")
                 if not member.isfile() or not MEMBER.fullmatch(member.name):
                     continue
                 file = archive.extractfile(member)
                 if member.size > MAX_BYTES or file is None:
-                    raise DataError("EQ3211", f"{path}: {member.name} is larger than any molecule of QM9")
+                    raise DataError(
+                        "EQ3936", f"{path}: {member.name} is larger than any molecule of QM9; get it again or remove it"
+                    )
                 yield f"{path}: {member.name}", _text(file.read())
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataError("EQ3212", f"{path}: the archive is damaged ({error}); get it again") from None
@@ -115,7 +121,11 @@ def _molecules(path: Path) -> Iterator[tuple[str, str]]:
             if not head.strip():
                 continue
             if not re.fullmatch(rb"\s*\d{1,3}\s*", head):
-                raise DataError("EQ3211", f"{path}: molecule {index} does not begin with its number of atoms")
+                raise DataError(
+                    "EQ3937",
+                    f"{path}: molecule {index} does not begin with its number of atoms; "
+                    "get the file again or repair it",
+                )
             lines = [file.readline(MAX_BYTES) for _ in range(int(head) + 4)]
             yield f"{path}: frame {index}", _text(head + b"".join(lines))
             index += 1

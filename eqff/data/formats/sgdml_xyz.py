@@ -34,7 +34,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """Frames in eV and Å.
 
     Args:   options: energy_unit is needed, the layout does not state it (published files are in kcal/mol)
-    Raises: DataError EQ3210 a frame that is not of this layout, units that are not stated, and those of
+    Raises: DataError EQ3210, EQ3935 a frame that is not of this layout, units that are not stated, and those of
             `eqff.data.reading.xyz`
     """
     options = options or ReadOptions()
@@ -67,7 +67,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
         if not (options.recover and frames):
             raise
     if not frames:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
     numbers = frames[0][0]
     alike = [table for other, _, table in frames if np.array_equal(other, numbers)]
     energies = np.array([energy for other, energy, _ in frames if np.array_equal(other, numbers)])
@@ -76,7 +76,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
 
 
 def _parsed(block: Block, where: str) -> tuple[np.ndarray, float, np.ndarray]:
-    """Atomic numbers [n_atoms], energy, positions and forces [n_atoms, 6].  Raises: DataError EQ3210"""
+    """Atomic numbers [n_atoms], energy, positions and forces [n_atoms, 6].  Raises: DataError EQ3210, EQ3935"""
     rows = [line.split() for line in block.lines]
     if not rows or any(len(row) != 7 or row[0].capitalize() not in ATOMIC_NUMBERS for row in rows):
         raise DataError("EQ3210", f"{where}: atoms are not lines of an element and six numbers; repair or remove it")
@@ -84,7 +84,7 @@ def _parsed(block: Block, where: str) -> tuple[np.ndarray, float, np.ndarray]:
         table = np.array([[float(word) for word in row[1:]] for row in rows])
         energy = float(block.comment)
     except ValueError as error:
-        raise DataError("EQ3210", f"{where}: {error}; repair or remove the frame") from None
+        raise DataError("EQ3935", f"{where}: {error}; repair or remove the frame") from None
     return np.array([ATOMIC_NUMBERS[row[0].capitalize()] for row in rows]), energy, table
 
 

@@ -38,7 +38,11 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
         for name, group in groups(file):
             numbers, positions = array(group, "atomic_numbers", "iu"), array(group, "conformations")
             if numbers is None or positions is None:
-                raise DataError("EQ3021", f"{path}: group {name} has no atomic_numbers, or no conformations")
+                raise DataError(
+                    "EQ3913",
+                    f"{path}: group {name} has no atomic_numbers, or no conformations; "
+                    "download the file again or remove the group",
+                )
             expect(numbers, (positions.shape[1:2],))
             expect(positions, ((*positions.shape[:1], *numbers.shape, 3),))
             energies = None if energy_key == "none" else array(group, energy_key)
@@ -60,7 +64,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
                         info=dict(info),
                     )
     if empty:
-        raise DataError("EQ3025", f"{path}: there are no frames to read")
+        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:

@@ -66,7 +66,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     with opened(path) as file:
         first = next(_groups(file), None)
         if first is None:
-            raise DataError("EQ3025", f"{path}: there are no frames to read")
+            raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
         numbers, positions, energies, forces = next(
             row_blocks(
                 first.numbers if first.numbers.ndim == 2 else None, first.positions, first.energies, first.forces
@@ -91,9 +91,17 @@ def _groups(file: h5py.File) -> Iterator[Group]:
         numbers = next((found for key in NUMBERS if (found := array(group, key, "iu")) is not None), None)
         positions = array(group, "pos")
         if numbers is None or positions is None:
-            raise DataError("EQ3021", f"{file.filename}: group {name} has no pos, or no types of atoms")
+            raise DataError(
+                "EQ3914",
+                f"{file.filename}: group {name} has no pos, or no types of atoms; "
+                "add both arrays to the group or remove it",
+            )
         if positions.ndim != 3 or positions.shape[2] != 3:
-            raise DataError("EQ3023", f"{file.filename}: {name}/pos has shape {positions.shape}, expected (n, N, 3)")
+            array_name, expected = f"{name}/pos", "(n, N, 3)"
+            message = (
+                f"{file.filename}: {array_name} has shape {positions.shape}, expected {expected}; write the array again"
+            )
+            raise DataError("EQ3023", message)
         if not positions.shape[0] or not positions.shape[1]:
             continue
         n_frames, n_atoms = positions.shape[:2]

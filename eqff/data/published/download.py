@@ -201,7 +201,8 @@ def unpack(archive: Path, endings: tuple[str, ...], folder: Path, force: bool = 
         raise DataError("EQ3345", f"{archive}: not an archive, or damaged ({error}); download it again") from None
     if not written:
         raise DataError(
-            "EQ3346", f"{archive}: holds no file that ends in {' or '.join(endings)}; was it the right archive?"
+            "EQ3346",
+            f"{archive}: holds no file that ends in {' or '.join(endings)}; check that this is the right archive",
         )
     return written
 

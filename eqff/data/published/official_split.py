@@ -43,15 +43,17 @@ def fingerprints(arrays: Mapping[str, np.ndarray], where: str | Path) -> np.ndar
 
     Args:    arrays: those of IDENTITY, and maybe others; where: their file, for messages
     Returns: [n_frames] uint64
-    Raises:  DataError EQ3372 if shapes or dtypes are not those of rMD17
+    Raises:  DataError EQ3372 if shapes, EQ3948 if dtypes are not those of rMD17
     """
     charges, coords, energies, forces = (arrays[name] for name in IDENTITY)
     shape = (energies.size, charges.size, 3)
     if energies.ndim != 1 or charges.ndim != 1 or coords.shape != shape or forces.shape != shape:
         shapes = ", ".join(f"{name} {list(arrays[name].shape)}" for name in IDENTITY)
-        raise DataError("EQ3372", f"{where}: {shapes}; expected [n_atoms], [n, n_atoms, 3], [n], [n, n_atoms, 3]")
+        raise DataError(
+            "EQ3372", f"{where}: {shapes}, expected [n_atoms], [n, n_atoms, 3], [n], [n, n_atoms, 3]; get rMD17 again"
+        )
     if any(array.dtype.kind not in "iuf" for array in (charges, coords, energies, forces)):
-        raise DataError("EQ3372", f"{where}: {', '.join(IDENTITY)} are not all numbers; expected those of rMD17")
+        raise DataError("EQ3948", f"{where}: {', '.join(IDENTITY)} are not all numbers; get rMD17 again")
     elements = charges.astype("<i8").tobytes()
     parts = [array.astype("<f8").reshape(len(energies), -1) for array in (coords, energies, forces)]
     digests = [hashlib.sha256(elements + row.tobytes()).digest()[:8] for row in np.concatenate(parts, axis=1)]

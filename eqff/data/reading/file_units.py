@@ -132,7 +132,10 @@ def _settle(
         try:
             factor(stated)
         except ConfigError as error:
-            raise DataError("EQ3013", f"{where}: the file states an unknown {quantity} unit: {error.message}") from None
+            raise DataError(
+                "EQ3013",
+                f"{where}: the file states an unknown {quantity} unit: {error.message}; correct the unit in the file",
+            ) from None
     if option is not None and stated is not None and option != stated:
         raise DataError(
             "EQ3011",

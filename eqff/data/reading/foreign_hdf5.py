@@ -39,7 +39,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def opened(path: str | Path) -> Iterator[h5py.File]:
     """The file, for reading.  Raises: DataError EQ3024 no file, EQ3220 not HDF5 or damaged, here or while in use"""
     if not Path(path).is_file():
-        raise DataError("EQ3024", f"{path}: no such file")
+        raise DataError("EQ3024", f"{path}: no such file; check the name")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -85,18 +85,18 @@ def names_in_groups(path: str | Path) -> list[set[str]]:
 def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | None:
     """A data set that may be read, of numbers (or other kinds of dtype); None where there is none of that name.
 
-    Raises: DataError EQ3221 it lies in another file, EQ3222 it needs a foreign filter, EQ3223 it is implausibly large,
-            EQ3028 its dtype
+    Raises: DataError EQ3947 it lies in another file, EQ3222 it needs a foreign filter, EQ3223 it is implausibly large,
+            EQ3928 it is no array, EQ3929 its dtype
     """
     if name not in group:
         return None
     where = f"{group.file.filename}: {group.name}/{name}"
     found = _member(group, name)
     if not isinstance(found, h5py.Dataset):
-        raise DataError("EQ3028", f"{where} is no array; expected numbers")
+        raise DataError("EQ3928", f"{where} is no array; store the numbers as one")
     if found.is_virtual or found.external:
         raise DataError(
-            "EQ3221", f"{where} takes its numbers from another file, which is refused; copy them into one file"
+            "EQ3947", f"{where} takes its numbers from another file, which is refused; copy them into one file"
         )
     properties = found.id.get_create_plist()
     for k in range(properties.get_nfilters()):
@@ -105,10 +105,12 @@ def array(group: h5py.Group, name: str, kinds: str = "iuf") -> h5py.Dataset | No
             raise DataError("EQ3222", f"{where} needs the filter {name_of_filter!r}; write it again with gzip")
     n_bytes, n_stored = math.prod(found.shape or (0,)) * found.dtype.itemsize, found.id.get_storage_size()
     if n_bytes > RATIO_FROM and n_bytes > MAX_RATIO * n_stored:
-        raise DataError("EQ3223", f"{where} claims {n_bytes} bytes, but {n_stored} are stored; the file is damaged")
+        raise DataError("EQ3223", f"{where} claims {n_bytes} bytes, but {n_stored} are stored; get the file again")
     if found.dtype.kind not in kinds:
         raise DataError(
-            "EQ3028", f"{where} has dtype {found.dtype}, expected {'numbers' if kinds == 'iuf' else 'text'}"
+            "EQ3929",
+            f"{where} has dtype {found.dtype}, expected {'numbers' if kinds == 'iuf' else 'text'}; "
+            "write the array again",
         )
     return found
 
@@ -118,7 +120,9 @@ def expect(dataset: h5py.Dataset | None, shapes: tuple[tuple[int, ...], ...]) ->
     if dataset is not None and dataset.shape not in shapes:
         wanted = " or ".join(map(str, shapes))
         raise DataError(
-            "EQ3023", f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}, expected {wanted}"
+            "EQ3023",
+            f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}, expected {wanted}; "
+            "write the array again",
         )
 
 

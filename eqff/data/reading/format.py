@@ -68,10 +68,10 @@ def formats() -> dict[str, Format]:
 
 
 def format_named(name: str) -> Format:
-    """One format.  Raises: ConfigError EQ1002 naming the formats that exist"""
+    """One format.  Raises: ConfigError EQ1920 naming the formats that exist"""
     known = formats()
     if name not in known:
-        raise ConfigError("EQ1002", f"data.formats has no {name!r}; choose from {', '.join(known)}")
+        raise ConfigError("EQ1920", f"data.formats has no {name!r}; choose from {', '.join(known)}")
     return known[name]
 
 

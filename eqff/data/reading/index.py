@@ -20,7 +20,7 @@ def split_index(place: str | Path) -> tuple[Path, str | None]:
 
 
 def check_index(index: str) -> int | slice:
-    """The index as Python's int or slice.  Raises: ConfigError EQ3802 if it is neither"""
+    """The index as Python's int or slice.  Raises: ConfigError EQ1961 if it is neither"""
     try:
         if not INDEX.fullmatch(index):
             raise ValueError
@@ -32,7 +32,7 @@ def check_index(index: str) -> int | slice:
         return found
     except ValueError:
         raise ConfigError(
-            "EQ3802", f"index={index!r}: expected one frame or a range; give e.g. 0, -1, 2:5 or ::10"
+            "EQ1961", f"index={index!r}: expected one frame or a range; give e.g. 0, -1, 2:5 or ::10"
         ) from None
 
 
@@ -41,7 +41,7 @@ def rows_of(path: Path, index: str | None, count: Callable[[], int], counted: bo
 
     Args:    path: for messages; count: gives the number of frames, called only if needed, or if `counted`
     Returns: range; it may go beyond the end of a file whose frames were not counted
-    Raises:  ConfigError EQ3802, DataError EQ3106 for an index outside the file
+    Raises:  ConfigError EQ1961, DataError EQ3106 for an index outside the file
     """
     chosen = slice(None) if index is None else check_index(index)
     parts = [chosen] if isinstance(chosen, int) else [chosen.start, chosen.stop, chosen.step]

@@ -73,7 +73,7 @@ def find(contents: Contents, label: str, options: ReadOptions, where: str) -> tu
             if key in place:
                 return place[key], key
         known = ", ".join(sorted({*contents.results, *contents.info, *contents.arrays})) or "no labels"
-        raise DataError("EQ3031", f"{where} has no {key!r} for {label}; it has {known}")
+        raise DataError("EQ3031", f"{where} has no {key!r} for {label}; choose from {known}")
     return _by_synonym(contents, label, KEYS[label], where)
 
 
@@ -122,7 +122,11 @@ def _labelled(contents: Contents, options: ReadOptions, units: Units, where: str
         with np.errstate(all="ignore"):  # what is not finite is refused by name later
             return _converted(contents, values, names, options, units, where)
     except (TypeError, ValueError) as error:
-        raise DataError("EQ3032", f"{where}: a label is not made of numbers of the expected shape ({error})") from None
+        raise DataError(
+            "EQ3032",
+            f"{where}: a label is not made of numbers of the expected shape ({error}); "
+            "repair the label or leave the frame out",
+        ) from None
 
 
 def _converted(
@@ -256,7 +260,11 @@ def _from_virial(virial: Any, cell: np.ndarray, where: str) -> np.ndarray:
     with np.errstate(all="ignore"):
         volume = abs(float(np.linalg.det(cell)))
     if not 0.0 < volume < np.inf:
-        raise DataError("EQ3034", f"{where}: a virial needs three lattice vectors, the cell has no volume")
+        raise DataError(
+            "EQ3034",
+            f"{where}: a virial needs three lattice vectors, the cell has no volume; "
+            "state the cell, or leave the virial out",
+        )
     return -voigt(virial) / volume
 
 

@@ -33,19 +33,24 @@ BLOCK = 2**22  # bytes read at once
 def npz_names(path: str | Path) -> list[str]:
     """Names of the arrays in an npz file.
 
-    Raises: DataError EQ3024 no file, EQ3020 not a readable npz archive, EQ3029 implausibly many members
+    Raises: DataError EQ3024 no file, EQ3020 not a readable npz archive, EQ3910 two arrays of one name,
+            EQ3029 implausibly many members
     """
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
     except FileNotFoundError:
-        raise DataError("EQ3024", f"{path}: no such file") from None
+        raise DataError("EQ3024", f"{path}: no such file; check the name") from None
     except DAMAGE as error:
         raise DataError("EQ3020", f"{path}: not a readable npz archive ({error}); download or write it again") from None
     if len(names) > MAX_MEMBERS:
-        raise DataError("EQ3029", f"{path}: holds {len(names)} members, no data set has more than {MAX_MEMBERS}")
+        raise DataError(
+            "EQ3029",
+            f"{path}: holds {len(names)} members, no data set has more than {MAX_MEMBERS}; "
+            "check that this is the right file",
+        )
     if len(set(names)) < len(names):
-        raise DataError("EQ3020", f"{path}: two of its arrays have one name; write it again")
+        raise DataError("EQ3910", f"{path}: two of its arrays have one name; write it again")
     return names
 
 
@@ -57,13 +62,14 @@ def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
 def open_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> "dict[str, Rows]":
     """Chosen arrays of an npz file, to be read in blocks; others are not touched.
 
-    Raises: DataError EQ3020 damaged, EQ3021 missing key, EQ3022 pickled objects, EQ3029 unpacks to implausibly much
+    Raises: DataError EQ3911 damaged, EQ3021 missing key, EQ3022 pickled objects, EQ3930 unpacks to implausibly much
     """
     present = npz_names(path)
     missing = [name for name in required if name not in present]
     if missing:
         raise DataError(
-            "EQ3021", f"{path}: no array {', '.join(missing)}; it has {', '.join(sorted(present)) or 'none'}"
+            "EQ3021",
+            f"{path}: no array {', '.join(missing)}; choose a format for {', '.join(sorted(present)) or 'no arrays'}",
         )
     return {name: Rows(path, name) for name in (*required, *(o for o in optional if o in present))}
 
@@ -71,7 +77,7 @@ def open_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] 
 class Rows:
     """An array in an npz file: its shape and dtype are known, its rows are read when they are asked for.
 
-    Raises: DataError EQ3020 damaged or other than it claims, EQ3022 pickled objects, EQ3029 unpacks to implausibly much
+    Raises: DataError EQ3911 damaged or other than it claims, EQ3022 pickled objects, EQ3930 unpacks to implausibly much
     """
 
     def __init__(self, path: str | Path, name: str) -> None:
@@ -101,23 +107,23 @@ class Rows:
         """Refuse what would fill the memory with nothing, before it is unpacked."""
         if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
             raise DataError(
-                "EQ3029",
+                "EQ3930",
                 f"{self.path}: array {self.name} unpacks from {info.compress_size} to "
                 f"{info.file_size} bytes, which no real data does; if it is meant, save it without compression",
             )
 
     def _damaged(self, reason: Any) -> DataError:
         return DataError(
-            "EQ3020", f"{self.path}: array {self.name} is damaged ({reason}); download or write the file again"
+            "EQ3911", f"{self.path}: array {self.name} is damaged ({reason}); download or write the file again"
         )
 
     def whole(self) -> np.ndarray:
-        """All of it.  Raises: DataError EQ3020"""
+        """All of it.  Raises: DataError EQ3911"""
         found = list(self.blocks(self.shape[0] if self.shape else 1))
         return found[0].reshape(self.shape) if found else np.empty(self.shape, self.dtype)
 
     def blocks(self, n_rows: int) -> Iterator[np.ndarray]:
-        """n_rows at a time, in order; the checksum is compared after the last.  Raises: DataError EQ3020"""
+        """n_rows at a time, in order; the checksum is compared after the last.  Raises: DataError EQ3911"""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
                 _header(stream)

@@ -26,7 +26,7 @@ class Trajectory:
 
     Args:   path: for messages; arrays: in memory or in a file;
             names: what the file calls (atomic_numbers, positions, energies, forces)
-    Raises: DataError EQ3023 wrong shape, EQ3028 wrong dtype, EQ3025 no frames
+    Raises: DataError EQ3915 a missing array, EQ3023 wrong shape, EQ3028 wrong dtype, EQ3025 no frames
     """
 
     def __init__(
@@ -35,15 +35,20 @@ class Trajectory:
         self.path = Path(path)
         numbers, positions, energies, forces = (arrays.get(name) for name in names)
         if numbers is None or positions is None:
-            raise DataError("EQ3021", f"{path}: {names[0]} and {names[1]} are needed")
+            raise DataError(
+                "EQ3915",
+                f"{path}: {names[0]} and {names[1]} are needed; add them, or choose another format with --from",
+            )
         for name, array in zip(names, (numbers, positions, energies, forces), strict=True):
             if array is not None and array.dtype.kind not in ("iuf" if name != names[0] else "iu"):
-                raise DataError("EQ3028", f"{path}: {name} has dtype {array.dtype}, expected numbers")
+                raise DataError(
+                    "EQ3028", f"{path}: {name} has dtype {array.dtype}, expected numbers; write the array again"
+                )
         if len(positions.shape) != 3 or positions.shape[2] != 3:
             self._refuse(names[1], positions, "(n_frames, n_atoms, 3)")
         n_frames, n_atoms = positions.shape[:2]
         if n_frames == 0 or n_atoms == 0:
-            raise DataError("EQ3025", f"{path}: {names[1]} has shape {positions.shape}: there are no frames to read")
+            raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
         if numbers.shape != (n_atoms,):
             self._refuse(names[0], numbers, f"({n_atoms},), one for each atom of {names[1]}")
         if energies is not None and energies.shape not in ((n_frames,), (n_frames, 1)):
@@ -55,7 +60,9 @@ class Trajectory:
         self.positions, self.energies, self.forces = positions, energies, forces
 
     def _refuse(self, name: str, array: "np.ndarray | Rows", expected: str) -> None:
-        raise DataError("EQ3023", f"{self.path}: {name} has shape {array.shape}, expected {expected}")
+        raise DataError(
+            "EQ3023", f"{self.path}: {name} has shape {array.shape}, expected {expected}; write the array again"
+        )
 
     def units(
         self, energy_unit: str | None, length_unit: str | None, stated: tuple[str | None, str | None] = (None, None)

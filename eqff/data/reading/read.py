@@ -49,8 +49,8 @@ class Stream:
     cannot be understood are left out instead of refused: the task judges the structures.
 
     Args:   path: FILE or FILE@INDEX, as options.index; options; checked: whether frames pass `check_frame`
-    Raises: ConfigError EQ1030 label names for a format without, EQ3801 two indices, EQ3802 an index that is none;
-            DataError EQ3024 no such file, EQ3025 empty, and what the format refuses
+    Raises: ConfigError EQ1030 label names for a format without, EQ1960 two indices, EQ1961 an index that is none;
+            DataError EQ3024 no such file, EQ3025 no frames, EQ3925 an empty file, and what the format refuses
     """
 
     def __init__(self, path: str | Path, options: ReadOptions | None = None, *, checked: bool = True) -> None:
@@ -58,13 +58,13 @@ class Stream:
         self._checked = checked and not options.structures
         self.path, index = split_index(path)
         if index is not None and options.index is not None:
-            raise ConfigError("EQ3801", f"{path}: index {options.index!r} is given as well; leave one of the two out")
+            raise ConfigError("EQ1960", f"{path}: index {options.index!r} is given as well; leave one of the two out")
         self.index = options.index if index is None else index
         rows_of(self.path, self.index, lambda: MANY)  # refuses what is no index
         if not self.path.exists():
-            raise DataError("EQ3024", f"{self.path}: no such file")
+            raise DataError("EQ3024", f"{self.path}: no such file; check the name")
         if self.path.is_file() and self.path.stat().st_size == 0:
-            raise DataError("EQ3025", f"{self.path}: the file is empty")
+            raise DataError("EQ3925", f"{self.path}: the file is empty; download or write it again")
         self.format = options.format or find_format(self.path)
         self._format: Format = format_named(self.format)
         self._options = options.fresh()
@@ -186,8 +186,9 @@ class Stream:
             options.stop(error)
         if self.counter.n_frames == 0:
             self._refuse_outside(rows)
-            left_out = f" after {options.log.n_skipped} that were left out" if options.log.n_skipped else ""
-            raise DataError("EQ3025", f"{self.path}: there are no frames to read{left_out}")
+            after = f" after {options.log.n_skipped} that were left out" if options.log.n_skipped else ""
+            source = f"{self.path}{after}"
+            raise DataError("EQ3025", f"{source}: there are no frames to read; check that the file is complete")
         if self._checked:
             self._suggest()
 

@@ -46,7 +46,7 @@ def read_structures(path: str | Path, options: ReadOptions | None = None) -> lis
 def read_structure(path: str | Path, options: ReadOptions | None = None) -> Atoms:
     """The structure that FILE@INDEX or options.index names, the last one without an index.
 
-    Raises: as `read_structures`; ConfigError EQ3803 for an index that names several
+    Raises: as `read_structures`; ConfigError EQ1962 for an index that names several
     """
     options = options or ReadOptions()
     if options.index is None and split_index(path)[1] is None:
@@ -55,7 +55,7 @@ def read_structure(path: str | Path, options: ReadOptions | None = None) -> Atom
     found = list(stream)
     if len(found) > 1:
         raise ConfigError(
-            "EQ3803",
+            "EQ1962",
             f"{stream.path}: index {stream.index!r} names {len(found)} frames; choose one with FILE@N or --index N",
         )
     return to_atoms(found[0])
@@ -145,7 +145,8 @@ def frame_text(atoms: Atoms) -> str:
         write_xyz(text, [atoms])
     except Exception as error:  # odd contents of info and arrays: whatever numpy and ASE meet
         raise DataError(
-            "EQ3105", f"cannot be written as extended XYZ ({type(error).__name__}: {error}); remove what is odd"
+            "EQ3105",
+            f"cannot be written as extended XYZ ({type(error).__name__}: {error}); remove the entry that is odd",
         ) from error
     return text.getvalue()
 

@@ -22,7 +22,7 @@ def write_frames(
     Args:   path: .h5, .extxyz, .xyz, .npz (MD17 layout, one molecule), .db (ASE) or .traj; format: a name in
             data/formats, for a suffix that says nothing, and for a folder ("deepmd"); provenance: kept where the format
             has room (the store); force: replace an existing file
-    Raises: DataError EQ3070 if the file exists, EQ3040 no such format, EQ3042 one only read, EQ3077 a
+    Raises: DataError EQ3070 if the file exists, EQ3040 no such format, EQ3042, EQ3934 one only read, EQ3077 a
             folder where a file is meant, and what the format refuses
     """
     name = format or _writable(path)
@@ -47,4 +47,4 @@ def _writable(path: str | Path) -> str:
         if format.write is not None and not format.writes_folder:
             return name
     what = "formats with this suffix can only be read" if Path(path).suffix else "the suffix says the format"
-    raise DataError("EQ3042", f"{path}: {what}; use .h5 or .extxyz, or name a format (--to deepmd)")
+    raise DataError("EQ3934", f"{path}: {what}; use .h5 or .extxyz, or name a format (--to deepmd)")

@@ -38,15 +38,16 @@ class Block:
 def blocks(path: str | Path) -> Iterator[Block]:
     """Frames one after the other; what their lines say is left to the reader.
 
-    Raises:  DataError EQ3024 no file, EQ3030 no atom count or text that is not UTF-8, EQ3035 a count that cannot be,
-             EQ3036 cut short, EQ3037 text after a blank line, EQ3038 a byte-order mark, EQ3039 a line without end
+    Raises:  DataError EQ3024 no file, EQ3931 no atom count, EQ3932 text that is not UTF-8,
+             EQ3035 a count that cannot be, EQ3036 cut short, EQ3037 text after a blank line,
+             EQ3038 a byte-order mark, EQ3039 a line without end
     """
     for index, (offset, raw) in enumerate(_cut(path)):
         try:
             comment, *lines = [line.decode() for line in raw]
         except UnicodeDecodeError as error:
             raise DataError(
-                "EQ3030", f"{path}: frame {index} (byte {offset}) is not UTF-8 text ({error}); convert the file"
+                "EQ3932", f"{path}: frame {index} (byte {offset}) is not UTF-8 text ({error}); convert the file"
             ) from None
         n_vectors = next((k for k, line in enumerate(reversed(lines)) if not line.lstrip().startswith("VEC")), 0)
         n_atoms = len(lines) - n_vectors
@@ -64,7 +65,7 @@ def check_layout(path: str | Path) -> int:
         for _ in _cut(path):
             n_frames += 1
     except DataError as error:
-        if error.id != "EQ3030":
+        if error.id != "EQ3931":
             raise
     return n_frames
 
@@ -74,7 +75,7 @@ def _cut(path: str | Path) -> Iterator[tuple[int, list[bytes]]]:
     try:
         file = open(path, "rb")  # noqa: SIM115
     except FileNotFoundError:
-        raise DataError("EQ3024", f"{path}: no such file") from None
+        raise DataError("EQ3024", f"{path}: no such file; check the name") from None
     with file:
         n_bytes = os.fstat(file.fileno()).st_size
         if file.read(3).startswith(MARKS):
@@ -95,7 +96,7 @@ def _count(header: bytes, n_left: int, where: str) -> int:
     """The number of atoms a frame announces, if the rest of the file can hold them."""
     if not COUNT.fullmatch(header):
         found = header.strip()[:40].decode("utf-8", "replace")
-        raise DataError("EQ3030", f"{where} cannot be read (expected a number of atoms, found {found!r}); repair it")
+        raise DataError("EQ3931", f"{where} cannot be read (expected a number of atoms, found {found!r}); repair it")
     n_atoms = int(header)
     if not 0 <= n_atoms <= n_left:  # a line has at least one byte
         raise DataError("EQ3035", f"{where} announces {n_atoms} atoms, which {n_left} bytes cannot hold; correct it")
@@ -123,7 +124,10 @@ def _atoms(file: BinaryIO, n_atoms: int, where: str) -> list[bytes]:
 def _line(file: BinaryIO, where: str) -> bytes:
     line = file.readline(MAX_LINE)
     if len(line) == MAX_LINE:
-        raise DataError("EQ3039", f"{where} has a line of more than {MAX_LINE} bytes; this is no XYZ file")
+        raise DataError(
+            "EQ3039",
+            f"{where} has a line of more than {MAX_LINE} bytes, so it is no XYZ file; give another file or format",
+        )
     return line
 
 

@@ -148,7 +148,7 @@ class StoredArrays:
     """The arrays of a store that is open for reading.
 
     Args:   file; path: for messages
-    Raises: DataError EQ3072 if arrays are missing, or do not fit each other
+    Raises: DataError EQ3950 if arrays are missing, EQ3951 to EQ3954 if they do not fit each other
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
@@ -156,7 +156,7 @@ class StoredArrays:
         for name, (dtype, shape, _, _) in ARRAYS.items():
             dataset = file.get(name)
             if not isinstance(dataset, h5py.Dataset) or dataset.dtype != dtype or dataset.shape[1:] != shape:
-                raise DataError("EQ3072", f"{path}: array {name} is missing or of another kind; write the store again")
+                raise DataError("EQ3950", f"{path}: array {name} is missing or of another kind; write the store again")
         with hdf5_errors(path):
             held = {name: file[name][()] for name in (*PER_FRAME, "composition_offsets", "info_offsets")}
             self.composition_numbers = file["composition_numbers"][()]
@@ -178,20 +178,20 @@ class StoredArrays:
         for name in ("pbc", "has", *limits):
             if len(held[name]) != self.n_frames:
                 raise DataError(
-                    "EQ3072", f"{path}: {name} has {len(held[name])} rows, expected {self.n_frames}; write it again"
+                    "EQ3951", f"{path}: {name} has {len(held[name])} rows, expected {self.n_frames}; write it again"
                 )
         for name, (low, high) in limits.items():
             if self.n_frames and not low <= held[name].min() <= held[name].max() < high:
-                raise DataError("EQ3072", f"{path}: {name} points outside its table; write it again")
+                raise DataError("EQ3952", f"{path}: {name} points outside its table; write it again")
         sizes = np.diff(self.composition_offsets)[self.composition_id]
         if not np.array_equal(sizes, np.diff(self.offsets)):
-            raise DataError("EQ3072", f"{path}: compositions and offsets disagree on n_atoms; write the store again")
+            raise DataError("EQ3953", f"{path}: compositions and offsets disagree on n_atoms; write the store again")
 
     def _check_offsets(self, name: str, n_rows: int, end: int) -> None:
         offsets = getattr(self, name)
         fits = len(offsets) == n_rows + 1 and offsets[0] == 0 and offsets[-1] == end
         if not fits or (np.diff(offsets) < 0).any():
-            raise DataError("EQ3072", f"{self.path}: {name} does not fit the array it points into; write it again")
+            raise DataError("EQ3954", f"{self.path}: {name} does not fit the array it points into; write it again")
 
     def read(self, rows: np.ndarray) -> FlatFrames:
         """Frames of distinct, ascending numbers.  Raises: DataError EQ3072 for a damaged chunk"""

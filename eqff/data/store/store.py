@@ -35,7 +35,7 @@ def write_store(
     Args:    path; frames: eV, Å, any number, also from a generator; provenance: texts kept as attributes;
              force: replace an existing file
     Returns: digest of the contents, hexadecimal SHA-256
-    Raises:  DataError EQ3070 if the file exists, EQ3071 if its folder does not, EQ3077 if it is a folder, EQ3025 if
+    Raises:  DataError EQ3070 if the file exists, EQ3071 if its folder does not, EQ3077 if it is a folder, EQ3920 if
              there are no frames; DataError and GraphError of `check_frame`
     """
     digest, writer, n_frames = EMPTY_DIGEST, None, 0
@@ -50,7 +50,7 @@ def write_store(
             digest = part.extend_digest(digest)
             n_frames += part.n_frames
         if n_frames == 0:
-            raise DataError("EQ3025", f"{path}: n_frames=0, expected at least one; give frames to write")
+            raise DataError("EQ3920", "there are no frames to write; give at least one")
         file.attrs["n_frames"] = np.int64(n_frames)
         file.attrs["digest"] = np.bytes_(digest.hex())
         for name, text in (provenance or {}).items():
@@ -71,7 +71,8 @@ class Store(Sequence[Frame]):
     """A store opened for reading; use it as a context manager, or call close().  Any number of processes can read it.
 
     Args:   path
-    Raises: DataError EQ3024 no file, EQ3072 not HDF5 or damaged, EQ3073 HDF5 of another kind, EQ3074 another schema
+    Raises: DataError EQ3024 no file, EQ3072 not HDF5 or damaged, EQ3950 to EQ3954 damaged,
+            EQ3073 HDF5 of another kind, EQ3074 another schema
     """
 
     def __init__(self, path: str | Path) -> None:

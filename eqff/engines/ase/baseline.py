@@ -43,7 +43,7 @@ class Baseline:
         """Energy and forces, with stress and energies of atoms if the calculator has them.
 
         Args:   positions [n_atoms, 3] Å; atomic_numbers [n_atoms]; cell [3, 3] Å; pbc [3]; where: for messages
-        Raises: PotentialError EQ4362 if the calculator fails, or a result is not finite
+        Raises: PotentialError EQ4362 if the calculator fails, EQ4925 if a result is not finite
         """
         atoms = Atoms(numbers=atomic_numbers, positions=positions, cell=cell, pbc=pbc)
         able = getattr(self.calculator, "implemented_properties", ())
@@ -56,13 +56,21 @@ class Baseline:
             if atoms.pbc.all() and "stress" in able:
                 stress = np.array(atoms.get_stress(), dtype=np.float64)
         except EqffError as error:
-            raise PotentialError("EQ4362", f"{where}: baseline {self.name} failed: {error}") from error
+            raise PotentialError(
+                "EQ4362",
+                f"{where}: baseline {self.name} failed ({error}); check that the baseline can compute this structure",
+            ) from error
         except Exception as error:  # whatever somebody else's program meets
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise PotentialError("EQ4362", f"{where}: baseline {self.name} failed ({reason})") from error
+            raise PotentialError(
+                "EQ4362",
+                f"{where}: baseline {self.name} failed ({reason}); check that the baseline can compute this structure",
+            ) from error
         if not (np.isfinite(energy) and np.isfinite(forces).all() and (stress is None or np.isfinite(stress).all())):
             reason = f"energy ({energy} eV), forces or stress are not finite"
-            raise PotentialError("EQ4362", f"{where}: baseline {self.name}: {reason}")
+            raise PotentialError(
+                "EQ4925", f"{where}: baseline {self.name}: {reason}; check that its atoms do not overlap"
+            )
         return Prediction(energy, self._energies(energy, len(atoms)), forces, stress)
 
     def added(
@@ -125,7 +133,7 @@ def baseline_of(potential: Potential, calculator: Any = None) -> Baseline | None
 
     Args:   calculator: of ASE, instead of the one that the header names
     Raises: PotentialError EQ4360 if it cannot be made, EQ4364 if it is not the one used in training; ConfigError
-            EQ1443 for a calculator with a potential of whole energies, and for what is no calculator
+            EQ1443 for a calculator with a potential of whole energies, EQ1925 for what is no calculator
     """
     record = potential.header.get("baseline")
     if record is None:
@@ -133,7 +141,9 @@ def baseline_of(potential: Potential, calculator: Any = None) -> Baseline | None
             raise ConfigError("EQ1443", "baseline: this potential gives whole energies; leave baseline out")
         return None
     if calculator is not None and not hasattr(calculator, "get_forces"):
-        raise ConfigError("EQ1443", f"baseline={calculator!r}: expected an ASE calculator")
+        raise ConfigError(
+            "EQ1925", f"baseline={calculator!r}: expected an ASE calculator; give an object with get_forces"
+        )
     baseline = Baseline(_make(potential) if calculator is None else calculator, record["name"])
     baseline.check(record["check"])
     return baseline

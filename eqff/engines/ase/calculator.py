@@ -128,14 +128,16 @@ class EqffCalculator(Calculator):
         if "potential" in options and "potential" in self.parameters:
             raise ConfigError("EQ1306", "potential: cannot be exchanged in a calculator; make a new EqffCalculator")
         if options.get("dtype", "auto") not in DTYPES:
-            raise ConfigError("EQ1303", f"dtype={options['dtype']!r}: expected {', '.join(DTYPES)}")
+            raise ConfigError("EQ1303", f"dtype={options['dtype']!r} is unknown; choose from {', '.join(DTYPES)}")
         if "skin" in options:
             VerletList(1.0, options["skin"])  # raises if this is no length
         for name in ("strict", "exact"):
             if not isinstance(options.get(name, False), bool):
-                raise ConfigError("EQ1308", f"{name}={options[name]!r}: expected True or False")
+                raise ConfigError("EQ1308", f"{name}={options[name]!r} is no switch; give True or False")
         if options.get("accelerate", "off") not in MODES:
-            raise ConfigError("EQ1310", f"accelerate={options['accelerate']!r}: expected {', '.join(MODES)}")
+            raise ConfigError(
+                "EQ1310", f"accelerate={options['accelerate']!r} is unknown; choose from {', '.join(MODES)}"
+            )
         changed: dict[str, Any] = super().set(**options)
         if changed:
             self.reset()

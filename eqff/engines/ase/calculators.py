@@ -37,7 +37,8 @@ class Maker:
 def calculator_maker(name: str) -> Maker:
     """The calculators of a name.
 
-    Raises: ConfigError EQ3425 for a function that cannot be found, EQ3426 for an unknown method; ResourceError EQ3427
+    Raises: ConfigError EQ1926 for a function that cannot be found, EQ1927 for what is no function,
+            EQ1959 for an unknown method; ResourceError EQ6911
             without tblite; PotentialError for a file that is no potential
     """
     kind, _, rest = name.partition(":")
@@ -60,12 +61,12 @@ def calculator_maker(name: str) -> Maker:
 
 def _tblite(name: str, method: str) -> Maker:
     if method not in TBLITE:
-        raise ConfigError("EQ3426", f"calculator={name!r}: tblite has no such method; choose from {', '.join(TBLITE)}")
+        raise ConfigError("EQ1959", f"calculator={name!r}: tblite has no such method; choose from {', '.join(TBLITE)}")
     try:
         tblite = importlib.import_module("tblite.ase")
     except ImportError as error:
         raise ResourceError(
-            "EQ3427",
+            "EQ6911",
             f"calculator={name!r}: tblite cannot be imported ({error}); install it with `pip install eqff[labels]`",
         ) from error
     level = f"{method} (tblite {metadata.version('tblite')}, accuracy {ACCURACY})"
@@ -78,9 +79,9 @@ def _function(name: str, module: str, attribute: str) -> Maker:
         make = getattr(found, attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            "EQ3425", f"calculator={name!r}: {error}; expected module:function, importable from here"
+            "EQ1926", f"calculator={name!r}: {error}; give module:function, importable from here"
         ) from error
     if not callable(make):
-        raise ConfigError("EQ3425", f"calculator={name!r}: {attribute} cannot be called; expected a function")
+        raise ConfigError("EQ1927", f"calculator={name!r}: {attribute} cannot be called; give the name of a function")
     source = getattr(found, "__file__", None)
     return Maker(name, name, make, sha256=None if source is None else file_sha256(source))

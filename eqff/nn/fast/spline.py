@@ -102,7 +102,9 @@ def _radial_layers(model: Any) -> tuple[Any, list[Any]]:
     """The radial basis of a model, and its layers with a convolution and a radial network that is 0 at r_max."""
     obstacle = spline_obstacle(model)
     if obstacle:
-        raise ConfigError("EQ1090", f"{type(model).__name__} takes no radial splines: {obstacle}")
+        raise ConfigError(
+            "EQ1090", f"{type(model).__name__} takes no radial splines: {obstacle}; leave the splines off"
+        )
     return model.basis, [layer for _, layer in radial_layers(model)]
 
 

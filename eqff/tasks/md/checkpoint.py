@@ -65,7 +65,8 @@ def load(path: Path, options: Mapping[str, Any]) -> Checkpoint:
     """Read a checkpoint of a run with the same options.
 
     Warns:  when program versions or threads differ, so that the last bits may
-    Raises: ConfigError EQ1263 if there is none, EQ1264 naming every option that changed; RunError EQ5120 if damaged
+    Raises: ConfigError EQ1263 if there is none, EQ1264 naming every option that changed; RunError EQ5120 if damaged,
+            EQ5920 if another version wrote it
     """
     if not path.is_file():
         raise ConfigError("EQ1263", f"resume: there is no checkpoint {path}; start the run without --resume")
@@ -75,7 +76,7 @@ def load(path: Path, options: Mapping[str, Any]) -> Checkpoint:
         plain: dict[str, Any] = json.loads(str(arrays.pop("plain")))
         saved_options, environment = plain.pop("options"), plain.pop("environment")
         if plain.pop("format") != FORMAT:
-            raise RunError("EQ5120", f"{path}: written by another version of eqff; continue with that version")
+            raise RunError("EQ5920", f"{path}: written by another version of eqff; continue with that version")
         groups: dict[str, Any] = {"integrator": {}, "observables": {}}
         for name in [name for name in arrays if "/" in name]:
             group, _, key = name.partition("/")

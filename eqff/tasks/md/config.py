@@ -43,9 +43,9 @@ class MDConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "trajectory", Path(self.trajectory))
         if self.ensemble not in ("nve", "nvt", "npt"):
-            raise ConfigError("EQ1201", f"ensemble={self.ensemble!r}: expected nve, nvt or npt")
+            raise ConfigError("EQ1201", f"ensemble={self.ensemble!r} is unknown; choose nve, nvt or npt")
         if self.thermostat not in ("langevin", "nose-hoover"):
-            raise ConfigError("EQ1260", f"thermostat={self.thermostat!r}: expected langevin or nose-hoover")
+            raise ConfigError("EQ1260", f"thermostat={self.thermostat!r} is unknown; choose langevin or nose-hoover")
         for name in ("timestep", "thermostat_time", "barostat_time", "interval", "checkpoint_interval"):
             _require(name, getattr(self, name), above=0.0)
         _require("steps", self.steps, at_least=0)
@@ -58,7 +58,8 @@ class MDConfig:
             _require("log_interval", self.log_interval, above=0.0)
         if self.trajectory.suffix not in SUFFIXES:
             raise ConfigError(
-                "EQ1203", f"trajectory={self.trajectory}: expected a name that ends in {', '.join(SUFFIXES)}"
+                "EQ1203",
+                f"trajectory={self.trajectory} has an unknown suffix; give a name that ends in {', '.join(SUFFIXES)}",
             )
         if self.resume and self.force:
             raise ConfigError("EQ1261", "resume and force: a run is continued or overwritten, not both; leave one out")
@@ -104,8 +105,8 @@ class MDConfig:
 
 def _require(name: str, value: float, above: float | None = None, at_least: float | None = None) -> None:
     if above is not None and not (value > above and math.isfinite(value)):
-        raise ConfigError("EQ1202", f"{name}={value}: expected a number > {above:g}")
+        raise ConfigError("EQ1202", f"{name}={value}: expected a number > {above:g}; correct the value")
     if at_least is not None and not (value >= at_least and math.isfinite(value)):
-        raise ConfigError("EQ1202", f"{name}={value}: expected a number >= {at_least:g}")
+        raise ConfigError("EQ1922", f"{name}={value}: expected a number >= {at_least:g}; correct the value")
     if not math.isfinite(value):
-        raise ConfigError("EQ1202", f"{name}={value}: expected a finite number")
+        raise ConfigError("EQ1966", f"{name}={value}: expected a finite number; correct the value")

@@ -35,7 +35,7 @@ class Limits:
         for entry in fields(self):
             value = getattr(self, entry.name)
             if value is not None and not (value > 0 and not math.isnan(value)):
-                raise ConfigError("EQ1262", f"{entry.name}={value}: expected a number > 0, or --no-guard")
+                raise ConfigError("EQ1262", f"{entry.name}={value} is no limit; give a number above 0, or --no-guard")
 
 
 class Moment(NamedTuple):
@@ -112,7 +112,9 @@ class Guard:
             if force > limits.max_force:
                 atom = self._hardest_hit(moment)
                 raise RunError(
-                    "EQ5104", f"force on {self._name(atom)} is {force:.4g} eV/Å, above {limits.max_force:g} eV/Å"
+                    "EQ5104",
+                    f"force on {self._name(atom)} is {force:.4g} eV/Å, above {limits.max_force:g} eV/Å; "
+                    "raise max_force if such forces are meant",
                 )
             if self._before is not None and abs(total - self._before) > limits.max_jump * n_atoms:
                 raise RunError(
@@ -150,9 +152,15 @@ class Guard:
                 bad = np.flatnonzero(~np.isfinite(rows).all(1))
                 if bad.size:
                     row = rows[bad[0]].tolist()
-                    raise RunError("EQ5102", f"{name} of {self._name(bad[0])} is {row}")
+                    raise RunError(
+                        "EQ5102",
+                        f"{name} of {self._name(bad[0])} is {row}; look at the offending frame",
+                    )
         if not math.isfinite(moment.energy):
-            raise RunError("EQ5103", f"potential energy is {moment.energy} eV")
+            raise RunError(
+                "EQ5103",
+                f"potential energy is {moment.energy} eV; look at the offending frame",
+            )
         return force
 
     def _hardest_hit(self, moment: Moment) -> int:
@@ -198,7 +206,8 @@ class ClosePairs:
             raise RunError(
                 "EQ5110",
                 f"atoms {i} ({self.symbols[i]}) and {j} ({self.symbols[j]}){image} are "
-                f"{np.linalg.norm(vector[pair]):.3f} Å apart, closer than {self._limit[pair]:.3f} Å",
+                f"{np.linalg.norm(vector[pair]):.3f} Å apart, closer than {self._limit[pair]:.3f} Å; "
+                "lower min_distance if this is meant",
             )
 
     def _covers(self, positions: np.ndarray, cell: np.ndarray) -> bool:

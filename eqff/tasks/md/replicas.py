@@ -21,7 +21,7 @@ def replica_configs(config: MDConfig, n_replicas: int) -> list[MDConfig]:
     Raises: ConfigError EQ1266 unless n_replicas >= 1
     """
     if n_replicas < 1:
-        raise ConfigError("EQ1266", f"replicas={n_replicas}: expected a number >= 1")
+        raise ConfigError("EQ1266", f"replicas={n_replicas} is below 1; give 1 for a single run")
     if n_replicas == 1:
         return [config]
     digits = len(str(n_replicas - 1))
@@ -54,7 +54,7 @@ def run_replicas(
     """
     configs = replica_configs(config, n_replicas)
     if processes < 1:
-        raise ConfigError("EQ1267", f"processes={processes}: expected a number >= 1")
+        raise ConfigError("EQ1267", f"processes={processes} is below 1; give 1 to run the replicas in turn")
     results: list[MDReport | EqffError] = []
     if processes == 1 or n_replicas == 1:
         for index, one in enumerate(configs):
@@ -70,7 +70,10 @@ def run_replicas(
         if n_replicas == 1:
             raise failures[0][1]
         text = "; ".join(f"replica {index} (seed {configs[index].seed}): {error}" for index, error in failures)
-        raise RunError("EQ5115", f"{len(failures)} of {n_replicas} replicas failed: {text}")
+        raise RunError(
+            "EQ5115",
+            f"{len(failures)} of {n_replicas} replicas failed: {text}; mend the cause and continue with --resume",
+        )
     return [result for result in results if isinstance(result, MDReport)]
 
 

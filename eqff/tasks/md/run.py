@@ -306,8 +306,8 @@ def _check(config: MDConfig, atoms: Atoms) -> None:
     if config.ensemble == "npt" and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise ConfigError(
             "EQ1207",
-            f"ensemble=npt: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; constant pressure needs a structure "
-            "periodic in three directions; use nvt",
+            f"ensemble=npt: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; use nvt, since "
+            "constant pressure needs a structure periodic in three directions",
         )
     allowed: Any = {"nve": object, "nvt": FixAtoms, "npt": ()}[config.ensemble]
     for constraint in atoms.constraints:

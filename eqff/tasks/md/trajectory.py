@@ -36,8 +36,8 @@ class File:
     """A writer whose failures name the file.
 
     Args:   path: its folder is made; kind: class of the writer; mark: None starts anew, else cut back and continue
-    Raises: every method: ResourceError EQ6202 if the file cannot be written; at first RunError EQ5121 if the file does
-            not reach the mark
+    Raises: every method: ResourceError EQ6202 if the file cannot be written; at first RunError EQ5121 if the file
+            does not reach the mark, EQ5921 if it cannot be continued
     """
 
     def __init__(self, path: Path, kind: Any, mark: int | None = None) -> None:
@@ -148,7 +148,7 @@ class H5MDTrajectory:
         try:
             self._writer = H5MDWriter(path, mark)
         except DataError as error:
-            raise RunError("EQ5121", f"{error.message}; the run cannot be continued, start anew") from error
+            raise RunError("EQ5921", f"{error.message}; the run cannot be continued, start anew") from error
 
     def write(self, record: Atoms) -> None:
         results = record.calc.results if record.calc is not None else {}

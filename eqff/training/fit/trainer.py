@@ -134,7 +134,7 @@ def _loggers(config: TrainingConfig, folder: Path) -> Any:
             else:
                 chosen.append(loggers.WandbLogger(save_dir=folder, name=folder.name))
         except ModuleNotFoundError as error:
-            raise ResourceError("EQ6012", f"training.loggers={name!r}: pip install {name} first") from error
+            raise ResourceError("EQ6012", f"training.loggers={name!r} is not installed; pip install {name}") from error
     return chosen or False
 
 

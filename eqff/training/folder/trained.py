@@ -53,7 +53,9 @@ def load_run(folder: str | Path) -> Run:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise PotentialError("EQ4310", f"{path}: does not fit model.json: {error}") from error
+        raise PotentialError(
+            "EQ4310", f"{path}: does not fit model.json: {error}; the folder holds files of two runs, so copy it again"
+        ) from error
     average, parameters = state["average"], dict(model.named_parameters())
     with torch.no_grad():
         for name, value in zip(average["names"], average["average"], strict=True):
@@ -79,7 +81,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
-        raise PotentialError("EQ4312", f"{path}: cannot be read as a checkpoint ({error})") from error
+        raise PotentialError(
+            "EQ4312", f"{path}: cannot be read as a checkpoint ({error}); use another checkpoint of the run"
+        ) from error
     return state
 
 
@@ -158,16 +162,16 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise DataError("EQ3092", f"{path}: cannot be read as text ({error})") from error
+        raise DataError("EQ3092", f"{path}: cannot be read as text ({error}); copy the run again") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(_read_text(path))
     except ValueError as error:
-        raise DataError("EQ3090", f"{path}: is not JSON ({error})") from error
+        raise DataError("EQ3090", f"{path}: is not JSON ({error}); copy the run again") from error
     if not isinstance(found, dict):
-        raise DataError("EQ3091", f"{path}: expected a table of metrics")
+        raise DataError("EQ3091", f"{path}: expected a table of metrics; copy the run again")
     return found
 
 

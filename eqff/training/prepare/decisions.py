@@ -31,7 +31,9 @@ def divide(data: DataConfig, training: TrainingConfig, n_frames: int) -> Split:
         return random_split(n_frames, *counts(data, training, n_frames), seed=data.split_seed)
     split = load_split(data.split)
     if split.n_frames != n_frames:
-        raise ConfigError("EQ1069", f"data.split is of {split.n_frames} frames, the file has {n_frames}")
+        raise ConfigError(
+            "EQ1069", f"data.split is of {split.n_frames} frames, the file has {n_frames}; make the split of this file"
+        )
     return split
 
 

@@ -94,7 +94,9 @@ def _header(name_or_path: str | Path) -> dict[str, Any]:
 
     path = Path(name_or_path)
     if not path.name.endswith(SUFFIX) and path.is_file():
-        raise ConfigError("EQ1198", f"{path}: expected a potential <name>{SUFFIX}, a .ckpt file or a run folder")
+        raise ConfigError(
+            "EQ1198", f"{path} holds no weights; give a potential <name>{SUFFIX}, a .ckpt file or a run folder"
+        )
     return inspect(name_or_path)
 
 
@@ -191,5 +193,7 @@ def _checkpoint(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # torch raises nearly anything for a file that is not a checkpoint
         reason = " ".join(str(error).split())[:200]
-        raise PotentialError("EQ4311", f"{path}: cannot be read as a checkpoint of `eqff train` ({reason})") from error
+        raise PotentialError(
+            "EQ4311", f"{path}: cannot be read as a checkpoint of `eqff train` ({reason}); give another checkpoint"
+        ) from error
     return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}

@@ -84,7 +84,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         matching = fnmatch.filter(names, pattern) + fnmatch.filter(names, f"{pattern}.*")
         if not matching:
-            raise ConfigError("EQ1402", f"training.freeze={pattern!r}: no such weights; they are {', '.join(names)}")
+            raise ConfigError("EQ1402", f"training.freeze={pattern!r}: no such weights; choose from {', '.join(names)}")
         for name in matching:
             model.get_parameter(name).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):

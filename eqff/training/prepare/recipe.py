@@ -38,7 +38,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 def _recipe_of_data(path: Path) -> dict[str, Any]:
     """The recipe for a data file alone.  Raises: ConfigError if the file does not exist"""
     if not path.exists():
-        raise ConfigError("EQ1432", f"{path}: no such file; expected a recipe (.toml) or a file of labelled frames")
+        raise ConfigError("EQ1432", f"{path}: no such file; give a recipe (.toml) or a file of labelled frames")
     return {"preset": NAME, "data": {"train": path.name}}
 
 

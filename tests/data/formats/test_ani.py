@@ -65,11 +65,11 @@ def test_ani_1(tmp_path):
 @pytest.mark.parametrize(
     ("change", "id"),
     [
-        ({"species": [b"O", b"H", b"Qq"]}, "EQ3028"),
+        ({"species": [b"O", b"H", b"Qq"]}, "EQ3927"),
         ({"species": np.array([8, 1])}, "EQ3023"),
-        ({"coordinates": np.zeros((4, 3))}, "EQ3021"),
+        ({"coordinates": np.zeros((4, 3))}, "EQ3912"),
         ({"energies": np.zeros((4, 2))}, "EQ3023"),
-        ({"species": np.array([["O", "H", "H"]] * 4, dtype="S1")}, "EQ3028"),
+        ({"species": np.array([["O", "H", "H"]] * 4, dtype="S1")}, "EQ3926"),
     ],
 )
 def test_what_does_not_fit(tmp_path, change, id):

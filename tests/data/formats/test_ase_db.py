@@ -66,7 +66,7 @@ def test_other_databases_are_refused_and_not_touched(tmp_path):
     connection.commit()
     connection.close()
     before = (tmp_path / "other.db").read_bytes()
-    with pytest.raises(DataError, match=r"EQ3216.*not of ASE; it has photos"):
+    with pytest.raises(DataError, match=r"EQ3943.*not of ASE .it has photos"):
         read_frames(tmp_path / "other.db")
     assert (tmp_path / "other.db").read_bytes() == before
     (tmp_path / "text.db").write_text("hello")

@@ -61,17 +61,17 @@ def test_damaged_trajectories(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "id", "words"),
     [
-        ("a.py", "from ase import Atoms\n", "could be read safely"),
-        ("a.dat2", "999999999999\n\nO 0 0 0\n", "looks like XYZ"),
-        ("a.traj.gz", "x", "unpack it first"),
-        ("a.unknown", "nothing that anybody knows", "no kind of file that ASE knows"),
+        ("a.py", "from ase import Atoms\n", "EQ3218", "could be read safely"),
+        ("a.dat2", "999999999999\n\nO 0 0 0\n", "EQ3946", "looks like XYZ"),
+        ("a.traj.gz", "x", "EQ3944", "unpack it first"),
+        ("a.unknown", "nothing that anybody knows", "EQ3945", "no kind of file that ASE knows"),
     ],
 )
-def test_what_is_not_given_to_ase(tmp_path, name, content, words):
+def test_what_is_not_given_to_ase(tmp_path, name, content, id, words):
     (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=f"EQ3218.*{words}"):
+    with pytest.raises(DataError, match=f"{id}.*{words}"):
         read_frames(tmp_path / name, format="ase_files")
     with pytest.raises(DataError, match=r"EQ3040|EQ3041"):
         read_frames(tmp_path / name)

@@ -75,7 +75,7 @@ def test_written_and_read_back_bit_for_bit(water_file, ethanol_file, tmp_path, s
 def test_what_the_layout_cannot_hold_leaves_nothing(mixed_frames, tmp_path):
     with pytest.raises(DataError, match=r"EQ3215.*frame 1 has other atoms"):
         write_frames(tmp_path / "out", mixed_frames, format="deepmd")
-    with pytest.raises(DataError, match="EQ3025"):
+    with pytest.raises(DataError, match="EQ3920"):
         write_frames(tmp_path / "out", [], format="deepmd")
     assert list(tmp_path.iterdir()) == []
 
@@ -83,16 +83,16 @@ def test_what_the_layout_cannot_hold_leaves_nothing(mixed_frames, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "id"),
     [
-        ("set.000/coord.npy", None, "EQ3213"),
+        ("set.000/coord.npy", None, "EQ3940"),
         ("set.000/coord.npy", b"hello", "EQ3214"),
         ("set.000/coord.npy", "cut", "EQ3214"),
         ("set.000/energy.npy", np.array([object()]), "EQ3214"),
         ("set.000/energy.npy", np.zeros(7), "EQ3023"),
         ("set.000/force.npy", np.zeros((3, 6)), "EQ3023"),
-        ("set.000/box.npy", None, "EQ3213"),
-        ("type.raw", "0\n7\n", "EQ3213"),
-        ("type.raw", "0\n-1\n", "EQ3213"),
-        ("type_map.raw", "O Qq\n", "EQ3213"),
+        ("set.000/box.npy", None, "EQ3941"),
+        ("type.raw", "0\n7\n", "EQ3939"),
+        ("type.raw", "0\n-1\n", "EQ3939"),
+        ("type_map.raw", "O Qq\n", "EQ3939"),
         ("type_map.raw", None, "EQ3213"),
     ],
 )

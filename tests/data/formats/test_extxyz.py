@@ -78,7 +78,7 @@ def test_two_energies_that_differ_are_asked_about(tmp_path):
 
 
 def test_a_named_label_must_be_there(tmp_path):
-    with pytest.raises(DataError, match=r"EQ3031.*frame 0 has no 'mp2' for energy; it has .*energy"):
+    with pytest.raises(DataError, match=r"EQ3031.*frame 0 has no 'mp2' for energy; choose from .*energy"):
         read_text(tmp_path, frame_text(f"{COLUMNS} energy=-7.0"), energy_key="mp2")
 
 
@@ -121,7 +121,7 @@ def test_damaged_text_names_the_frame(tmp_path):
     good = frame_text(f"{COLUMNS} energy=-1.0")
     with pytest.raises(DataError, match=r"EQ3036.*frame 1"):
         read_text(tmp_path, good + good[: len(good) // 2])
-    with pytest.raises(DataError, match=r"EQ3030.*frame 0"):
+    with pytest.raises(DataError, match=r"EQ3931.*frame 0"):
         read_text(tmp_path, "hello\nworld\n")
     with pytest.raises(DataError, match="EQ3024"):
         list(extxyz.read(tmp_path / "nowhere.xyz"))

@@ -46,9 +46,9 @@ def test_blocks_smaller_than_the_file(arrays, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "id"),
     [
-        ({"N": np.array([5, 3, 5])}, "EQ3023"),
-        ({"N": np.array([5, -3, 10])}, "EQ3023"),
-        ({"N": np.array([2**62, 2**62, 12])}, "EQ3023"),
+        ({"N": np.array([5, 3, 5])}, "EQ3917"),
+        ({"N": np.array([5, -3, 10])}, "EQ3917"),
+        ({"N": np.array([2**62, 2**62, 12])}, "EQ3917"),
         ({"R": np.zeros((11, 3))}, "EQ3023"),
         ({"U0": np.zeros(4)}, "EQ3023"),
         ({"Z": np.zeros(12)}, "EQ3028"),

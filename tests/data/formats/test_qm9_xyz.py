@@ -50,7 +50,7 @@ def test_a_molecule(file):
 def test_other_energies(file):
     assert read_frames(file, energy_key="G")[0].energy == pytest.approx(-40.498597 * HARTREE)
     assert read_frames(file, energy_key="none")[0].energy is None
-    with pytest.raises(ConfigError, match="EQ1031"):
+    with pytest.raises(ConfigError, match="EQ1921"):
         read_frames(file, energy_key="mp2")
 
 
@@ -99,5 +99,5 @@ def test_an_archive_that_unpacks_to_nothing_is_refused(tmp_path):
         member = tarfile.TarInfo("zeros")
         member.size = 10_000_000
         archive.addfile(member, io.BytesIO(bytes(member.size)))
-    with pytest.raises(DataError, match="EQ3212"):
+    with pytest.raises(DataError, match="EQ3938"):
         read_frames(tmp_path / "bomb.tar.bz2", format="qm9_xyz")

@@ -34,11 +34,11 @@ def test_a_number_as_comment_of_plain_xyz_is_no_energy(tmp_path):
 def test_a_damaged_frame(file):
     text = file.read_text()
     file.write_text(text.replace("\nC ", "\nC x", 1))
-    with pytest.raises(DataError, match=r"EQ3210.*frame 0 \(byte 0\)"):
+    with pytest.raises(DataError, match=r"EQ3935.*frame 0 \(byte 0\)"):
         read_frames(file, energy_unit="kcal/mol")
     lines = text.splitlines(keepends=True)
     file.write_text("".join([*lines[:22], "9\nlow\n", *lines[24:]]))
-    with pytest.raises(DataError, match=r"EQ3210.*frame 2 .*could not convert"):
+    with pytest.raises(DataError, match=r"EQ3935.*frame 2 .*could not convert"):
         read_frames(file, energy_unit="kcal/mol")
     source = read_source(file, ReadOptions(energy_unit="kcal/mol", skip_bad=True))
     assert (len(source.frames), source.log.n_skipped) == (19, 1)

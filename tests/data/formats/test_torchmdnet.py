@@ -36,8 +36,8 @@ def test_same_frames_as_the_npz(file, ethanol_file, same_frame):
         ("9/types", np.zeros((12, 8), dtype=int), "EQ3023"),
         ("9/energy", np.zeros(11), "EQ3023"),
         ("9/forces", np.zeros((12, 3, 9)), "EQ3023"),
-        ("9/energy", np.array([b"low"] * 12), "EQ3028"),
-        ("more/pos", None, "EQ3021"),
+        ("9/energy", np.array([b"low"] * 12), "EQ3929"),
+        ("more/pos", None, "EQ3914"),
     ],
 )
 def test_what_does_not_fit(file, name, value, id):

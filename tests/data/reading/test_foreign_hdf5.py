@@ -48,12 +48,12 @@ def test_virtual_and_external_data_sets(secret, tmp_path):
     layout[:] = h5py.VirtualSource("secret.h5", "group/pos", shape=(4, 2, 3))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_group("group").create_virtual_dataset("pos", layout)
-    refused(tmp_path / "a.h5", "EQ3221")
+    refused(tmp_path / "a.h5", "EQ3947")
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_group("group").create_dataset(
             "pos", (4, 2, 3), "f8", external=[(str(tmp_path / "secret.h5"), 0, h5py.h5f.UNLIMITED)]
         )
-    refused(tmp_path / "b.h5", "EQ3221")
+    refused(tmp_path / "b.h5", "EQ3947")
 
 
 def test_foreign_filters(tmp_path):

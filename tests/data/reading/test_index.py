@@ -38,9 +38,9 @@ def test_an_index_outside_the_file(path, index):
 
 @pytest.mark.parametrize("index", ["x", "", "::0", "1:2:3:4", "-", "1.0"])
 def test_what_is_no_index(path, index):
-    with pytest.raises(ConfigError, match="EQ3802"):
+    with pytest.raises(ConfigError, match="EQ1961"):
         check_index(index)
-    with pytest.raises(ConfigError, match="EQ3802"):
+    with pytest.raises(ConfigError, match="EQ1961"):
         read_structures(path, ReadOptions(index=index))
 
 
@@ -51,5 +51,5 @@ def test_file_at_index(path, tmp_path):
     (tmp_path / "a@1").touch()
     assert split_index(tmp_path / "a@1") == (tmp_path / "a@1", None)
     assert [atoms.positions[0, 2] for atoms in read_structures(f"{path}@2:4")] == [2, 3]
-    with pytest.raises(ConfigError, match="EQ3801"):
+    with pytest.raises(ConfigError, match="EQ1960"):
         read_structures(f"{path}@3", ReadOptions(index="3"))

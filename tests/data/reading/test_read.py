@@ -27,7 +27,7 @@ def test_files_that_cannot_be(tmp_path):
     cases = {"a.npz": b"", "b.zzz": b"x", "c.npz": b"x", "d.h5": b"x"}
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
-    expected = {"a.npz": "EQ3025", "b.zzz": "EQ3040", "c.npz": "EQ3020", "d.h5": "EQ3072", "e.npz": "EQ3024"}
+    expected = {"a.npz": "EQ3925", "b.zzz": "EQ3040", "c.npz": "EQ3020", "d.h5": "EQ3072", "e.npz": "EQ3024"}
     for name, id in expected.items():
         with pytest.raises(DataError) as caught:
             read_frames(tmp_path / name)
@@ -79,7 +79,7 @@ def test_what_cannot_be_written_leaves_no_file(water_file, tmp_path):
         write_frames(tmp_path / "a.npz", read_frames(water_file))
     with pytest.raises(DataError, match=r"EQ3042.*rmd17 can only be read"):
         write_frames(tmp_path / "a.npz", read_frames(water_file), format="rmd17")
-    with pytest.raises(DataError, match="EQ3025"):
+    with pytest.raises(DataError, match="EQ3920"):
         write_frames(tmp_path / "a.xyz", [])
     assert list(tmp_path.iterdir()) == []
 

@@ -120,6 +120,6 @@ def test_lengths_are_converted(tmp_path):
 
 def test_one_structure_is_asked_for(tmp_path):
     ase.io.write(tmp_path / "a.extxyz", [water(number) for number in range(3)])
-    with pytest.raises(ConfigError, match=r"EQ3803.*index ':2' names 2 frames"):
+    with pytest.raises(ConfigError, match=r"EQ1962.*index ':2' names 2 frames"):
         read_structure(f"{tmp_path / 'a.extxyz'}@:2")
     assert [atoms.info["name2"] for atoms in read_structures(f"{tmp_path / 'a.extxyz'}@::-2")] == ["w2", "w0"]

@@ -65,8 +65,8 @@ def test_what_is_whole_is_read_whole(tmp_path, content, n_frames):
         (FRAME.replace("energy=-1.0", 'Lattice="1 0 0 0 1 0 0 0 0" pbc="T T T"'), "EQ2106", "frame 0"),
         (FRAME.replace("energy=-1.0", 'Lattice="1 0 0 0 1"'), "EQ3030", "frame 0"),
         (FRAME.replace("energy=-1.0", 'Lattice="1 0 0 0 1 0 0 0 1" pbc="T T"'), "EQ3030", "pbc="),
-        (FRAME.encode().replace(b"energy", b"\xe9nergie"), "EQ3030", "is not UTF-8 text"),
-        ("9" * 5000 + "\n\nO 0 0 0\n", "EQ3030", "expected a number of atoms"),
+        (FRAME.encode().replace(b"energy", b"\xe9nergie"), "EQ3932", "is not UTF-8 text"),
+        ("9" * 5000 + "\n\nO 0 0 0\n", "EQ3931", "expected a number of atoms"),
         ("1\n" + "x" * 2**20 + "\nO 0 0 0\n", "EQ3039", "has a line of more than"),
     ],
 )

@@ -156,7 +156,7 @@ def test_a_failed_write_leaves_nothing_and_harms_nothing(mixed_frames, tmp_path)
     bad = Frame(**(vars(mixed_frames[0]) | {"energy": float("nan")}))
     with pytest.raises(DataError, match="frame 1: energy is nan"):
         write_store(path, [mixed_frames[0], bad], force=True)
-    with pytest.raises(DataError, match="EQ3025"):
+    with pytest.raises(DataError, match="EQ3920"):
         write_store(path, [], force=True)
 
     def interrupted():

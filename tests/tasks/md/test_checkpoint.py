@@ -272,7 +272,7 @@ def test_binary_trajectories_that_lost_frames_are_not_continued(tmp_path, copper
     (tmp_path / "short").mkdir()
     run_md(config(tmp_path / "short" / f"run{suffix}", steps=1), copper, EMT())
     path.write_bytes((tmp_path / "short" / f"run{suffix}").read_bytes())
-    with pytest.raises(RunError, match="EQ5121"):
+    with pytest.raises(RunError, match="EQ5921"):
         run_md(config(path, resume=True), copper, EMT())
     path.unlink()
     with pytest.raises(RunError, match="EQ5121"):

@@ -288,7 +288,7 @@ def test_bad_start_touches_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ensemble": "nph"}, "expected nve, nvt or npt"),
+        ({"ensemble": "nph"}, "choose nve, nvt or npt"),
         ({"timestep": 0.0}, "timestep=0.0"),
         ({"timestep": math.inf}, "timestep=inf"),
         ({"steps": -1}, "steps=-1"),
