@@ -38,7 +38,7 @@ def calculator_maker(name: str) -> Maker:
     """The calculators of a name.
 
     Raises: ConfigError EQ3425 for a function that cannot be found, EQ3426 for an unknown method; ResourceError EQ3427
-            without tblite; PotentialError for a file that is no potential
+            without tblite; PotentialError for a file that is not a potential
     """
     kind, _, rest = name.partition(":")
     if kind == "tblite":
@@ -51,10 +51,10 @@ def calculator_maker(name: str) -> Maker:
         return _function(name, kind, rest)
     from eqff.engines.ase import EqffCalculator
 
-    loaded = EqffCalculator(name)  # shared by all calls: it has no state that changes results
+    loaded = EqffCalculator(name)  # shared by all calls, because it has no state that changes results
     level = loaded.potential.header.get("level_of_theory") or "not stated"
     file = Path(loaded.parameters["potential"])
-    shown = Path(name).name  # the level of theory goes into files that others read
+    shown = Path(name).name  # the level of theory is stored in files that others read
     return Maker(name, f"potential {shown} (trained on {level})", lambda: loaded, file, file_sha256(file))
 
 
@@ -74,13 +74,13 @@ def _tblite(name: str, method: str) -> Maker:
 
 def _function(name: str, module: str, attribute: str) -> Maker:
     try:
-        found = importlib.import_module(module)
-        make = getattr(found, attribute)
+        imported = importlib.import_module(module)
+        make = getattr(imported, attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             "EQ3425", f"calculator={name!r}: {error}; expected module:function, importable from here"
         ) from error
     if not callable(make):
         raise ConfigError("EQ3425", f"calculator={name!r}: {attribute} cannot be called; expected a function")
-    source = getattr(found, "__file__", None)
+    source = getattr(imported, "__file__", None)
     return Maker(name, name, make, sha256=None if source is None else file_sha256(source))
