@@ -1,4 +1,4 @@
-"""Molecular dynamics in ten lines, through ASE; `eqff md ethanol-nequip` does the same, watches over it and draws it.
+"""Molecular dynamics in ten lines, through ASE; `eqff md ethanol-nequip` does the same with a guard and a picture.
 
 python examples/01_molecular_dynamics.py
 """

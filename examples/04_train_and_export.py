@@ -1,7 +1,7 @@
 """From labelled frames to molecular dynamics: train a small NequIP for a minute, export it, run it.
 
-The frames are ethanol at 500 K, labelled with GFN2-xTB (tblite 0.8.0). They are few and the model is small: this shows
-the way, not the accuracy; potentials/ethanol-nequip/recipe.toml is a recipe that reaches it.
+The frames are ethanol at 500 K, labelled with GFN2-xTB (tblite 0.8.0). With few frames and a small model, this shows
+the steps, not the accuracy; for that, see potentials/ethanol-nequip/recipe.toml.
 
 python examples/04_train_and_export.py
 """

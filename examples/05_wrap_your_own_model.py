@@ -1,4 +1,4 @@
-"""Your own TorchScript energy model as a potential file: examined, proved, and run like any other potential.
+"""Your own TorchScript energy model as a potential file: examined, verified, and run like any other potential.
 
 The model here is a Morse potential between argon atoms, cut off smoothly at 7 Å.  Yours may be any network with this
 signature, or one that takes a dictionary (`eqff wrap --help`).
@@ -41,7 +41,7 @@ report = wrap(
         r_max=7.0,  # Å
         energy_unit="kJ/mol",
         length_unit="nm",
-        trust=True,  # a TorchScript file is a program, and this one is ours
+        trust=True,  # a TorchScript file is a program; this script has just written it
         force=True,
     )
 )

@@ -1,6 +1,6 @@
 """All model families on the same few frames: how fast each one learns, and what it costs.
 
-Small models and few frames, so that it takes a minute: this shows how families are exchanged, not how good they are.
+Small models and few frames keep it at a minute: this shows how to switch families, not their accuracy.
 
 python examples/06_compare_families.py [--epochs 60] [--n-train 200]
 """
@@ -24,10 +24,8 @@ parser.add_argument("--epochs", type=int, default=6)
 parser.add_argument("--n-train", type=int, default=60)
 arguments = parser.parse_args()
 
-recipe = (
-    Path(__file__).parent / "data" / "ethanol_gfn2.toml"
-)  # r_max, l_max, n_layers and n_channels are every family's
-own = {  # what else makes a small model of a family
+recipe = Path(__file__).parent / "data" / "ethanol_gfn2.toml"  # every family has r_max, l_max, n_layers and n_channels
+own = {  # further fields of a small model of each family
     "equiformer": ["model.n_heads=2", "model.n_features=32", "model.n_basis=16", "model.radial_hidden=[16, 16]"],
     "escn": ["model.m_max=1", "model.n_hidden=16"],
 }

@@ -1,12 +1,12 @@
 """A family of your own, from a file to molecular dynamics: the guide for contributors.
 
 The model is examples/my_families/soft_density.py: read it first, it is 60 lines on top of
-eqff.nn.energy_model.EnergyModel.  Its file makes it a family.  It lives in one of three places, and training, export,
-inspection, engines and the command line know it by its name:
+eqff.nn.energy_model.EnergyModel.  The name of its file is the name of the family.  The file can be in one of three
+places; training, export, inspection, engines and the command line then find the family by its name:
 
   here         a folder of yours, added to the path of `eqff.models` (below)
   a package    [project.entry-points."eqff.models"]   soft_density = "my_package.soft_density"   in its pyproject.toml
-  eqff itself  eqff/models/soft_density.py and tests/conformance/smallest/soft_density.toml, nothing else is edited:
+  eqff itself  eqff/models/soft_density.py and tests/conformance/smallest/soft_density.toml, without any other edit:
                `pytest tests/conformance -k soft_density` then examines symmetries, cut-off, derivatives, TorchScript
 
 python examples/07_add_your_own_family.py
@@ -39,7 +39,7 @@ overrides = [  # the recipe is written for NequIP, whose model section does not 
     "training.report=false",
 ]
 run = train(here / "data" / "ethanol_gfn2.toml", f"runs/soft_density-{int(time.time())}", overrides=overrides).folder
-header = export_run(run, "soft-density.eqff.pt", force=True)  # proves itself in a fresh process, where torch is enough
+header = export_run(run, "soft-density.eqff.pt", force=True)  # verified in a fresh process that imports only torch
 print(f"{header['family']}: {header['n_parameters']} parameters, {header['r_max']} Å x {header['n_hops']} hop")
 
 atoms = molecule("CH3CH2OH")

@@ -1,4 +1,4 @@
-"""Is a data set what it says it is?  A good one, the same with forces in kcal/mol/Å, and one with labels mixed up.
+"""Check data sets: a good one, the same with forces in kcal/mol/Å, and one with mixed-up labels.
 
 `eqff data check FILE --html report.html` does the same, with pictures; exit code 1 if anything fails.
 
@@ -21,7 +21,7 @@ report = check_frames(frames, name=sample.name)
 for finding in report.findings:
     print(f"{finding.severity:12s} {finding.check:10s} {finding.message}")
 
-# what nobody notices before the potential is trained and useless
+# a fault that otherwise shows only after training, in a useless potential
 wrong_unit = [replace(frame, forces=np.asarray(frame.forces) / KCAL_PER_MOL) for frame in frames]
 order = np.random.default_rng(0).permutation(len(frames))
 mixed_up = [replace(frame, energy=frames[i].energy) for frame, i in zip(frames, order, strict=True)]

@@ -1,4 +1,4 @@
-"""The command line: one verb a file.  A file has a `command` function, or an `app` (a typer group of sub-verbs).
+"""The command line: one verb per file.  A file has a `command` function, or an `app` (a typer group of sub-verbs).
 
 A verb parses, calls one task and prints.  Heavy packages are imported inside the function, so `eqff --help` is quick.
 """
@@ -85,5 +85,5 @@ def _show(error: EqffError) -> None:
 
 
 def _show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
-    """What a warning says, without the Python file and line it came from."""
+    """Print the text of a warning, without Python file and line."""
     sys.stderr.write(f"warning: {message}\n")  # what rich puts there while a progress bar is shown

@@ -22,7 +22,7 @@ UNITS = {  # names in JSON
 
 
 class Bar:
-    """Progress on stderr with temperature, speed and time left; nothing if stderr is no terminal."""
+    """Progress on stderr with temperature, speed and time left; nothing if stderr is not a terminal."""
 
     def __init__(self, title: str, config: "MDConfig", replicas: int, hidden: bool) -> None:
         from rich.console import Console
@@ -60,7 +60,7 @@ class Bar:
         self.logger.removeHandler(self.handler)
 
     def announce(self, limits: str) -> None:
-        """What the guard watches."""
+        """The limits of the guard."""
         if not self.hidden:
             self.console.print(limits, markup=False, soft_wrap=True)
 
@@ -101,7 +101,7 @@ def draw(picture: Path, config: "MDConfig", report: "MDReport", title: str) -> N
 
 
 def plain_report(report: "MDReport", picture: Path | None) -> dict[str, Any]:
-    """The report for JSON, without arrays (files have them)."""
+    """The report for JSON, without arrays (they are in the files)."""
     values = {**report._asdict(), "picture": picture}
     for name in ("samples", "pair_distances", "spectrum"):
         del values[name]
@@ -137,7 +137,7 @@ def show(title: str, config: "MDConfig", report: "MDReport", picture: Path | Non
 
 
 def describe_program(calculator: "EqffCalculator") -> str:
-    """What computed the forces, and what would be faster."""
+    """The program that computed the forces, and how to get a faster one."""
     from eqff.kernels import build
 
     program = calculator.program

@@ -30,14 +30,14 @@ Verb = Callable[..., None]
 
 
 class Program(StrEnum):
-    """What evaluates a potential: the file's program, or what `eqff compile` made of it."""
+    """The program that evaluates a potential: the one in the file, or a compiled one from `eqff compile`."""
 
     off = "off"
     ready = "ready"
 
 
 class ProgramOfLongRuns(StrEnum):
-    """As Program, or the compiled one as soon as it is there."""
+    """As Program, or the compiled one as soon as it exists."""
 
     off = "off"
     ready = "ready"
@@ -99,7 +99,7 @@ _READING: dict[str, tuple[Any, Any]] = {
         False,
     ),
     "recover": (
-        Annotated[bool, typer.Option("--recover", help="Keep the frames before the damage of a damaged file.")],
+        Annotated[bool, typer.Option("--recover", help="Keep the frames before the damaged part of a file.")],
         False,
     ),
 }
@@ -109,7 +109,7 @@ READING = ReadOptions()
 
 
 def reads(*names: str) -> Callable[[Verb], Verb]:
-    """Give a verb these options of ReadOptions in the place of its parameter `reading`."""
+    """Replace the parameter `reading` of a verb by these options of ReadOptions."""
     options = {name: _READING[name] for name in names}
     return lambda verb: _with_options(verb, "reading", options, lambda values: ReadOptions(**values))
 
@@ -154,7 +154,7 @@ EVALUATION = Evaluation()
 def evaluates(
     *, dtype: str = "auto", programs: type[StrEnum] | None = Program, exact: bool = False, few_atoms: bool = False
 ) -> Callable[[Verb], Verb]:
-    """Give a verb the options of Evaluation in the place of its parameter `evaluation`.
+    """Replace the parameter `evaluation` of a verb by the options of Evaluation.
 
     Args: dtype: its default; programs: choices of --accelerate, None: the file's program, without the option;
           exact: whether to offer --exact; few_atoms: whether structures go through `Evaluation.calculator`
@@ -185,7 +185,7 @@ def evaluates(
 
 
 def starting_file(potential: str, given: str | Path | None, how: str = "name a file after it") -> str | Path:
-    """The file of structures that was given, or the potential's own.  Raises: ConfigError EQ1211 without both"""
+    """The file of structures that the user named, or the potential's example.  Raises: ConfigError EQ1211 without both"""
     from eqff import artifact
 
     source = given or artifact.default_structure(potential)
@@ -197,7 +197,7 @@ def starting_file(potential: str, given: str | Path | None, how: str = "name a f
 def _with_options(
     verb: Verb, parameter: str, options: Mapping[str, tuple[Any, Any]], make: Callable[[dict[str, Any]], Any]
 ) -> Verb:
-    """The verb with options in the place of one parameter."""
+    """The verb with options instead of one parameter."""
     parameters: list[inspect.Parameter] = []
     for one in inspect.signature(verb).parameters.values():
         if one.name != parameter:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def plain(value: Any, names: Mapping[str, str] | None = None) -> Any:
-    """A value as JSON has it: paths as text, numbers that are not finite as null.
+    """A value for JSON: paths as text, non-finite numbers as null.
 
     Args: names: key -> key in JSON, with its unit
     """
@@ -30,5 +30,5 @@ def print_report(title: str, lines: Sequence[str]) -> None:
 
 
 def potential_name(potential: str) -> str:
-    """What to call a potential that was named by name or path."""
+    """Short name of a potential that was given by name or path."""
     return Path(potential).name.removesuffix(".eqff.pt")

@@ -19,7 +19,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")] = False,
 ) -> None:
-    """Compile a potential for this CPU (about a minute, needs a C++ compiler); runs use it from then on."""
+    """Compile a potential for this CPU (about a minute, needs a C++ compiler); later runs use the result."""
     from rich.console import Console
 
     console = Console(stderr=True, quiet=quiet or as_json)

@@ -55,7 +55,7 @@ def command(
 
 
 def _error(sites: Sequence["Site"]) -> Iterator[str]:
-    """All that is known of one error."""
+    """Everything about one error."""
     kind = getattr(errors, sites[0].kind)
     yield f"{sites[0].id}  {kind.__name__}, exit code {kind.exit_code}"
     yield f"        {kind.__doc__}"

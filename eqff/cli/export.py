@@ -20,7 +20,7 @@ def command(
     citation: Annotated[str, typer.Option("--citation", help="What users should cite.")] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write the best model of a training run as a potential file that has proved itself in a fresh process."""
+    """Write the best model of a training run as a potential file, verified in a fresh process."""
     from eqff.artifact import read
     from eqff.training.folder.trained import export_run
 

@@ -33,7 +33,7 @@ def command(
     citation: Annotated[str, typer.Option("--citation", help="What users should cite.")] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Make a potential file of weights that another code trained, by rule; nothing in SOURCE is run.
+    """Turn weights that another code trained into a potential file, by rule; nothing in SOURCE is run.
 
     What the other code can do and eqff cannot is refused with a reason.
 

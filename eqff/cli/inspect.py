@@ -1,4 +1,4 @@
-"""eqff inspect: what a potential file says about itself, after checking every digest; it is never executed."""
+"""eqff inspect: the header of a potential file, after checking every digest; the file is never executed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ def command(
     potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole header as JSON for machines.")] = False,
 ) -> None:
-    """Show what a potential file is: species, cut-off, origin, licence, test errors. Never executes the file."""
+    """Show the contents of a potential file: species, cut-off, origin, licence, test errors. Never executes the file."""
     from eqff.artifact import find, read
     from eqff.artifact.header import is_wrapped
 
@@ -50,7 +50,7 @@ def command(
 
 
 def _flat(table: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, Any]]:
-    """Rows of a nested table, inner names indented under their own row."""
+    """Rows of a nested table, inner names indented."""
     for name, value in table.items():
         if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
             value = dict(enumerate(value, start=1))

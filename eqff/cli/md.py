@@ -26,7 +26,7 @@ from eqff.errors import ConfigError
 
 
 class Ensemble(StrEnum):
-    """What is held constant besides the number of atoms."""
+    """The quantities that are held constant, besides the number of atoms."""
 
     nve = "nve"
     nvt = "nvt"
@@ -34,7 +34,7 @@ class Ensemble(StrEnum):
 
 
 class Thermostat(StrEnum):
-    """How nvt holds the temperature."""
+    """The thermostat of nvt."""
 
     langevin = "langevin"
     nose_hoover = "nose-hoover"
@@ -57,9 +57,11 @@ def command(
     thermostat: Annotated[
         Thermostat, typer.Option(help="Of nvt; npt always has Nosé-Hoover chains.", case_sensitive=False)
     ] = Thermostat.langevin,
-    temperature: Annotated[float, typer.Option(help="K, of the start and of the thermostat.")] = 300.0,
+    temperature: Annotated[float, typer.Option(help="K, of the initial velocities and of the thermostat.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs; 0.5 with hydrogen, 1 to 2 without.")] = 0.5,
-    steps: Annotated[int, typer.Option(help="Number of time steps; more than before continues a finished run.")] = 1000,
+    steps: Annotated[
+        int, typer.Option(help="Number of time steps; with --resume, a larger number continues a finished run.")
+    ] = 1000,
     output: Annotated[
         Path,
         typer.Option(
@@ -67,9 +69,9 @@ def command(
         ),
     ] = Path("traj.extxyz"),
     pressure: Annotated[float, typer.Option(help="GPa, for npt; 0.0001 GPa = 1 bar.")] = 1e-4,
-    thermostat_time: Annotated[float, typer.Option(help="fs, in which the temperature is brought back.")] = 100.0,
-    barostat_time: Annotated[float, typer.Option(help="fs, in which the pressure is brought back.")] = 1000.0,
-    seed: Annotated[int, typer.Option(help="Of initial velocities and noise.")] = 0,
+    thermostat_time: Annotated[float, typer.Option(help="Time constant of the thermostat, fs.")] = 100.0,
+    barostat_time: Annotated[float, typer.Option(help="Time constant of the barostat, fs.")] = 1000.0,
+    seed: Annotated[int, typer.Option(help="Seed of initial velocities and noise.")] = 0,
     keep_momenta: Annotated[
         bool, typer.Option("--keep-momenta", help="Start with the momenta in the structure file.")
     ] = False,
@@ -82,12 +84,14 @@ def command(
     processes: Annotated[int, typer.Option(min=1, help="Replicas at the same time, one thread each.")] = 1,
     guard: Annotated[
         bool,
-        typer.Option("--guard/--no-guard", help="Stop, naming the atoms, when one of the next four limits is passed."),
+        typer.Option(
+            "--guard/--no-guard", help="Stop, naming the atoms, when one of the next four limits is exceeded."
+        ),
     ] = True,
     min_distance: Annotated[
         Optional[float],
         typer.Option(
-            help="Å, of two atoms.",
+            help="Å, between two atoms.",
             show_default="half the sum of covalent radii, or 0.8 x the shortest in training if larger",
         ),
     ] = None,
@@ -104,7 +108,7 @@ def command(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Run molecular dynamics; the run can be continued, and stops when it leaves the physics."""
+    """Run molecular dynamics; the run can be continued, and stops when results become unphysical."""
     from eqff.cli._md_output import Bar, describe_program, draw, plain_report, show
     from eqff.data.reading.index import split_index
     from eqff.data.reading.structures import read_structure
@@ -175,7 +179,7 @@ def command(
 
 
 def _one_thread() -> None:
-    """In each process of --processes."""
+    """Set up each process of --processes."""
     import torch
 
     torch.set_num_threads(1)

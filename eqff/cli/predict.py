@@ -40,11 +40,11 @@ def command(
         ),
     ] = False,
     shard: Annotated[
-        str, typer.Option(metavar="i/n", help="Only the i-th of n consecutive parts; `cat` of the n outputs is all.")
+        str, typer.Option(metavar="i/n", help="Only the i-th of n consecutive parts; `cat` joins the n outputs.")
     ] = "1/1",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped, or begin.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Pass frames that cannot be computed on without results.")
+        bool, typer.Option("--skip-bad", help="Write frames that cannot be evaluated without results.")
     ] = False,
     reading: ReadOptions = READING,
     max_edges: MaxEdges = None,

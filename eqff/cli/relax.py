@@ -62,11 +62,11 @@ def command(
             "--output", "-o", help="Final structures (.extxyz, .xyz or .traj); trajectory and picture stand beside it."
         ),
     ] = Path("relaxed.extxyz"),
-    fmax: Annotated[float, typer.Option(help="eV/Å, largest force that may be left.")] = 0.01,
+    fmax: Annotated[float, typer.Option(help="eV/Å, largest remaining force.")] = 0.01,
     optimizer: Annotated[
         Optimizer, typer.Option(help="ASE's; lbfgs for large systems, fire for bad starts.", case_sensitive=False)
     ] = Optimizer.bfgs,
-    steps: Annotated[int, typer.Option(help="At most, for each structure.")] = 500,
+    steps: Annotated[int, typer.Option(help="Largest number of steps per structure.")] = 500,
     cell: Annotated[bool, typer.Option("--cell", help="Relax the cell, too (periodic in three directions).")] = False,
     reading: ReadOptions = READING,
     evaluation: Evaluation = EVALUATION,
@@ -150,7 +150,7 @@ def _draw(picture: Path, config: "RelaxConfig", report: "RelaxReport", title: st
 
 
 def _plain(report: "RelaxReport", picture: Path | None) -> dict[str, Any]:
-    """The report for JSON, without the course (the trajectory has it)."""
+    """The report for JSON, without the steps (they are in the trajectory)."""
     results = [{name: value for name, value in one._asdict().items() if name != "course"} for one in report.results]
     return {
         "n_converged": report.n_converged,

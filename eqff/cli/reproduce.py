@@ -16,8 +16,8 @@ def command(
     output: Annotated[
         Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/NAME")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in this folder.")] = False,
-    band: Annotated[float, typer.Option(min=0.0, help="How much larger the force error may be, relative.")] = 0.15,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder.")] = False,
+    band: Annotated[float, typer.Option(min=0.0, help="Allowed relative increase of the force error.")] = 0.15,
     assignments: Annotated[
         Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe.")
     ] = None,

@@ -42,8 +42,8 @@ def command(
     relax: Annotated[
         bool, typer.Option("--relax/--no-relax", help="Relax the structure tightly first; fixed atoms stay fixed.")
     ] = True,
-    fmax: Annotated[float, typer.Option(help="eV/Å, largest force that the relaxation leaves.")] = 1e-6,
-    steps: Annotated[int, typer.Option(help="Of the relaxation, at most.")] = 1000,
+    fmax: Annotated[float, typer.Option(help="eV/Å, largest force after the relaxation.")] = 1e-6,
+    steps: Annotated[int, typer.Option(help="Largest number of relaxation steps.")] = 1000,
     reading: ReadOptions = READING,
     evaluation: Evaluation = EVALUATION,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results in an existing folder.")] = False,
@@ -82,7 +82,7 @@ def command(
 
 
 def _plain(report: "VibrationsReport") -> dict[str, Any]:
-    """The report for JSON, without arrays (the files have them)."""
+    """The report for JSON, without arrays (they are in the files)."""
     return {
         "formula": report.atoms.get_chemical_formula(),
         "energy_eV": float(report.atoms.get_potential_energy()),

@@ -45,16 +45,16 @@ def command(
         Optional[list[str]], typer.Option(help="A decisive check that may fail; may be repeated.")
     ] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Execute the program; without this it is only looked at.")
+        bool, typer.Option("--trust", help="Execute the program; without this it is only inspected.")
     ] = False,
     level_of_theory: Annotated[str, typer.Option(help="What the model was trained on.")] = "not stated",
     licence: Annotated[str, typer.Option(help="Licence of the model, e.g. MIT.")] = "not stated",
     citation: Annotated[str, typer.Option(help="What users should cite.")] = "not stated",
-    seed: Annotated[int, typer.Option(min=0, help="Of the random structures it is examined on.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random structures it is examined on.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON for machines.")] = False,
 ) -> None:
-    """Make a potential file of your own TorchScript energy model, and measure what it can be trusted with.
+    """Turn your own TorchScript energy model into a potential file, and measure where it can be trusted.
 
     The program maps (species, senders, receivers, edge_vector) to energies
     per atom, or one dictionary of tensors (pos, cell, edge_index,

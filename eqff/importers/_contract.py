@@ -1,4 +1,4 @@
-"""What an importer is: one file for each foreign code, which turns its configuration and weights into a model here."""
+"""What an importer is: one file per foreign code, which turns its configuration and weights into a model of eqff."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +11,7 @@ from eqff.errors import PotentialError
 
 
 class Imported(NamedTuple):
-    """A foreign model as one of ours."""
+    """A foreign model as a model of eqff."""
 
     config: Any  # the Config of the family
     model: nn.Module  # float64
@@ -20,11 +20,11 @@ class Imported(NamedTuple):
 class Importer(Protocol):
     """The names of an importer's module, eqff/importers/<code>.py.
 
-    FAMILY         the family of models that it becomes
-    convert        raises KeyError, TypeError, ValueError or AttributeError for a configuration that is none (the task
-                   makes an error of it), ConfigError for an option without counterpart, PotentialError for weights
+    FAMILY         family of the resulting model
+    convert        raises KeyError, TypeError, ValueError or AttributeError for an invalid configuration (the task
+                   makes it a typed error), ConfigError for an option without counterpart, PotentialError for weights
 
-    Optional, each at most once (the first wins):
+    Optional, at most one of the two (the first wins):
     SPECIES_KEYS   keys of the foreign configuration that name the elements of its types, the one to fill first
     SUBSET_KEY     key that says which of all elements to keep
     An importer with neither has fixed elements.
@@ -36,7 +36,7 @@ class Importer(Protocol):
 
 
 class StateDict:
-    """Arrays by name that are taken one by one; none may be missing or left over.
+    """Named arrays that are taken out one by one; none may be missing or left over.
 
     Args: arrays: names as the importer wants to read them
     """

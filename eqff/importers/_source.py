@@ -1,4 +1,4 @@
-"""What a foreign model is read from: configuration and weights, without running anything that is in the file.
+"""Reading a foreign model: configuration and weights, without running anything that is in the file.
 
 .npz          keys `config` (JSON), `w/<name>`, and `versions` (JSON) if there is one; no pickles
 .safetensors  weights alone
@@ -26,7 +26,7 @@ from eqff.elements import SYMBOLS
 from eqff.errors import PotentialError
 
 STATES = ("state_dict", "model_state_dict", "model", "module")  # where checkpoints keep their weights
-CONFIGS = ("config", "hyper_parameters")  # and their configuration, if they do
+CONFIGS = ("config", "hyper_parameters")  # and their configuration, if any
 BESIDE = ("normalizers", "elementrefs")  # numbers that belong to the model but stand beside its weights
 
 
@@ -89,7 +89,7 @@ def _npz(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarr
 
 
 def _species_of(example: Mapping[str, np.ndarray]) -> list[str]:
-    """Symbols of types 0, 1, ... if a structure in the file has every one of them, and says its elements."""
+    """Symbols of types 0, 1, ... if a structure in the file contains all of them and states its elements."""
     if len(example) < 2:
         return []
     types, numbers = (array.reshape(-1).tolist() for array in (example["atom_types"], example["numbers"]))

@@ -2,7 +2,7 @@
 
 What differs and is translated here: names; e3nn's flat weights; the order of radial weights (instructions of the tensor
 product) and of heads; weights of the second tensor product, which are multiplied into the linear map behind it.
-Weights that no energy depends on (of irreps that are still zero, or that nothing is made of any more) are left out.
+Weights that no energy depends on (of irreps that are always zero, or whose values are not used) are left out.
 An option that changes the mathematics and has no counterpart here is refused, as is every weight not accounted for.
 """
 
@@ -139,7 +139,7 @@ def _config(foreign: Mapping[str, Any], weights: Weights) -> Config:
 
 
 def _even_first(foreign: Mapping[str, Any], key: str) -> Irreps:
-    """Irreps by degree, even before odd.  Raises: PotentialError if they are written otherwise"""
+    """Irreps by degree, even before odd.  Raises: PotentialError if their order differs"""
     irreps = parse(str(foreign[key]))
     if list(irreps) != sorted(irreps, key=_order):
         raise PotentialError(
@@ -192,11 +192,11 @@ class ForeignProduct:
         self.irreps_out = tuple(sorted((Block(irrep, n) for irrep, n in widths.items()), key=_order))
 
     def columns_of(self, product: TensorProductConvolution, irreps: Irreps) -> Tensor:
-        """The foreign weight of every one of ours."""
+        """The foreign weight for each weight of eqff."""
         return torch.cat([self.columns[name] for name in _names(product, irreps)])
 
     def rows_of(self, product: TensorProductConvolution, irreps: Irreps) -> dict[Irrep, Tensor]:
-        """The foreign output channel of every one of ours, for each output irrep."""
+        """The foreign output channel for each channel of eqff, by output irrep."""
         names = _names(product, irreps)
         return {
             block.irrep: torch.cat([self.rows[name] for name in names if name[2] == block.irrep])
@@ -409,7 +409,7 @@ class _Filler:
         return value
 
     def linear(self, linear: IrrepsLinear, foreign: ForeignLinear, rows: Mapping[Irrep, Tensor] | None = None) -> None:
-        """Fill a linear map.  Args: rows: the foreign input channel of every one of ours, by irrep; None: the same"""
+        """Fill a linear map.  Args: rows: foreign input channel of each channel here, by irrep; None: the same"""
         for parameter, (_, target), scale in zip(linear.weights, linear.matrices, linear.scales, strict=True):
             irrep = linear.irreps_out[target].irrep
             matrix = foreign.matrices[irrep]

@@ -62,7 +62,7 @@ def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Impo
 class Weights(StateDict):
     """eSEN's state dict.
 
-    Names start at `backbone.` and at `energy_block.`, whatever stands before them.
+    Names are read from `backbone.` or `energy_block.` on; any prefix is ignored.
     """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
@@ -79,7 +79,7 @@ class Weights(StateDict):
             raise PotentialError("EQ4340", "weights: no backbone.sphere_embedding; give the weights of an eSEN model")
 
     def count(self, start: str, end: str = "") -> int:
-        """How many running numbers from 0 on stand between start and end."""
+        """How many consecutive numbers from 0 occur between start and end."""
         n = 0
         while any(name.startswith(f"{start}{n}.") and name.endswith(end) for name in self.arrays):
             n += 1
@@ -113,7 +113,7 @@ def readout_names(weights: Weights) -> list[str]:
 
 
 def make_config(foreign: Mapping[str, Any], weights: Weights) -> Config:
-    """Our Config, sizes read off the weights."""
+    """The Config of eqff, with sizes taken from the weights."""
     n_elements, n_channels = weights.shape("sphere_embedding.weight")
     n_species = n_elements - 1  # row 0 stands for no element
     first = "blocks.0.edge_wise.so2_conv_1."
@@ -249,7 +249,7 @@ def fill_radial(radial: RadialProfile, weights: Weights, name: str, factor: floa
 
 
 def put(parameter: Tensor, weights: Weights, name: str, factor: float = 1.0) -> None:
-    """Fill a parameter with a foreign array times a factor; matrices are stored the other way round there.
+    """Fill a parameter with a foreign array times a factor; its matrices are transposed.
 
     Raises: PotentialError if it does not fit
     """

@@ -102,12 +102,12 @@ class Weights(StateDict):
         super().__init__({name.removeprefix(prefix): array for name, array in kept.items() if array.size > 0})
 
     def take_number(self, ending: str, default: float) -> float:
-        """The one number whose name ends like this, wherever it is; `default` if there is none."""
+        """The only number whose name ends like this, in any module; `default` if there is none."""
         names = [name for name in self.arrays if name.split(".")[-1] == ending and self.arrays[name].size == 1]
         return float(self.take(names[0]).reshape(())) if names else default
 
     def numbered(self, pattern: str) -> list[str]:
-        """Names that match a pattern with one running number, in its order."""
+        """Names that match a pattern with one number, in the order of that number."""
         head, tail = pattern.split("{}")
         found = {}
         for name in self.arrays:
@@ -216,7 +216,7 @@ def _config(
     rescaling: str,
     factor: float = 1.0,
 ) -> Config:
-    """What both architectures share.
+    """Configuration that both architectures share.
 
     Args: rescaling: name of the module with scales and shifts; factor: multiplies both
     """
@@ -309,7 +309,7 @@ def _published_species(foreign: Mapping[str, Any], n_species: int) -> tuple[str,
 
 
 def _is_before(foreign: Mapping[str, Any], version: tuple[int, int]) -> bool:
-    """Whether the model is known to come from an earlier nequip."""
+    """Whether the model states that it comes from an earlier nequip."""
     numbers = [int(number) for number in re.findall(r"\d+", str(foreign.get("nequip_version") or ""))]
     return len(numbers) >= 2 and (numbers[0], numbers[1]) < version
 
@@ -357,7 +357,7 @@ def _hidden_widths(weights: Weights, pattern: str) -> list[int]:
 
 
 def readout_names(weights: Weights) -> list[str]:
-    """Matrices of the read-out network of nequip >= 0.7; stored otherwise if nothing is between them."""
+    """Matrices of the read-out network of nequip >= 0.7; stored as one if there is no activation between them."""
     prefix = "per_atom_energy_readout.mlp_module.mlp"
     return weights.numbered(f"{prefix}.weights.{{}}") or weights.numbered(f"{prefix}.{{}}.weight")
 
@@ -439,9 +439,9 @@ def fill_layer(layer: Interaction, prefix: str, radial: str, weights: Weights, n
 
 
 def radial_columns(layer: Interaction) -> Tensor:
-    """For each of our columns of the last radial matrix, the foreign column.
+    """For each column of eqff's last radial matrix, the foreign column.
 
-    Foreign order: input block outer, edge degree middle, output irrep inner. Ours: see TensorProductConvolution.
+    Foreign order: input block outer, edge degree middle, output irrep inner. Order here: see TensorProductConvolution.
     """
     paths, channels = layer.convolution.paths, layer.convolution.channels
     start, column = {}, 0
@@ -452,7 +452,7 @@ def radial_columns(layer: Interaction) -> Tensor:
 
 
 def _cut(flat: Tensor, shapes: Sequence[Sequence[int]], name: str) -> list[Tensor]:
-    """A flat array of e3nn -> its pieces, in order.  Raises: PotentialError if they are not all of it."""
+    """A flat array of e3nn -> its pieces, in order.  Raises: PotentialError if its size differs."""
     sizes = [math.prod(shape) for shape in shapes]
     if flat.numel() != sum(sizes):
         raise PotentialError(

@@ -34,13 +34,13 @@ def compiler() -> str | None:
 
 
 def capability() -> str:
-    """Vector instructions of this CPU that torch would use: AVX512, AVX2 or another name without flags here."""
+    """Vector instructions of this CPU that torch would use: AVX512, AVX2, or a name for which no flags are set."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 @functools.cache
 def processor() -> str:
-    """What programs made for this very CPU depend on, beyond `capability`."""
+    """Properties of this CPU, beyond `capability`, that programs compiled for it depend on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -61,7 +61,7 @@ def kernel_library(name: str, source: str) -> Path:
 
 
 def find_kernel(file: str) -> Path | None:
-    """A kernel compiled before, by the name of its file; None if the cache has it no longer."""
+    """A kernel compiled before, by the name of its file; None if it is no longer in the cache."""
     path = _folder() / Path(file).name
     return path if path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""Continuous convolution over neighbours: the operation this project lives on, as plain ATen."""
+"""Continuous convolution over neighbours in plain ATen: the central operation of every model."""
 
 from typing import List, Tuple
 

@@ -1,7 +1,7 @@
-"""The convolution on NVIDIA GPUs through Triton: the loop of the C++ kernels.  EXPERIMENTAL: never run on a GPU yet.
+"""The convolution on NVIDIA GPUs through Triton: the loop of the C++ kernels.  EXPERIMENTAL: not yet run on a GPU.
 
 Checked with Triton's interpreter on the CPU (values, first and second derivatives against the ATen reference) and by
-compiling it for GPUs, which says nothing about speed. Nothing in eqff chooses it by itself; splines are not supported.
+compiling it for GPUs, which says nothing about speed. eqff never selects it automatically; splines are not supported.
 
 T = edge_sh @ couplings is a matrix product of torch; the loops (cuda_loops.py) do the rest and store nothing per edge
 and channel but the gradient of w. Forward sums belong to one receiver and gradients by x to one sender, whose edges are
@@ -18,7 +18,7 @@ from eqff.errors import ResourceError
 from eqff.kernels.source import Layout
 
 REMEDY = "leave the model as it is (ATen runs anywhere), or use the compiled kernels of eqff.kernels.fused on the CPU"
-OPTIONS = {"enable_fp_fusion": True}  # as in C++; newer versions of triton want to be told
+OPTIONS = {"enable_fp_fusion": True}  # as in C++; newer versions of triton need this setting
 
 
 def require(device: torch.device | None = None) -> ModuleType:
@@ -141,7 +141,7 @@ class Edges(NamedTuple):
 
 
 def _edges(n_atoms: int, senders: Tensor, receivers: Tensor) -> Edges:
-    """Checked without waiting for the GPU."""
+    """Check without waiting for the GPU."""
     sorted_senders, order = senders.sort(stable=True)
     if senders.shape[0] > 0:
         sound = (receivers.diff() >= 0).all() & (receivers[0] >= 0) & (receivers[-1] < n_atoms)
@@ -153,7 +153,7 @@ def _edges(n_atoms: int, senders: Tensor, receivers: Tensor) -> Edges:
 
 
 class Call(NamedTuple):
-    """All that does not change between a convolution and its derivatives."""
+    """What a convolution and its derivatives share."""
 
     convolution: Convolution
     loops: ModuleType
@@ -239,7 +239,7 @@ class _SumChannels(torch.autograd.Function):
 def _launch(
     call: Call, loop: Any, grid: tuple[int, int], results: list[Tensor], inputs: list[Tensor], index: tuple[Tensor, ...]
 ) -> None:
-    """Run a loop of cuda_loops: results, what they are made of, where things are, sizes."""
+    """Run a loop of cuda_loops.  Args: results, inputs, tables, sizes"""
     if 0 in grid:
         return
     layout, (couplings, _, columns, _) = call.convolution.layout, call.tables

@@ -14,7 +14,7 @@ _loaded: set[str] = set()
 
 
 def load(layouts: Iterable[Layout]) -> dict[str, Path]:
-    """Kernels of these convolutions, by name for `torch.ops.eqff.convolve`; compiled if this is the first time.
+    """Kernels of these convolutions, by name for `torch.ops.eqff.convolve`; compiled at first use.
 
     Returns: name -> shared library, in the order of the layouts (equal layouts share one)
     Raises:  ResourceError without a compiler
@@ -38,7 +38,7 @@ def load_operators() -> None:
 
 
 def load_files(libraries: Mapping[str, Path | None]) -> bool:
-    """Load kernels that were compiled before; False if one of them, or the operators, are not there."""
+    """Load kernels that were compiled before; False if a kernel or the operators are missing."""
     operators = build.operators_library(find_only=True)
     if operators is None or any(path is None for path in libraries.values()):
         return False

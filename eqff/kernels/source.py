@@ -40,7 +40,7 @@ class InputBlock(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Everything a kernel is made of.
+    """Everything that determines a kernel.
 
     x [n_atoms, width_in]; out is one buffer of segments, [n_atoms, segment width] each, one per output irrep.
     """
@@ -137,7 +137,7 @@ class _Code:
         return inputs
 
     def harmonics(self, row: Row, factor: str, vector: str) -> None:
-        """Add couplings times factor * vector to the gradients of the harmonics, where they are wanted."""
+        """Add couplings times factor * vector to the gradients of the harmonics, if they are computed."""
         self.add(f"       if (HARMONICS) {{ const V s = {factor};")
         for term in row.terms:
             added = " ".join(f"Y{m2} += S({value!r}) * z;" for m2, value in term.couplings)

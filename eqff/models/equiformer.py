@@ -1,7 +1,7 @@
 """Equiformer: equivariant graph attention transformer.  Liao and Smidt, ICLR (2023), arXiv:2206.11990.
 
-The published model jumps where a neighbour crosses the cut-off. With `smooth_attention` an envelope multiplies what
-every edge contributes, and attention weights have 1 more in their denominator, so the energy is twice differentiable.
+The published model jumps where a neighbour crosses the cut-off. With `smooth_attention` an envelope multiplies the
+contribution of every edge, and 1 is added to the denominator of attention weights: the energy is twice differentiable.
 """
 
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def feed_forward_irreps(config: Config) -> Irreps:
 
 
 def check(config: Config) -> None:
-    """Raises: ConfigError for hyper-parameters no model can be made of."""
+    """Raises: ConfigError for hyper-parameters that do not make a model."""
     counts = ("n_layers", "n_channels", "n_heads", "radial_hidden", "feed_forward", "n_features")
     check_fields(config, counts, positive=("norm_epsilon",))
     check_counts({"l_max": config.l_max}, at_least=0)
@@ -98,7 +98,7 @@ def check(config: Config) -> None:
 
 
 class Edges(NamedTuple):
-    """What the hops use of edges."""
+    """What hops need about edges."""
 
     sh: Tensor  # harmonics [n_edges, (l_max+1)^2]
     radial: Tensor  # radial basis [n_edges, n_basis]
@@ -106,7 +106,7 @@ class Edges(NamedTuple):
 
 
 class DegreeEmbedding(nn.Module):
-    """h + linear(sum over neighbours of w(r) Y(r)): what surrounds an atom, whatever it is."""
+    """h + linear(sum over neighbours of w(r) Y(r)): an atom's surroundings, whatever its element."""
 
     def __init__(self, config: Config, irreps: Irreps, generator: torch.Generator) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class DegreeEmbedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """linear -> gate -> linear, inside of every atom."""
+    """linear -> gate -> linear, for each atom separately."""
 
     def __init__(self, irreps: Irreps, irreps_inside: Irreps, irreps_out: Irreps, generator: torch.Generator) -> None:
         super().__init__()
@@ -149,8 +149,8 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """x + attention(norm(x)) -> x + feed-forward(norm(x)).
 
-    Only what is reached exists: with both parities, 1e and 2o begin in the first block. The last block ends in
-    n_features scalars and computes nothing else.
+    Only irreps that can be non-zero exist: with both parities, 1e and 2o begin in the first block. The last block
+    computes n_features scalars and nothing else.
     """
 
     def __init__(self, config: Config, irreps: Irreps, last: bool, generator: torch.Generator) -> None:

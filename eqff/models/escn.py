@@ -36,7 +36,7 @@ class Config:
     m_max: int = 2  # highest order kept in the frames of edges [M]
     symmetry: Literal["O(3)", "SE(3)"] = "O(3)"  # SE(3): with the imaginary weights, as published
     n_channels: int = 32  # of every degree, between layers [C]
-    n_hidden: int = 32  # of every degree, inside of layers [H]
+    n_hidden: int = 32  # of every degree, inside layers [H]
     n_layers: int = 3
     radial_basis: Literal["bessel", "gaussian"] = "bessel"
     n_basis: int = 8  # radial basis functions
@@ -52,7 +52,7 @@ class Config:
 
 
 def check(config: Config) -> None:
-    """Raises: ConfigError for hyper-parameters no model can be made of."""
+    """Raises: ConfigError for hyper-parameters that do not make a model."""
     check_fields(config, ("l_max", "n_channels", "n_hidden", "n_layers", "radial_hidden", "readout_hidden"))
     if not 0 <= config.m_max <= config.l_max:
         raise ConfigError(
@@ -63,7 +63,7 @@ def check(config: Config) -> None:
 
 
 class Edges(NamedTuple):
-    """What the hops use of edges."""
+    """What hops need about edges."""
 
     turn: Tensor  # into the frames of edges [n_edges, n_rows, (l_max+1)^2]
     turn_back: Tensor  # the same times the envelope
@@ -88,7 +88,7 @@ def edge_scalars(species: Tensor, n_species: int, senders: Tensor, receivers: Te
 
 
 class DegreeEmbedding(nn.Module):
-    """Scalars + sum over neighbours of w(r) turned back from the edge's frame: what surrounds an atom."""
+    """Scalars + sum over neighbours of w(r) turned back from the edge's frame: an atom's surroundings."""
 
     def __init__(self, config: Config, generator: torch.Generator) -> None:
         super().__init__()

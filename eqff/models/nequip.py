@@ -1,6 +1,6 @@
 """NequIP: E(3)-equivariant message passing.  Batzner et al., Nat. Commun. 13, 2453 (2022).
 
-Two architectures by one switch: "current" (nequip >= 0.7) and "published" (nequip 0.5 and 0.6, the paper's models).
+One switch chooses the architecture: "current" (nequip >= 0.7) or "published" (nequip 0.5 and 0.6, the paper's models).
 They differ in the self-connection of the first layer, the radial network's activation, and the read-out.
 """
 
@@ -67,13 +67,13 @@ def hidden_irreps(config: Config) -> Irreps:
 
 
 def check(config: Config) -> None:
-    """Raises: ConfigError for hyper-parameters no model can be made of."""
+    """Raises: ConfigError for hyper-parameters that do not make a model."""
     check_fields(config, ("n_layers", "n_channels", "radial_hidden", "readout_hidden"))
     check_counts({"l_max": config.l_max, "n_embedding": config.n_embedding}, at_least=0)
 
 
 class Edges(NamedTuple):
-    """What the layers use of edges."""
+    """What layers need about edges."""
 
     sh: Tensor  # harmonics [n_edges, (l_max+1)^2]
     radial: Tensor  # radial basis [n_edges, n_bessel]
@@ -178,7 +178,7 @@ class Model(EnergyModel):
         return h
 
     def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_features] the read-out works on."""
+        """Invariant features [n_atoms, n_features]: input of the read-out."""
         return h[:, self.first_feature : self.first_feature + self.n_features]
 
     def raw_energy(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """SE(3)-Transformer as an energy model.  Fuchs et al., NeurIPS (2020), arXiv:2006.10503.
 
-What energies need and the paper leaves open: a cut-off with a smooth envelope, also in the attention; a Bessel basis;
+The paper leaves open what an energy needs: a cut-off with a smooth envelope, also in the attention; a Bessel basis;
 SiLU and norms that are smooth at zero; and the sum over atoms of a network on scalars.
 """
 
@@ -37,7 +37,7 @@ class Config:
     l_max: int = 2  # highest degree of features [k, l] and of edge harmonics [J]
     parity: Literal["natural", "both", "none"] = "natural"  # (-1)^l; both for every l; none: SE(3) only
     n_channels: int | tuple[int, ...] = 32  # of every irrep, or one number per degree; multiples of n_heads
-    n_heads: int = 4  # every head attends with its share of the channels
+    n_heads: int = 4  # each head gets an equal share of the channels
     n_layers: int = 3
     smooth_attention: bool = True  # False: softmax as published; energies then jump where a neighbour enters or leaves
     nonlinearity: Literal["norm", "gate"] = "norm"  # norm as published
@@ -52,7 +52,7 @@ class Config:
 
 
 def check(config: Config) -> None:
-    """Raises: ConfigError for hyper-parameters no model can be made of."""
+    """Raises: ConfigError for hyper-parameters that do not make a model."""
     check_fields(config, ("n_heads", "n_layers", "n_channels", "radial_hidden", "readout_hidden"))
     check_counts({"l_max": config.l_max}, at_least=0)
     channels = (config.n_channels,) if isinstance(config.n_channels, int) else config.n_channels
@@ -64,7 +64,7 @@ def check(config: Config) -> None:
 
 
 class Edges(NamedTuple):
-    """What the layers use of edges."""
+    """What layers need about edges."""
 
     sh: Tensor  # harmonics [n_edges, (l_max+1)^2]
     radial: Tensor  # radial basis [n_edges, n_bessel]
@@ -76,16 +76,16 @@ class Keys(nn.Module):
 
     k_ij = (+)_paths w_K(r_ij) (f_j x Y_ij),  q_i = W_Q f_i
 
-    Keys are concatenated over paths and degrees; a matrix that mixes their channels would be the same as one more in
-    the query, which has it.
+    Keys are concatenated over paths and degrees; a matrix that mixes their channels would be redundant, because
+    the query already has one.
     """
 
     head: Tensor
 
     def __init__(self, config: Config, irreps: Irreps, irreps_edge: List[Irrep], generator: torch.Generator) -> None:
         super().__init__()
-        own = [block.irrep for block in irreps]
-        self.convolution = TensorProductConvolution(irreps, irreps_edge, own)  # on edges, nothing is summed
+        targets = [block.irrep for block in irreps]
+        self.convolution = TensorProductConvolution(irreps, irreps_edge, targets)  # on edges, without a sum
         widths = [config.n_bessel, *config.radial_hidden, self.convolution.weight_numel]
         self.network = ScalarMLP(widths, True, generator)
         keys = self.convolution.irreps_out
@@ -115,12 +115,12 @@ class Keys(nn.Module):
 
 
 def head_of_columns(n_channels: int, n_paths: int, n_heads: int) -> Tensor:
-    """The head each of n_paths * n_channels columns belongs to."""
+    """The head that each of n_paths * n_channels columns belongs to."""
     return (torch.arange(n_channels) // (n_channels // n_heads)).repeat(n_paths)
 
 
 class Layer(nn.Module):
-    """attention x value messages, summed -> concatenated with own features -> self-interaction -> non-linearity."""
+    """attention x value messages, summed -> concatenated with features -> self-interaction -> non-linearity."""
 
     head: Tensor
 
@@ -194,7 +194,7 @@ class Model(EnergyModel):
         return h
 
     def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_channels] the read-out works on: h of the last layer."""
+        """Invariant features [n_atoms, n_channels]: h of the last layer, input of the read-out."""
         return h
 
     def raw_energy(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Tensor Field Network as an energy model.  Thomas et al., arXiv:1802.08219 (2018).
 
-What energies need and the paper leaves open: a cut-off with a smooth envelope, a Bessel basis, norms that are smooth at
+The paper leaves open what an energy needs: a cut-off with a smooth envelope, a Bessel basis, norms that are smooth at
 zero, and the sum over atoms of a network on scalars.
 """
 
@@ -47,13 +47,13 @@ class Config:
 
 
 def check(config: Config) -> None:
-    """Raises: ConfigError for hyper-parameters no model can be made of."""
+    """Raises: ConfigError for hyper-parameters that do not make a model."""
     check_fields(config, ("n_layers", "n_channels", "radial_hidden", "readout_hidden"))
     check_counts({"l_max": config.l_max}, at_least=0)
 
 
 class Edges(NamedTuple):
-    """What the layers use of edges."""
+    """What layers need about edges."""
 
     sh: Tensor  # harmonics [n_edges, (l_max+1)^2]
     radial: Tensor  # radial basis [n_edges, n_bessel]
@@ -62,7 +62,7 @@ class Edges(NamedTuple):
 class RadialFilters(nn.Module):
     """R_c^(l_f, l_i)(r): one learned function per filter degree, input irrep and channel, shared by all outputs.
 
-    Args: widths: n_bessel, hidden widths; convolution: whose weights they are; generator
+    Args: widths: n_bessel, hidden widths; convolution: takes them as weights; generator
     """
 
     columns: Tensor
@@ -105,7 +105,7 @@ class Layer(nn.Module):
         # [n_atoms, 2l+1, n_paths * n_channels]
         messages = self.convolution(x, edges.sh, edge_weight, senders, receivers)
         messages = [message * self.scale for message in messages]
-        # the atom itself, at r = 0, passes through the filter of degree 0 alone: its own features
+        # the atom itself, at r = 0, passes only through the filter of degree 0, which keeps its features
         return join_blocks(self.nonlinearity(self.self_interaction(x, messages)))
 
 
@@ -149,7 +149,7 @@ class Model(EnergyModel):
         return h
 
     def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_channels] the read-out works on: h of the last layer."""
+        """Invariant features [n_atoms, n_channels]: h of the last layer, input of the read-out."""
         return h
 
     def raw_energy(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ def attention_weights(score: Tensor, envelope: Tensor, receivers: Tensor, n_atom
     published: a_ij =      exp(s_ij) /      sum_k      exp(s_ik),   over edges with u > 0
 
     The smooth weights and their derivatives vanish at the cut-off together with u, for the last neighbour as well; the
-    published ones jump there. An edge with u = 0 weighs exactly 0 and changes no other weight. Twice differentiable.
+    published ones jump there. An edge with u = 0 has weight 0 and changes no other weight. Twice differentiable.
 
     Args:
         score [n_edges, n_heads]: s

@@ -1,4 +1,4 @@
-"""Numbers that belong to the model but must not be rounded when the weights are."""
+"""Numbers that belong to the model and keep float64 precision when the weights are rounded."""
 
 import torch
 from torch import Tensor, nn

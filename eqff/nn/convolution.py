@@ -12,12 +12,12 @@ from eqff.o3.irreps import Block, Irrep, Irreps, Path, tensor_product_paths
 
 
 class TensorProductConvolution(nn.Module):
-    r"""out_i^(path) = sum_j w_path(r_ij) (x_j^(l1) x Y_l2(r_ij))^(l3), every path on channels of its own.
+    r"""out_i^(path) = sum_j w_path(r_ij) (x_j^(l1) x Y_l2(r_ij))^(l3), each path with separate channels.
 
     Args:
         irreps_in: of x; irreps_edge: of the harmonics, degrees 0 ... l_max; targets: irreps to keep
     Attributes:
-        irreps_out: one block per target that is reached; channels of its paths side by side, input block outer,
+        irreps_out: one block per target that some path leads to; channels of its paths side by side, input block outer,
             edge degree inner
         paths: in the order of edge_weight's columns (input block, output irrep, edge degree), each n_channels wide
         weight_numel: columns of edge_weight
@@ -36,18 +36,18 @@ class TensorProductConvolution(nn.Module):
         pieces: List[Tuple[Irrep, int, int, int]] = []  # output irrep, input block, segment, channels
         for k, block in enumerate(irreps_in):
             segments: List[Tuple[int, int]] = []
-            own: List[Path] = []
+            paths_here: List[Path] = []
             for target in targets:
                 same = [path for path in all_paths if path.block == k and path.irrep_out == target]
                 if same:
                     pieces.append((target, k, len(segments), len(same) * block.n_channels))
                     segments.append((target.dim, len(same)))
-                    own += same
+                    paths_here += same
                     couplings.append(coupling_matrix(irreps_in, same, l_max))
-            paths += own
+            paths += paths_here
             self.segments.append(segments)
             coupling_sizes.append(sum(dim * n for dim, n in segments) * block.irrep.dim)
-            weight_sizes.append(len(own) * block.n_channels)
+            weight_sizes.append(len(paths_here) * block.n_channels)
         self.paths, self.coupling_sizes, self.weight_sizes = paths, coupling_sizes, weight_sizes
         self.dims = [block.irrep.dim for block in irreps_in]  # 2 l1 + 1 of every input block
         self.channels = [block.n_channels for block in irreps_in]

@@ -34,9 +34,9 @@ class ScalarLinear(nn.Module):
 
 
 class DegreeNorm(nn.Module):
-    r"""x -> w_l x / RMS + b:  one root mean square over everything, in which every degree counts the same.
+    r"""x -> w_l x / RMS + b:  one root mean square over all degrees, each with the same weight.
 
-    RMS^2 = mean over channels of 1/(l_max+1) sum_lm x_lm^2 / (2l+1) + eps; before it, the scalars' mean is taken away.
+    RMS^2 = mean over channels of 1/(l_max+1) sum_lm x_lm^2 / (2l+1) + eps; the mean of the scalars is subtracted first.
 
     Args: l_max; n_channels; eps
     Source: the norm "rms_norm_sh" of EquiformerV2 and eSEN
@@ -85,7 +85,7 @@ class DegreeLinear(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """linear -> gate -> linear inside of every atom; gates come from the scalars.
+    """linear -> gate -> linear for each atom separately; gates come from the scalars.
 
     Gates are sigmoid(SiLU(.)), as published.
 

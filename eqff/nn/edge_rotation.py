@@ -1,4 +1,4 @@
-"""Wigner matrices of edges, cut down to the rows that layers in the frame of an edge use."""
+"""Wigner matrices of edges, restricted to the rows that layers in the frame of an edge use."""
 
 from typing import List
 
@@ -25,7 +25,7 @@ class EdgeRotation(nn.Module):
         rows = order_rows(l_max, m_max)
         self.n_rows, self.n_columns = len(rows), (l_max + 1) ** 2
         starts = [sum((2 * k + 1) ** 2 for k in range(l)) for l in range(l_max + 2)]
-        # where every element comes from in the matrices side by side; behind them stands a zero
+        # source of every element in the flat matrices, which a zero follows
         place = torch.full((self.n_rows, self.n_columns), starts[-1], dtype=torch.int64)
         for row, (l, m) in enumerate(rows):
             place[row, l * l : (l + 1) ** 2] = starts[l] + (l + m) * (2 * l + 1) + torch.arange(2 * l + 1)

@@ -1,12 +1,12 @@
-"""What every family of models is: per-atom energies from edge vectors, in five steps that an engine can also call.
+"""The base of every family: per-atom energies from edge vectors, in five steps that an engine can also call.
 
-    edges = geometry(edge_vector)           all that depends on edges alone, once
+    edges = geometry(edge_vector)           everything that depends on edges only, computed once
     h = embed(species, ...)                 h_0 [n_atoms, width_0]
     h = interact(k, h, ..., edges)          hop k: h_k -> h_(k+1) [n_atoms, width], one sum over neighbours
     x = features(h)                         invariants [n_atoms, n_features]
     readout(h, species)                     scale * raw_energy(x) + reference energy, [n_atoms] eV, float64
 
-h is always one tensor, so that an engine with ghost atoms exchanges it before every hop. Each hop is a submodule, and
+h is always one tensor, and an engine with ghost atoms can exchange it before every hop. Each hop is a submodule, and
 `hops` lists their names: in Python `interact` calls one; in a TorchScript program, where no index selects a module,
 `operator.attrgetter(hops[k])(program)(h, species, senders, receivers, edges)`, or the same submodules from C++.
 
@@ -14,7 +14,7 @@ Names that fast paths look for, see eqff.nn.fast.layers:
     model.basis         radial basis, with `r_max`: edge_length [n_edges, 1] Å -> [n_edges, n_basis]
     layer.convolution   TensorProductConvolution, whose weights `layer.radial` gives
     layer.radial        radial network: [n_edges, n_basis] -> [n_edges, convolution.weight_numel]
-A family that names them otherwise is as exact and slower; `eqff.nn.fast.layers.fast_paths` says which layers, and why.
+With other names results are the same and slower; `eqff.nn.fast.layers.fast_paths` says which layers, and why.
 """
 
 from typing import Any, List, Tuple
@@ -27,7 +27,7 @@ from eqff.nn.readout import SpeciesScaleShift
 
 
 class EnergyModel(nn.Module):
-    """Per-atom energies; a family gives `geometry`, `interact_all`, `features` and `raw_energy`.
+    """Per-atom energies; a family implements `geometry`, `interact_all`, `features` and `raw_energy`.
 
     `geometry` returns a NamedTuple of tensors with one row per edge, its type private to the family: TorchScript takes
     it from the annotations of the family's methods.

@@ -1,4 +1,4 @@
-"""Between the one tensor per atom that engines exchange and the blocks layers work on."""
+"""Conversion between the one tensor that engines exchange and the blocks that layers work on."""
 
 from typing import List, Tuple
 
@@ -27,7 +27,7 @@ class BlockSum(nn.Module):
     Args: irreps_x, irreps_y; irreps_out: each of them in irreps_x, irreps_y or both
     """
 
-    places: List[List[int]]  # of the addends of every output, in x and y put side by side
+    places: List[List[int]]  # places of the addends of every output in [x, y]
 
     def __init__(self, irreps_x: Irreps, irreps_y: Irreps, irreps_out: Irreps) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Gated non-linearity: scalars are activated, every other channel is multiplied by a scalar of its own."""
+"""Gated non-linearity: scalars are activated, every other channel is multiplied by a separate scalar."""
 
 from typing import List
 
@@ -16,7 +16,7 @@ ODD_SCALAR = Irrep(0, -1)
 class Gate(nn.Module):
     r"""s -> a(s) for scalars; x -> x * silu(g) for l > 0, one gate g per channel.
 
-    Args:    irreps_out: wanted blocks, the even scalars among them; sigmoid: gates are sigmoids, and odd scalars are
+    Args:    irreps_out: the output, including even scalars; sigmoid: gates are sigmoids, and odd scalars are
              gated too instead of activated, as in Equiformer
     Attributes:
         irreps_in: the same blocks, the even scalars followed by the gates (in the order of irreps_out)

@@ -8,7 +8,7 @@ from eqff.nn.constant import Constant
 
 
 class GaussianBasis(nn.Module):
-    r"""B_k(r) = exp(-(r - mu_k)^2 / (2 (w d)^2)),  mu_k equally spaced by d from 0 to r_max.  No cut-off of its own.
+    r"""B_k(r) = exp(-(r - mu_k)^2 / (2 (w d)^2)),  mu_k equally spaced by d from 0 to r_max.  It has no cut-off.
 
     Args: r_max Å; n_basis; width w in units of the spacing
     """

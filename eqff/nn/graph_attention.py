@@ -26,7 +26,7 @@ Form = Literal["nonlinear", "linear", "dot"]
 
 
 def channels_of(irreps: Irreps, irrep: Irrep) -> int:
-    """Channels of an irrep, 0 if it is not there."""
+    """Channels of an irrep, 0 if it does not occur."""
     return sum(block.n_channels for block in irreps if block.irrep == irrep)
 
 
@@ -60,11 +60,11 @@ class PerceptronScore(nn.Module):
 class NonlinearMessage(nn.Module):
     """Scores from scalars of f; values from f through a gate and a second tensor product.
 
-    The weights that the published second product has would only multiply those of the linear map behind it.
+    The weights of the published second product are left out: they would only multiply those of the next linear map.
 
     Args: irreps: of the gated message; irreps_f: of f; irreps_edge; irreps_head: of one head, as far as values are
         wanted; n_heads; n_scores: channels of the scores, per head; generator
-    Attributes: irreps_value: of one head, what there is of it
+    Attributes: irreps_value: of one head, the part of irreps_head that occurs
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class NonlinearMessage(nn.Module):
         targets = [block.irrep for block in irreps_head]
         gated = only(irreps, [block.irrep for block in irreps_f])
         paths = tensor_product_paths(gated, irreps_edge, targets)
-        gated = only(gated, [EVEN_SCALAR, *[gated[path.block].irrep for path in paths]])  # what leads to a value
+        gated = only(gated, [EVEN_SCALAR, *[gated[path.block].irrep for path in paths]])  # paths that lead to a value
         self.gate = Gate(gated, sigmoid=True)
         n_gated = channels_of(self.gate.irreps_in, EVEN_SCALAR)
         self.linear = IrrepsLinear(irreps_f, with_more_scalars(self.gate.irreps_in, n_heads * n_scores), generator)
@@ -83,7 +83,7 @@ class NonlinearMessage(nn.Module):
         self.sizes = [n_gated, n_heads * n_scores]
         self.score = PerceptronScore(n_heads, n_scores, generator)
         self.product = TensorProductConvolution(gated, irreps_edge, targets)
-        self.n_weights = self.product.weight_numel  # of what may be exchanged for a kernel
+        self.n_weights = self.product.weight_numel  # of the part that a kernel may replace
         self.irreps_value = only(irreps_head, [block.irrep for block in self.product.irreps_out])
         self.value = IrrepsLinear(self.product.irreps_out, times(self.irreps_value, n_heads), generator)
 
@@ -165,11 +165,11 @@ class GraphAttention(nn.Module):
     """Attention of every atom to its neighbours.
 
     Args:
-        irreps: of the features; irreps_message: of non-linear messages; targets: wanted; irreps_edge: of the harmonics
+        irreps: of the features; irreps_message: of non-linear messages; targets: to keep; irreps_edge: of the harmonics
         irreps_head, n_heads: values, and keys, of one head; heads
         form: of scores and messages; smooth: form of `attention_weights`
         radial_widths: of the radial network, without its output; generator
-    Attributes: irreps_out: what is reached of the targets
+    Attributes: irreps_out: the targets that some path leads to
     """
 
     def __init__(
@@ -181,18 +181,18 @@ class GraphAttention(nn.Module):
         self.shapes = [(block.irrep.dim, block.n_channels) for block in irreps]
         self.source = IrrepsLinear(irreps, irreps, generator)
         self.target = IrrepsLinear(irreps, irreps, generator, bias=False)
-        wanted = only(irreps_head, [block.irrep for block in targets])  # no other value reaches the result
-        inside = {"nonlinear": irreps_message, "linear": wanted, "dot": irreps_head}[form]
+        needed = only(irreps_head, [block.irrep for block in targets])  # no other value affects the result
+        inside = {"nonlinear": irreps_message, "linear": needed, "dot": irreps_head}[form]
         self.convolution = TensorProductConvolution(irreps, irreps_edge, [block.irrep for block in inside])
         self.radial = RadialProfile([*radial_widths, self.convolution.weight_numel], generator)
         n_scores, irreps_f = channels_of(irreps_head, EVEN_SCALAR), self.convolution.irreps_out
         message: NonlinearMessage | LinearMessage | DotProductMessage
         if form == "nonlinear":
-            message = NonlinearMessage(irreps_message, irreps_f, irreps_edge, wanted, n_heads, n_scores, generator)
+            message = NonlinearMessage(irreps_message, irreps_f, irreps_edge, needed, n_heads, n_scores, generator)
         elif form == "linear":
-            message = LinearMessage(irreps_f, wanted, n_heads, n_scores, generator)
+            message = LinearMessage(irreps_f, needed, n_heads, n_scores, generator)
         else:
-            message = DotProductMessage(irreps, irreps_f, irreps_head, wanted, n_heads, generator)
+            message = DotProductMessage(irreps, irreps_f, irreps_head, needed, n_heads, generator)
         self.message = message
         values = times(message.irreps_value, n_heads)
         self.value_shapes = [(block.irrep.dim, block.n_channels) for block in values]

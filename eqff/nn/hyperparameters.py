@@ -1,4 +1,4 @@
-"""What configurations of models have in common: numbers per species, irreps of features, and checks."""
+"""What all model configurations share: numbers per species, irreps of features, and checks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def feature_irreps(l_max: int, n_channels: int | Sequence[int], parity: str) -> 
 
     Args:   n_channels: of every irrep, or one number per degree;
             parity: "natural" (-1)^l; "both" for every l; "none" everything even, SE(3) only
-    Raises: ConfigError unless there is one number, or one per degree
+    Raises: ConfigError unless n_channels has one number, or one per degree
     """
     channels = (n_channels,) * (l_max + 1) if isinstance(n_channels, int) else tuple(n_channels)
     if len(channels) != l_max + 1:
@@ -40,7 +40,7 @@ def feature_irreps(l_max: int, n_channels: int | Sequence[int], parity: str) -> 
 
 
 def check_fields(config: Any, counts: Sequence[str], positive: Sequence[str] = ()) -> None:
-    """Check the hyper-parameters that all families have, and numbers of a family's own.
+    """Check the hyper-parameters that all families have, and further numbers of one family.
 
     Args:   config: with species, r_max, avg_num_neighbors, energy_scale, reference_energies and envelope_power;
             counts: names of fields that are, or contain, whole numbers >= 1; positive: further fields that are > 0
@@ -71,7 +71,7 @@ def check_species(species: Sequence[str]) -> None:
 
 
 def check_counts(counts: Mapping[str, int | Sequence[int]], at_least: int = 1) -> None:
-    """Raises: ConfigError naming a hyper-parameter that is, or contains, too small a number"""
+    """Raises: ConfigError naming a hyper-parameter that is too small, or contains a number that is"""
     for name, count in counts.items():
         values = (count,) if isinstance(count, int) else count
         if any(value < at_least for value in values):

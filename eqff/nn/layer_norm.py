@@ -10,7 +10,7 @@ from eqff.o3.irreps import Irreps
 
 
 class EquivariantLayerNorm(nn.Module):
-    r"""x -> gamma x / sqrt(mean_(c, m) x^2 + eps), even scalars with their mean over channels taken off first, + beta.
+    r"""x -> gamma x / sqrt(mean_(c, m) x^2 + eps), even scalars minus their mean over channels; + beta.
 
     A block that is zero by symmetry stays zero, with finite derivatives of every order.
 

@@ -32,7 +32,7 @@ class BlockLinear(nn.Module):
 
 
 class SpeciesLinear(nn.Module):
-    """y_i = x_i W[species_i] / sqrt(n_in): a channel-mixing matrix of its own for every species and irrep.
+    """y_i = x_i W[species_i] / sqrt(n_in): a separate channel-mixing matrix for every species and irrep.
 
     Only irreps present in both input and output are mapped; `sources` is -1 for the other outputs.
 
@@ -58,8 +58,8 @@ class SpeciesLinear(nn.Module):
 
     def forward(self, blocks: List[Tensor], species: Tensor, added: List[Tensor]) -> List[Tensor]:
         """`added` [n_atoms, 2l+1, n_out] per output block, plus the mapped input."""
-        known = torch.arange(self.n_species, device=species.device)
-        one_hot = (species.unsqueeze(1) == known).to(blocks[0].dtype)  # [n_atoms, n_species]
+        indices = torch.arange(self.n_species, device=species.device)
+        one_hot = (species.unsqueeze(1) == indices).to(blocks[0].dtype)  # [n_atoms, n_species]
         results = [block for block in added]  # noqa: C416 (TorchScript knows no list() of tensors)
         for k, weight in enumerate(self.weights):
             output = self.outputs[k]

@@ -1,4 +1,4 @@
-"""Non-linearity of norms: every vector keeps its direction, its length is activated."""
+"""Non-linearity on norms: vectors keep their direction, and the activation acts on their length."""
 
 from typing import List, Literal
 
@@ -10,7 +10,7 @@ from eqff.o3.irreps import Irreps
 
 SOFTPLUS_MOMENT = 1.878204668541552  # e3nn's normalize2mom of the shifted softplus
 SOFTENING = 0.1  # of norms, in units of features, which are of order 1
-VARIANCE = 0.1  # added to the variance by layer norms; much less makes rough forces of small differences of norms
+VARIANCE = 0.1  # added to the variance by layer norms; with much less, small differences of norms give rough forces
 
 
 def shifted_softplus(x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class NormActivation(nn.Module):
     normalized: s and |x| are layer normalised over channels (with gain and bias b),
                 a = silu                                                     (SE(3)-Transformer)
 
-    |x| = sqrt(sum_m x_m^2 + eps^2): forces exist where a vector vanishes, as by symmetry it often does.
+    |x| = sqrt(sum_m x_m^2 + eps^2): forces exist even where a vector vanishes, which symmetry often enforces.
 
     Args:   irreps: of input and output; normalized: which of the two
     Source: Thomas et al., Tensor Field Networks (2018), section 4.1.4; Fuchs et al., SE(3)-Transformers (2020),
@@ -74,5 +74,5 @@ class Bias(nn.Module):
 
 
 def nonlinearity(kind: Literal["norm", "gate"], irreps: Irreps, normalized: bool) -> Gate | NormActivation:
-    """NormActivation as published, or a Gate; its irreps_in are what it takes: gates are further scalars."""
+    """NormActivation as published, or a Gate; its irreps_in include the gates, which are further scalars."""
     return Gate(irreps) if kind == "gate" else NormActivation(irreps, normalized)

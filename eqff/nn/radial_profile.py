@@ -1,4 +1,4 @@
-"""Radial network with layer norms, and the exponential basis it is fed with.  Both as in Equiformer."""
+"""Radial network with layer norms, and the exponential basis that is its input, both as in Equiformer."""
 
 import math
 from itertools import pairwise
@@ -16,7 +16,7 @@ class ExponentialBasis(nn.Module):
     r"""B_k(r) = f(r) exp(-beta (exp(-5 r / r_max) - mu_k)^2),  f(r) = (cos(pi r / r_max) + 1) / 2 up to r_max, then 0.
 
     mu_k: n_basis numbers from exp(-r_max / Å) to 1; beta = (2 (1 - exp(-r_max / Å)) / n_basis)^(-2): narrow where atoms
-    are close. Only once differentiable at r_max: what it feeds must pass through an envelope.
+    are close. Only once differentiable at r_max: what is computed from it must pass through an envelope.
 
     Args: r_max Å; n_basis
     Source: Unke and Meuwly, PhysNet (2019), eq. 7, in the form of TorchMD-NET

@@ -1,4 +1,4 @@
-"""Self-interaction: what an atom received and what it has are put side by side and mixed."""
+"""Self-interaction: an atom's messages and its features are concatenated and mixed."""
 
 from typing import List
 
@@ -10,13 +10,13 @@ from eqff.o3.irreps import Irreps, occurrences
 
 
 class SelfInteraction(nn.Module):
-    """y = W (x (+) m): channels of an atom's own features and of its messages, mixed by one matrix per irrep.
+    """y = W (x (+) m): channels of an atom's features and of its messages, mixed by one matrix per irrep.
 
-    Args: irreps_own: of x; irreps_message: of m; n_out: channels wanted of every irrep of m; generator
+    Args: irreps_own: of x; irreps_message: of m; n_out: output channels of every irrep of m; generator
     Source: Thomas et al., Tensor Field Networks (2018), section 4.1.3; SE(3)-Transformers call it concatenated skip
     """
 
-    places: List[List[int]]  # of the parts of every input of the matrices, in x and m put side by side
+    places: List[List[int]]  # places of the parts of every input of the matrices in [x, m]
 
     def __init__(
         self, irreps_own: Irreps, irreps_message: Irreps, n_out: List[int], generator: torch.Generator

@@ -1,4 +1,4 @@
-"""Linear maps in the frame of an edge: rotations about the edge are all they must commute with.
+"""Linear maps in the frame of an edge: they need to commute only with rotations about the edge.
 
 Features there are lists by order: [n_edges, (l_max+1) * n_channels] for m = 0, and for every m > 0
 [n_edges, 2, (l_max+1-m) * n_channels] with the rows of +m and -m; degree outer, channel inner.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def split_orders(x: Tensor, l_max: int, m_max: int) -> List[Tensor]:
-    """Rows as `order_rows` has them, [n_edges, n_rows, n_channels] -> by order."""
+    """Rows in the order of `order_rows`, [n_edges, n_rows, n_channels] -> by order."""
     n_channels = x.shape[2]
     blocks = [x[:, : l_max + 1].reshape(-1, (l_max + 1) * n_channels)]
     start = l_max + 1

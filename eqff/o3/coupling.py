@@ -1,4 +1,4 @@
-"""Clebsch-Gordan coefficients as plain tensors.  The only module that asks e3nn, and only at construction."""
+"""Clebsch-Gordan coefficients as plain tensors.  The only module that uses e3nn, and only at construction."""
 
 import math
 import warnings
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eqff.o3.irreps import Irreps, Path
 
-with warnings.catch_warnings():  # e3nn reads its constants with torch.jit at import; the deprecation is not ours
+with warnings.catch_warnings():  # at import, e3nn reads its constants with torch.jit, which is deprecated
     warnings.simplefilter("ignore", DeprecationWarning)
     from e3nn import o3
 

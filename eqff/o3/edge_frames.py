@@ -24,10 +24,10 @@ def helper_axis_frame(direction: Tensor) -> Tensor:
 
 
 def local_frame(direction: Tensor, reference: Tensor) -> Tensor:
-    r"""A given frame followed by the smallest rotation that makes up for what it misses:  R u = e_y.
+    r"""A given frame, then the smallest rotation that corrects its error:  R u = e_y.
 
     R = Q R0,  v = R0 u,  Q the rotation of the quaternion (1 + v_y, -v_z, 0, v_x) / norm, which turns v to e_y. Where
-    R0 fits already, Q is 1 and carries the derivative; singular only at v = -e_y.
+    R0 is exact, Q is 1 and carries the derivative; singular only at v = -e_y.
 
     Args:    direction u [n_edges, 3], unit length; reference R0 [n_edges, 3, 3], rotations, used without derivative
     Returns: [n_edges, 3, 3], orthonormal, determinant 1

@@ -1,4 +1,4 @@
-"""Irreducible representations of O(3): the one place that keeps book of which blocks a feature has.
+"""Irreducible representations of O(3): the one place that records which blocks a feature has.
 
 Notation of the field: "64x0e + 32x1o" is 64 scalars and 32 vectors; e and o are the parities +1 and -1.
 """
@@ -80,14 +80,14 @@ def width(irreps: Irreps) -> int:
     return sum(block.width for block in irreps)
 
 
-def only(irreps: Irreps, wanted: Iterable[Irrep]) -> Irreps:
-    """The blocks whose irrep is in `wanted`."""
-    kept = set(wanted)
+def only(irreps: Irreps, selected: Iterable[Irrep]) -> Irreps:
+    """The blocks whose irrep is in `selected`."""
+    kept = set(selected)
     return tuple(block for block in irreps if block.irrep in kept)
 
 
 def spherical_harmonics_irreps(l_max: int, natural_parity: bool = True) -> list[Irrep]:
-    """Irreps of Y_0 ... Y_l_max: parity (-1)^l, or all even where a model gives parity up."""
+    """Irreps of Y_0 ... Y_l_max: parity (-1)^l, or all even if a model ignores parity."""
     return [Irrep(l, (-1) ** l if natural_parity else 1) for l in range(l_max + 1)]
 
 
@@ -101,13 +101,13 @@ class Path(NamedTuple):
 
 def tensor_product_paths(irreps_in: Irreps, irreps_edge: Iterable[Irrep], targets: Iterable[Irrep]) -> list[Path]:
     """All paths irreps_in x irreps_edge -> targets; input block outer, edge degree middle, output degree inner."""
-    wanted, edges = set(targets), list(irreps_edge)
+    allowed, edges = set(targets), list(irreps_edge)
     return [
         Path(i, edge.l, out)
         for i, block in enumerate(irreps_in)
         for edge in edges
         for out in block.irrep.product(edge)
-        if out in wanted
+        if out in allowed
     ]
 
 
@@ -118,6 +118,6 @@ def reachable(irreps_in: Irreps, irreps_edge: Iterable[Irrep], targets: Irreps) 
     return tuple(block for block in targets if block.irrep in reached)
 
 
-def occurrences(wanted: Irreps, irreps: Irreps) -> list[list[int]]:
-    """For every irrep of `wanted`, the places of its blocks in `irreps`, first to last."""
-    return [[k for k, block in enumerate(irreps) if block.irrep == target.irrep] for target in wanted]
+def occurrences(targets: Irreps, irreps: Irreps) -> list[list[int]]:
+    """For every irrep of `targets`, the places of its blocks in `irreps`, first to last."""
+    return [[k for k, block in enumerate(irreps) if block.irrep == target.irrep] for target in targets]

@@ -17,7 +17,7 @@ def wigner_recursion(l: int) -> Tensor:
 def wigner_matrices(rotation: Tensor, tables: List[Tensor]) -> List[Tensor]:
     r"""D_0 ... D_l_max with Y_l(R r) = D_l Y_l(r), in the order m = -l ... l and about the polar axis y.
 
-    D_0 = 1,  D_1 = R,  D_l = C^T (D_(l-1) x R) C.  |D_l D_l^T - 1| grows with l and that of R only.
+    D_0 = 1,  D_1 = R,  D_l = C^T (D_(l-1) x R) C.  |D_l D_l^T - 1| depends on l and on that of R only.
 
     Args:    rotation R [n, 3, 3], orthonormal; tables: C of `wigner_recursion` for l = 2 ... l_max
     Returns: l_max + 1 tensors [n, 2l+1, 2l+1]

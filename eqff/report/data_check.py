@@ -81,7 +81,7 @@ def _against(axes: Any, one: np.ndarray, other: np.ndarray, x_label: str, y_labe
         axes.hexbin(one, other, gridsize=60, bins="log", cmap="viridis", mincnt=1, linewidths=0.0)
     else:
         axes.plot(one, other, ".", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0.0)
-    # each axis shows its own values: of labels in a wrong unit one would be a line at zero
+    # separate axes: with labels in a wrong unit, one set would be a line at zero
     low, high = float(np.quantile(one, 0.001)), float(np.quantile(one, 0.999))
     axes.plot([low, high], [low, high], color="black", linewidth=0.8, label="equal")
     slope = float(one @ other / (one @ one)) if one.any() else 0.0

@@ -1,4 +1,4 @@
-"""Pictures of errors: predictions against labels, and where the errors are."""
+"""Plots of errors: predictions against labels, and where errors are large."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ Values = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def plot_parity(path: str | Path, values: Values, title: str = "") -> None:
-    """Prediction against label, one panel a quantity, with the diagonal, MAE, RMSE and R2.
+    """Prediction against label, one panel per quantity, with the diagonal, MAE, RMSE and R2.
 
     Args: path: of the PNG; values: quantity -> (labels, predictions) in eV, eV/Å, eV/Å^3, as `Evaluation.values`
     """

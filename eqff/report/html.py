@@ -1,6 +1,6 @@
 """A self-contained HTML file: text, tables and pictures, no scripts, no network.
 
-Pieces are made by `paragraph`, `table`, `image` and put together by `page`; every text is escaped.
+`paragraph`, `table` and `image` make pieces, `page` puts them together; every text is escaped.
 
     page("Training", [("Errors", [table(("epoch", "MAE"), rows), image(png, "learning curve")])])
 """
@@ -28,7 +28,7 @@ TAGS = ("good", "bad", "doubt", "plain")
 
 
 class Piece(str):
-    """HTML that was made here and needs no escaping."""
+    """HTML made in this module, which needs no escaping."""
 
     __slots__ = ()
 

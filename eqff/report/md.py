@@ -31,7 +31,7 @@ def plot_md(
     """Energies, temperature, the conserved quantity, pair distances, autocorrelation and spectrum of velocities.
 
     Args: path: of the PNG; arrays [n_samples]; n_atoms: divisor of the energies; conserved_eV: None when nothing is
-          conserved; drift: meV/atom/ps, drawn as a line; target_temperature_K: of a thermostat, None without one;
+          conserved; drift: meV/atom/ps, drawn as a line; target_temperature_K: None without a thermostat;
           distances: radius [n] Å, curves {name: [n]}, normalised; spectrum: lag_fs, autocorrelation, wavenumber,
           density {element: [n]}, resolution, nyquist in cm-1
     """

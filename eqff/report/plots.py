@@ -1,4 +1,4 @@
-"""The picture of a training run, from plain arrays, and the parts that every picture of this folder shares.
+"""The plot of a training run, from plain arrays, and the parts that all plots of this folder share.
 
 Figures are made with matplotlib's object interface and the Agg canvas: no windows, no global state.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-# Okabe & Ito (2008): distinguishable with every common form of colour blindness
+# Okabe & Ito (2008): distinguishable with all common forms of colour blindness
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#555555"
 

@@ -20,8 +20,8 @@ def plot_relaxation(
 ) -> None:
     """Energy relative to the last step, and the largest force, against the step, for each structure.
 
-    Args: path: of the PNG; energies, max_forces: for each structure an array [n_steps + 1]; fmax: where it should stop,
-          drawn as a line; converged: for each structure; those that did not are drawn dotted
+    Args: path: of the PNG; energies, max_forces: for each structure an array [n_steps + 1]; fmax: limit of the force,
+          drawn as a line; converged: for each structure; the others are drawn dotted
     """
     figure = _figure(7.0, 5.8)
     energy_axes, force_axes = figure.subplots(2, 1, sharex=True)

@@ -1,4 +1,4 @@
-"""Progress and tables for the terminal: made here, shown by the command line."""
+"""Progress and tables that the command line shows on the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class FramesBar:
-    """Progress on stderr with the time left; nothing where nobody looks, or if hidden."""
+    """Progress on stderr with the time left; nothing if stderr is not a terminal, or if hidden."""
 
     def __init__(self, title: str, hidden: bool = False) -> None:
         console = Console(stderr=True)
@@ -33,12 +33,12 @@ class FramesBar:
         self.progress.stop()
 
     def advance(self, done: int, total: int | None) -> None:
-        """Show the number of frames done, and of all frames where that is known."""
+        """Show the number of frames done, and of all frames if known."""
         self.progress.update(self.task, completed=done, total=total)
 
 
 class StatusLine:
-    """One line on stderr that says what is being done; nothing where nobody looks, or if hidden."""
+    """One line on stderr with the present activity; nothing if stderr is not a terminal, or if hidden."""
 
     def __init__(self, hidden: bool = False) -> None:
         console = Console(stderr=True)
@@ -59,9 +59,9 @@ class StatusLine:
 
 
 def error_table(metrics: Mapping[str, float], quantities: Mapping[str, tuple[str, str, float]]) -> str:
-    """MAE, RMSE, largest error and, where known, R2: one line a quantity.
+    """MAE, RMSE, largest error and, if present, R2: one line per quantity.
 
-    Args: metrics: as `eqff.tasks.metrics` names them; quantities: name -> (suffix, unit for people, factor)
+    Args: metrics: as `eqff.tasks.metrics` names them; quantities: name -> (suffix, unit on the screen, factor)
     """
     with_r2 = any(f"{name}_r2" in metrics for name in quantities)
     rows = [["", "MAE", "RMSE", "max", "unit", *(["R²"] if with_r2 else []), "values"]]
@@ -75,14 +75,14 @@ def error_table(metrics: Mapping[str, float], quantities: Mapping[str, tuple[str
 
 
 def _r2(value: float | None) -> str:
-    """Five decimals tell 0.999 from 0.99999; of a useless potential nobody wants them."""
+    """Five decimals, which separate 0.999 from 0.99999; three digits for a very bad fit."""
     if value is None or math.isnan(value):
         return ""
     return f"{value:.5f}" if value > -10 else number(value)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns under each other, the first to the left, the others to the right."""
+    """Aligned columns: the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for first, *others in rows:
@@ -92,5 +92,5 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count, without powers of ten where people expect none."""
+    """Three significant digits, without a power of ten below 1e7."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"

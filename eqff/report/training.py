@@ -1,4 +1,4 @@
-"""report.html of a training run: how it went, how good the result is, where it is worst, and what it was made from."""
+"""report.html of a training run: its course, the errors of the result, the worst frames, data and configuration."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from eqff.files import new_file
 from eqff.report import html
 
-METRICS = (  # name, what people call it
+METRICS = (  # name, label in the report
     ("forces_mae_meV_A", "force components, MAE (meV/Å)"),
     ("forces_rmse_meV_A", "force components, RMSE (meV/Å)"),
     ("energy_mae_meV", "energy, MAE (meV)"),
@@ -51,6 +51,6 @@ def training_page(
 
 
 def write_training_page(path: Path, page: str) -> None:
-    """Write the page, replaced as a whole."""
+    """Write the page; an existing one is replaced as a whole."""
     with new_file(path, force=True) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How good a potential is on labelled frames: errors of energies, forces and stress, and where they are worst."""
+"""Errors of a potential on labelled frames: energies, forces and stress, and the frames where they are largest."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from eqff.graph import grouped, n_edges
 from eqff.tasks.metrics import QUANTITIES, error_metrics, pairs
 
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)  # eV/Å, length of the label
-NAMES = ("id", "name", "label", "config_type", "key")  # entries of info that tell frames apart
+NAMES = ("id", "name", "label", "config_type", "key")  # entries of info that identify a frame
 
 
 class Evaluation(NamedTuple):
-    """Errors on a set of frames; frames and atoms are counted from 0."""
+    """Errors on a set of frames; numbers of frames and atoms start at 0."""
 
     n_frames: int
     n_atoms: int
@@ -44,7 +44,7 @@ def evaluate(
 ) -> Evaluation:
     """Predict every frame and compare.
 
-    Args:    potential; frames with labels; where: what to call them in messages; n_worst: frames to name;
+    Args:    potential; frames with labels; where: their name in messages; n_worst: number of worst frames to name;
              max_edges: of one batch; progress: called with (frames done, all frames)
     Returns: Evaluation
     Raises:  DataError EQ3110 without labels; GraphError or RunError naming a frame the potential cannot take;
@@ -80,7 +80,7 @@ def evaluate(
 def compare(
     potential: Potential, frames: Sequence[Frame], predictions: Sequence[Prediction], n_worst: int = 10
 ) -> Evaluation:
-    """The comparison alone."""
+    """Only the comparison."""
     collected: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in QUANTITIES}
     compositions, elements = [], []  # of every energy, of every row of forces
     worst_energy, worst_forces = [], []
@@ -127,7 +127,7 @@ def _metrics(values: dict[str, tuple[np.ndarray, np.ndarray]], compositions: lis
     for name, (label, value) in values.items():
         found |= error_metrics(name, label, value)
         if name == "forces_vector":
-            del found["forces_vector_r2"]  # its labels are zero
+            del found["forces_vector_r2"]  # the labels are zero
         if name == "energy":
             error = value - label
             found["energy_mean_error_meV"] = float(error.mean()) * 1e3
@@ -187,12 +187,12 @@ def _largest(rows: list[dict[str, Any]], key: str, n: int) -> list[dict[str, Any
 
 
 def _names(frame: Frame) -> dict[str, Any]:
-    """What the file itself calls this frame."""
+    """The name of this frame in its file."""
     return {name: str(frame.info[name]) for name in NAMES if name in frame.info}
 
 
 def _unknown(potential: Potential, frames: Sequence[Frame]) -> list[str]:
-    """Formulas whose energies have an unknown constant."""
+    """Formulas whose energies contain an unknown constant."""
     counts: dict[str, list[int]] = {}
     for frame in frames:
         name = hill_formula(frame.atomic_numbers)

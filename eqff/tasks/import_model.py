@@ -28,14 +28,14 @@ class ImportConfig:
 
 
 class ImportReport(NamedTuple):
-    """What was made."""
+    """The result of an import."""
 
     path: Path
     family: str
     config: dict[str, Any]
     n_parameters: int
     header: dict[str, Any]
-    guessed_species: bool  # nothing says which elements the foreign types are
+    guessed_species: bool  # no source states the elements of the foreign types
 
 
 def codes() -> list[str]:
@@ -44,9 +44,9 @@ def codes() -> list[str]:
 
 
 def import_model(config: ImportConfig) -> ImportReport:
-    """Read a foreign model, make it one of ours, and store it.
+    """Read a foreign model, turn it into a model of eqff, and store it.
 
-    A potential file proves itself in a fresh process before it gets its name, as every export.
+    As in every export, the potential file is verified in a fresh process before it gets its name.
 
     Raises: ConfigError for an unknown code, or an option of the foreign model that has no counterpart;
             PotentialError for a source that cannot be read or is not fully understood, or an output that exists
@@ -75,7 +75,7 @@ def import_model(config: ImportConfig) -> ImportReport:
 
 
 def _name_species(importer: Importer, foreign: dict[str, Any], config: ImportConfig, source: Source) -> bool:
-    """Put names of elements into the foreign configuration where they are known; whether the importer must guess."""
+    """Put names of elements, if stated, into the foreign configuration.  Returns: whether the importer must guess"""
     keys: tuple[str, ...] = getattr(importer, "SPECIES_KEYS", ())
     if not keys:
         subset = getattr(importer, "SUBSET_KEY", "")
@@ -94,7 +94,7 @@ def _name_species(importer: Importer, foreign: dict[str, Any], config: ImportCon
 
 
 def _convert(importer: Importer, foreign: dict[str, Any], source: Source) -> Imported:
-    """The importer's model; a configuration that is no configuration becomes an error that says so."""
+    """The importer's model; an invalid configuration becomes a typed error."""
     try:
         return importer.convert(foreign, source.state)
     except KeyError as error:

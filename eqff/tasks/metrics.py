@@ -17,7 +17,7 @@ from ase import units
 from eqff.artifact.potential import Prediction
 from eqff.data.frame import Frame
 
-# name -> (suffix of its metrics, unit for people, factor from eV, eV/Å, eV/Å^3)
+# name -> (suffix of its metrics, unit on the screen, factor from eV, eV/Å, eV/Å^3)
 QUANTITIES = {
     "energy": ("meV", "meV", 1e3),
     "energy_per_atom": ("meV", "meV/atom", 1e3),
@@ -70,7 +70,7 @@ class ErrorSums:
             ]
 
     def metrics(self) -> dict[str, float]:
-        """energy_mae_meV, energy_rmse_meV, energy_max_meV, energy_n, ..., for the quantities that were met."""
+        """energy_mae_meV, energy_rmse_meV, energy_max_meV, energy_n, ..., for the quantities that occurred."""
         found: dict[str, float] = {}
         for name, (n, total, squares, largest) in self.sums.items():
             suffix, _, factor = QUANTITIES[name]

@@ -26,7 +26,7 @@ from eqff.graph import grouped, n_edges
 class BatchedNEB(NEB):
     """ASE's NEB whose images are evaluated together.  All of ASE's methods, optimisers and tools work on it.
 
-    Each image gets its own calculator; the first that is asked after images have moved evaluates all that have.
+    Each image gets a separate calculator; after images have moved, the first call evaluates all of them together.
 
     Args:   images: at least three ase.Atoms, the ends relaxed; their calculators are replaced;
             potential: name, path of a potential file, or a Potential; device, dtype: as `eqff.load`, of a name or path;
@@ -68,13 +68,13 @@ class _Band:
     def __init__(self, images: list[Atoms], potential: Potential) -> None:
         self.images, self.potential, self.baseline = images, potential, baseline_of(potential)
 
-    def evaluate(self, asked: "_ImageCalculator", atoms: Atoms) -> None:
-        """Fill the calculators of `asked`, for these atoms, and of every other image that has moved."""
-        stale = [(f"image {self._place(asked)}", asked, atoms)]
+    def evaluate(self, caller: "_ImageCalculator", atoms: Atoms) -> None:
+        """Fill the calculator that was called, for these atoms, and that of every other image that has moved."""
+        stale = [(f"image {self._place(caller)}", caller, atoms)]
         for place, image in enumerate(self.images):
             calculator = image.calc
-            if not (isinstance(calculator, _ImageCalculator) and calculator.band is self) or calculator is asked:
-                continue  # the user has given this image another one
+            if not (isinstance(calculator, _ImageCalculator) and calculator.band is self) or calculator is caller:
+                continue  # the user has replaced the calculator of this image
             if calculator.calculation_required(image, ["forces"]):
                 stale.append((f"image {place}", calculator, image))
         jobs = (

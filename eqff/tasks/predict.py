@@ -3,7 +3,7 @@
     info     eqff_energy eV; eqff_stress eV/Å^3, Voigt xx yy zz yz xz xy, for frames periodic in three directions
     arrays   eqff_forces eV/Å; eqff_energies eV, of each atom (unless a baseline has none)
 
-Shard i of n is the i-th of n consecutive parts: the shards' files one after the other (`cat`) are the whole.
+Shard i of n is the i-th of n consecutive parts: the concatenated files of all shards (`cat`) are the whole.
 """
 
 import math
@@ -31,22 +31,22 @@ from eqff.graph import Structure, grouped, n_edges
 from eqff.tasks.metrics import ErrorSums
 from eqff.tasks.resumable import ResumableFile
 
-MAX_BAD_NAMED = 20  # frames of which the report keeps the reason
-MANY_FRAMES = 2**31  # more than a file has: the frames were not counted
+MAX_BAD_NAMED = 20  # failed frames whose reasons the report keeps
+MANY_FRAMES = 2**31  # more than any file has: the frames were not counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """What to read and write, and how."""
+    """Input, output and options."""
 
     source: str | Path  # FILE or FILE@INDEX, in any format of eqff/data/formats
     output: Path  # extended XYZ
     as_calculator: bool = False  # results as energy, forces, stress; labels of the file become REF_energy, ...
     shard: tuple[int, int] = (1, 1)  # (i, n): the i-th of n consecutive parts, i from 1
-    skip_bad: bool = False  # pass frames without result on where the potential cannot take them, do not stop
-    resume: bool = False  # continue what is there
-    force: bool = False  # overwrite what is there
-    max_edges: int | None = None  # of one batch; None: a good number on this device
+    skip_bad: bool = False  # write frames that the potential cannot evaluate without results, instead of stopping
+    resume: bool = False  # continue an existing output
+    force: bool = False  # overwrite an existing output
+    max_edges: int | None = None  # of one batch; None: a default for the device
     reading: ReadOptions = field(default_factory=ReadOptions)  # units, names of the labels to compare with, frames
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class PredictConfig:
 
 
 class PredictReport(NamedTuple):
-    """What a run gave; frames are counted from 0 in the whole input."""
+    """Summary of a run; numbers of frames count from 0 in the whole input."""
 
     output: Path
     first: int  # frame of this shard
@@ -78,16 +78,16 @@ class PredictReport(NamedTuple):
     n_bad: int  # of them, without results
     bad: dict[int, str]  # frame -> reason, the first 20
     errors: dict[str, float]  # against labels, names end in units; empty without labels
-    unknown_compositions: list[str]  # whose energies have an unknown constant
-    notes: list[str]  # what else the user should know
-    program: str  # what computed them: the file's own or a compiled one
+    unknown_compositions: list[str]  # whose energies contain an unknown constant
+    notes: list[str]  # further notes for the user
+    program: str  # that computed them: the one in the file or a compiled one
     wall_seconds: float
     frames_per_second: float  # of this run, without loading the potential
     already_there: bool  # the output was finished before; nothing was done, and only `output` is known
 
 
 class _Record(NamedTuple):
-    """A frame on its way."""
+    """A frame that is being processed."""
 
     number: int  # in the whole input
     atoms: Atoms
@@ -99,9 +99,9 @@ class _Record(NamedTuple):
 def run_predict(
     config: PredictConfig, potential: Potential, progress: Callable[[int, int | None], None] | None = None
 ) -> PredictReport:
-    """Read, predict and write, never holding more than one batch of frames.
+    """Read, predict and write, with at most one batch of frames in memory.
 
-    Killed at any moment and run again with resume on the same machine, it leaves the same file.
+    A run that was killed at any moment and resumed on the same machine writes the same file.
 
     Args:    config; potential; progress: called with (frames done, frames of this shard, None if unknown)
     Returns: PredictReport
@@ -145,7 +145,7 @@ def run_predict(
 
 
 def _rows(stream: Stream, shard: tuple[int, int]) -> tuple[range, int | None]:
-    """Numbers in the file of the frames of a shard, and how many there are: None where counting would cost a pass."""
+    """Numbers in the file of the frames of a shard, and their count: None if counting would need to read the file."""
     part, n_parts = shard
     rows = stream.rows(counted=True if n_parts > 1 else None)
     if len(rows) >= MANY_FRAMES:
@@ -155,7 +155,7 @@ def _rows(stream: Stream, shard: tuple[int, int]) -> tuple[range, int | None]:
 
 
 def _settings(config: PredictConfig, potential: Potential, stream: Stream) -> dict[str, Any]:
-    """What must be the same in the run that continues."""
+    """Settings that must not change when a run continues."""
     return {
         "input_sha256": stream.sha256,
         "index": stream.index,
@@ -176,7 +176,7 @@ def _size(record: _Record) -> int:
 
 
 class _Work:
-    """Frames through the potential, with everything that is counted on the way."""
+    """Sends frames through the potential and counts the results."""
 
     def __init__(self, config: PredictConfig, potential: Potential, stream: Stream, memory: dict[str, Any]) -> None:
         self.config = config
@@ -193,7 +193,7 @@ class _Work:
         self._seen: set[str] = set()
 
     def memory(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The counts as JSON values."""
         return {
             "n_frames": self.n_frames,
             "n_atoms": self.n_atoms,
@@ -205,7 +205,7 @@ class _Work:
         }
 
     def records(self, rows: range) -> Iterator[_Record]:
-        """Frames with their neighbours; a bad one has none, or stops the run."""
+        """Frames with their neighbours; a bad frame has none, or stops the run."""
         for index, frame in self.stream.numbered(rows):
             where = f"{self.stream.path}: frame {index}"
             atoms = structures.to_atoms(frame)

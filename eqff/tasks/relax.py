@@ -25,17 +25,17 @@ from eqff.errors import ConfigError, EqffError, RunError
 from eqff.files import new_file
 from eqff.graph import check_atoms
 
-MAX_FORCE, MAX_GROWTH = 1e3, 10.0  # eV/Å, and times the start: beyond both, the way leads into a hole of the potential
+MAX_FORCE, MAX_GROWTH = 1e3, 10.0  # eV/Å, and factor of the start: forces beyond both mean a hole in the potential
 OPTIMIZERS = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
 Optimizer = Literal["bfgs", "lbfgs", "fire"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelaxConfig:
-    """How to relax; `output` gets the final structures, <output>_trajectory every step of every structure."""
+    """Settings; `output` gets the final structures, <output>_trajectory every step of every structure."""
 
     fmax: float = 0.01  # eV/Å
-    optimizer: Optimizer = "bfgs"  # lbfgs costs less above some 200 atoms, but from a compressed crystal may fly apart
+    optimizer: Optimizer = "bfgs"  # lbfgs costs less above about 200 atoms, but may diverge from a compressed crystal
     steps: int = 500  # at most, for each structure
     cell: bool = False  # relax the cell as well
     output: Path = Path("relaxed.extxyz")
@@ -64,7 +64,7 @@ class RelaxConfig:
 
 
 class RelaxStep(NamedTuple):
-    """A structure on its way."""
+    """A structure during relaxation."""
 
     structure: int
     step: int
@@ -75,22 +75,22 @@ class RelaxStep(NamedTuple):
 class Relaxed(NamedTuple):
     """How one structure ended."""
 
-    structure: int  # its place among those that were given
+    structure: int  # its number in the input
     formula: str
     n_atoms: int
     converged: bool
-    problem: str  # the error that stopped it; "" if none did
+    problem: str  # the error that stopped it; "" without error
     n_steps: int
     n_force_calls: int  # evaluations of the potential
     energy: float  # eV; NaN if it could not be evaluated once
-    energy_change: float  # eV, end less start
+    energy_change: float  # eV, end minus start
     max_force: float  # eV/Å, as in RelaxStep
-    max_stress_gpa: float | None  # largest component that is left; None unless the cell was relaxed
+    max_stress_gpa: float | None  # largest remaining component; None unless the cell was relaxed
     course: tuple[RelaxStep, ...]
 
 
 class RelaxReport(NamedTuple):
-    """What a run gave."""
+    """Results of a run."""
 
     results: tuple[Relaxed, ...]
     wall_seconds: float
@@ -108,16 +108,16 @@ Progress = Callable[[RelaxStep], None]
 def run_relax(
     config: RelaxConfig, structures: Sequence[Atoms], calculator: Any, progress: Progress | None = None
 ) -> RelaxReport:
-    """Relax structures one after the other and write them; the caller's atoms stay as they are.
+    """Relax structures one after the other and write them; the caller's atoms are not changed.
 
-    A structure that cannot be finished does not stop the others: it is written as it was last, with
-    relax_converged=False (and relax_problem) in its info.  So is the last structure of a run that is interrupted.
+    A structure that cannot be finished does not stop the others: its last geometry is written with
+    relax_converged=False (and relax_problem) in its info.  The same happens to the last structure of an interrupted run.
 
     Args:    config; structures: constraints are kept and obeyed; calculator: any ASE calculator (stress for the cell);
              progress: called after every step
     Returns: RelaxReport, one result for each structure
     Raises:  ConfigError for options that do not fit the structures, and files that exist; GraphError for structures
-             that are none; the error of the first structure if not one of them could be evaluated: nothing is written
+             that are invalid; the error of the first structure if no structure could be evaluated: nothing is written
     """
     started = time.perf_counter()
     for path in (config.output, config.trajectory):
@@ -170,14 +170,14 @@ def relax(
 
 @contextmanager
 def _rounding_unmentioned() -> Iterator[None]:
-    """The cell filter's matrix logarithm is good to 1e-12 at times, and SciPy says so at every step."""
+    """Ignore SciPy's warning at every step that the cell filter's matrix logarithm is only good to 1e-12."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
         yield
 
 
 class _Walk:
-    """One structure on its way down; `last` is the last good frame, marked with what is known of it."""
+    """The relaxation of one structure; `last` is the last good frame, with its results."""
 
     def __init__(self, config: RelaxConfig, atoms: Atoms, calculator: Any, index: int) -> None:
         self.config, self.index = config, index
@@ -191,7 +191,7 @@ class _Walk:
         self._good = self.atoms.copy()
 
     def run(self) -> Iterator[Atoms]:
-        """Every good frame, the start included."""
+        """Every good frame, including the start."""
         self.atoms.calc = self._calculator
         target = FrechetCellFilter(self.atoms) if self.config.cell else self.atoms
         optimizer = OPTIMIZERS[self.config.optimizer](target, logfile=None)
@@ -281,7 +281,7 @@ class _FrameFile:
 
 
 def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:
-    """Refuse what would fail later, or silently give nonsense."""
+    """Refuse options that would fail later, or silently give nonsense."""
     check_atoms(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, where)
     if config.cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise ConfigError(

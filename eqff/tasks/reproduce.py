@@ -32,7 +32,7 @@ class Reproduction(NamedTuple):
 
     @property
     def reproduced(self) -> bool:
-        """Whether the force error is within the band; a smaller one always is."""
+        """Whether the force error is within the band; a smaller error always is."""
         return self.found["forces_mae_meV_A"] <= self.expected["forces_mae_meV_A"] * (1.0 + self.band)
 
 
@@ -78,7 +78,7 @@ def reproduce(
 
 
 def pinned(path: Path, sha256: str, cuts: Path) -> Path:
-    """The file, or another one of the same frames: a part of rMD17 is cut out of the published file beside it.
+    """The file, or one with the same frames: a part of rMD17 is cut out of the published file in the same folder.
 
     Args:   path: of the file that was used; its sha256; cuts: folder for parts
     Raises: DataError saying which is missing or differs; as `official_split.cut`

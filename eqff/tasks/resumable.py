@@ -1,7 +1,7 @@
 """A long output file that survives being killed at any moment: written in pieces, continued after the last whole one.
 
-    OUT.partial         what is written so far; the pieces that the state file does not know are cut off on resume
-    OUT.partial.json    settings of the run, length of the good part, and whatever the task wants to remember
+    OUT.partial         the output until now; pieces that the state file does not cover are cut off on resume
+    OUT.partial.json    settings of the run, length of the good part, and the memory of the task
 
 Both are gone when the file is finished, and OUT appears as a whole.
 """
@@ -18,8 +18,8 @@ from eqff.files import named
 class ResumableFile:
     """A file written piece by piece; each piece comes with the memory of the task at that point.
 
-    Args:   path: of the finished file; settings: JSON values, a run is continued with the same only; memory: at the
-            start, JSON values; resume: continue what is there, or begin; force: replace what is there
+    Args:   path: of the finished file; settings: JSON values, a run continues only with the same; memory: at the
+            start, JSON values; resume: continue an existing run, or begin; force: replace existing files
     Raises: ConfigError EQ1221 OUT exists, EQ1222 an unfinished run is there, EQ1223 it had other settings;
             RunError EQ5302, EQ5303 its files are damaged; OSError when writing fails
     """
@@ -33,13 +33,13 @@ class ResumableFile:
         self.settings = settings
         self.memory = memory
         self.n_bytes = 0
-        self.finished = False  # before anything was done
+        self.finished = False  # before the run wrote anything
         self._file: BinaryIO | None = None
-        found = self._found() if resume else None
-        if found is not None:
-            self._check_settings(found["settings"])
-            self.memory, self.n_bytes = found["memory"], found["bytes"]
-            self.finished = found["finished"] and not self.partial.exists()
+        saved = self._found() if resume else None
+        if saved is not None:
+            self._check_settings(saved["settings"])
+            self.memory, self.n_bytes = saved["memory"], saved["bytes"]
+            self.finished = saved["finished"] and not self.partial.exists()
         elif path.exists() and resume and not self.partial.exists():
             self.finished = True
         elif (path.exists() or path.is_symlink()) and not force:
@@ -57,7 +57,7 @@ class ResumableFile:
             return self
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.n_bytes == 0:
-            self.state.unlink(missing_ok=True)  # before the file it speaks of is emptied
+            self.state.unlink(missing_ok=True)  # before the file that it describes is emptied
         self._file = self.partial.open("ab")
         try:
             self._file.truncate(self.n_bytes)
@@ -96,17 +96,17 @@ class ResumableFile:
     def _found(self) -> dict[str, Any] | None:
         """State of a run that can be continued or was just finished; None if there is none."""
         try:
-            found: dict[str, Any] = json.loads(self.state.read_text(encoding="utf-8"))
+            saved: dict[str, Any] = json.loads(self.state.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise RunError("EQ5303", f"{self.state} is damaged ({error}); start again with --force") from error
         place = self.partial if self.partial.exists() else self.path
-        if place is self.path and not found["finished"]:
+        if place is self.path and not saved["finished"]:
             return None
-        if not place.exists() or place.stat().st_size < found["bytes"]:
+        if not place.exists() or place.stat().st_size < saved["bytes"]:
             raise RunError("EQ5302", f"{place} is shorter than {self.state} says; start again with --force")
-        return found
+        return saved
 
     def _check_settings(self, before: dict[str, Any]) -> None:
         for name, value in self.settings.items():

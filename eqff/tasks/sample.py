@@ -1,6 +1,6 @@
 """Make a data set: frames of Langevin dynamics, labelled by any ASE calculator, the way MD17 was made.
 
-Several trajectories start from one structure, each with its own velocities and noise.  After equilibration every
+Several trajectories start from one structure, each with different velocities and noise.  After equilibration every
 `interval`-th frame is kept; a share of the frames of periodic structures is strained first, so that a potential can
 learn stress from them.
 
@@ -34,7 +34,7 @@ from eqff.tasks.resumable import ResumableFile
 
 SUFFIXES = (".h5", ".extxyz", ".xyz")
 BLOCK = 200  # steps between states on disk; a block has at least one kept frame
-RUNAWAY = 20.0  # a trajectory this many times hotter than the thermostat is given up
+RUNAWAY = 20.0  # a trajectory that is hotter than the thermostat by this factor is stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class SampleConfig:
     equilibration: int = 4000  # steps before the first kept frame
     n_frames: int = 500
     n_seeds: int = 2
-    seed: int = 0  # of the random numbers; every trajectory derives its own from it
+    seed: int = 0  # of the random numbers; every trajectory derives a different seed from it
     volume: float = 0.0  # strained frames: largest relative change of volume
     strain: float = 0.0  # strained frames: largest component of the strain at constant volume
     strained_share: float = 0.5  # share of strained frames if volume or strain is not 0
@@ -93,7 +93,7 @@ class SampleReport(NamedTuple):
     n_strained: int
     mean_temperature: float  # K, over the kept frames
     provenance: dict[str, str]
-    resumed_at: int | None  # number of frames an earlier run had left, None if there were none
+    resumed_at: int | None  # number of frames left by an earlier run, None without an earlier run
 
 
 def run_sample(

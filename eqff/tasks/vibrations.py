@@ -1,8 +1,8 @@
 """Harmonic vibrations: frequencies, zero-point energy and normal modes from the analytic Hessian.
 
-M^-1/2 H M^-1/2 v = omega^2 v over the atoms that are free; omega^2 < 0 is an imaginary frequency.
-Motions of the whole that cost no energy (3 translations and, without periodic directions, 3 rotations, 2 of a linear
-molecule; with fixed atoms only what leaves them in place) are found by their shape, not by their frequency.
+M^-1/2 H M^-1/2 v = omega^2 v for the free atoms; omega^2 < 0 is an imaginary frequency.
+Rigid motions, which cost no energy (3 translations and, without periodic directions, 3 rotations, 2 of a linear
+molecule; with fixed atoms only those that leave them in place), are identified by their shape, not by their frequency.
 """
 
 import math
@@ -23,15 +23,15 @@ from eqff.errors import ConfigError, RunError
 from eqff.files import new_file
 from eqff.tasks.relax import Progress, RelaxConfig, Relaxed, relax
 
-SAME_LINE = 1e-4  # extent across over extent along: atoms nearer to a line are a linear molecule
+SAME_LINE = 1e-4  # width over length: a molecule below this is linear
 AMPLITUDE, N_FRAMES = 0.3, 20  # Å of the atom that moves most, frames of one period
-UNRELAXED = 0.01  # eV/Å; with larger forces frequencies lose their meaning
+UNRELAXED = 0.01  # eV/Å; with larger forces frequencies are meaningless
 Kind = Literal["vibration", "imaginary", "rigid"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VibrationsConfig:
-    """What to do and where to write: a folder with frequencies.csv, vibrations.json (ASE), structure and modes."""
+    """Settings, and the output folder with frequencies.csv, vibrations.json (ASE), structure and modes."""
 
     relax: bool = True  # first, so that the forces vanish
     fmax: float = 1e-6  # eV/Å, of that relaxation; 1e-5 leaves rotations of nearly 1 cm-1
@@ -58,10 +58,10 @@ class Mode(NamedTuple):
 
 
 class VibrationsReport(NamedTuple):
-    """What a calculation gave."""
+    """Results of a calculation."""
 
     atoms: Atoms  # the structure the Hessian belongs to, with energy and forces
-    relaxed: Relaxed | None  # how the relaxation went
+    relaxed: Relaxed | None  # course of the relaxation
     max_force: float  # eV/Å, of the free atoms
     data: VibrationsData
     modes: tuple[Mode, ...]  # by frequency, lowest first
@@ -74,7 +74,7 @@ class VibrationsReport(NamedTuple):
 
     @property
     def rigid(self) -> list[Mode]:
-        """Free motions of the whole: their frequencies should be 0."""
+        """Rigid motions: their frequencies should be 0."""
         return [mode for mode in self.modes if mode.kind == "rigid"]
 
     @property
@@ -89,13 +89,13 @@ def run_vibrations(
     progress: Progress | None = None,
     progress_rows: Callable[[int], None] | None = None,
 ) -> VibrationsReport:
-    """Relax, take the Hessian, find the modes and write them; the caller's atoms stay as they are.
+    """Relax, compute the Hessian and the modes and write them; the caller's atoms are not changed.
 
     Args:    config; atoms: FixAtoms is obeyed; calculator: float64 weights are needed for small frequencies;
              progress: after each step of the relaxation; progress_rows: with the number of rows of the Hessian done
     Returns: VibrationsReport
     Raises:  ConfigError EQ1250 constraints, EQ1251 files that exist, EQ1252 nothing is free, EQ1253 masses;
-             RunError EQ5322 when the relaxation does not converge; GraphError for a structure that is none
+             RunError EQ5322 when the relaxation does not converge; GraphError for an invalid structure
     """
     _check(config, atoms)
     relaxed: Relaxed | None = None
@@ -153,7 +153,7 @@ def rigid_motions(atoms: Atoms, free: np.ndarray) -> np.ndarray:
     """
     centre = atoms.positions - atoms.positions[free].mean(0)
     axes = np.eye(3)
-    if atoms.pbc.any():  # a wire may still turn around itself
+    if atoms.pbc.any():  # a chain may still rotate about its axis
         axes = atoms.cell.array[atoms.pbc] / np.linalg.norm(atoms.cell.array[atoms.pbc], axis=1)[:, None]
         axes = axes if atoms.pbc.sum() == 1 else axes[:0]
     motions = [np.tile(axis, (len(atoms), 1)) for axis in np.eye(3)] + [np.cross(axis, centre) for axis in axes]
@@ -161,7 +161,7 @@ def rigid_motions(atoms: Atoms, free: np.ndarray) -> np.ndarray:
     size = max(float(np.abs(centre).max()), 1.0)
     moves[3:] /= size  # comparable with translations
     fixed = np.setdiff1d(np.arange(len(atoms)), free)
-    if len(fixed):  # combinations that vanish there
+    if len(fixed):  # combinations that vanish at the fixed atoms
         _, values, basis = np.linalg.svd(moves[:, fixed].reshape(len(moves), -1).T)
         values = np.concatenate([values, np.zeros(len(basis) - len(values))])
         moves = np.tensordot(basis[values < SAME_LINE * math.sqrt(len(fixed))], moves, axes=1)
@@ -184,7 +184,7 @@ def animate(atoms: Atoms, mode: Mode, amplitude: float = AMPLITUDE, n_frames: in
 
 
 def _check(config: VibrationsConfig, atoms: Atoms) -> None:
-    """Refuse what would fail later, or silently give nonsense."""
+    """Refuse options that would fail later, or silently give nonsense."""
     for constraint in atoms.constraints:
         if not isinstance(constraint, FixAtoms):
             raise ConfigError(
@@ -208,7 +208,7 @@ def _free_atoms(atoms: Atoms) -> np.ndarray:
 
 
 def _write(config: VibrationsConfig, report: VibrationsReport) -> Iterator[Path]:
-    """Each file in one piece; modes of an earlier calculation go, so that no two are mixed."""
+    """Write each file whole; modes of an earlier calculation are deleted, so that two are never mixed."""
     folder = config.output
     for path in folder.glob("modes/mode_[0-9]*.extxyz"):
         path.unlink()
@@ -221,7 +221,7 @@ def _write(config: VibrationsConfig, report: VibrationsReport) -> Iterator[Path]
 
 
 def _contents(config: VibrationsConfig, report: VibrationsReport) -> Iterator[tuple[str, str]]:
-    """Names of files and what is in them."""
+    """Names and contents of the files."""
     yield "structure.extxyz", frame_text(report.atoms)
     yield "vibrations.json", encode(report.data)
     rows = ["mode,frequency_cm1,energy_meV,kind"]

@@ -1,4 +1,4 @@
-"""Wrap a TorchScript energy model of another code as a potential file, after measuring what it can be trusted with."""
+"""Wrap a TorchScript energy model of another code as a potential file, after measuring where it can be trusted."""
 
 import copy
 import math
@@ -38,11 +38,11 @@ SPREAD_HINT = "let it return an energy for each atom, or for each graph of `batc
 
 @dataclass(frozen=True, kw_only=True)
 class WrapConfig:
-    """What to wrap and what its author says about it."""
+    """The program to wrap and its author's statements."""
 
     model: str | Path
     output: str | Path
-    species: tuple[str, ...] = ()  # in the order of the program's type index; nequip files state their own
+    species: tuple[str, ...] = ()  # in the order of the program's type index; nequip files state theirs
     r_max: float | None = None  # Å; nequip files state their own
     n_hops: int | None = None  # None: measured
     energy_unit: str = "eV"
@@ -56,7 +56,7 @@ class WrapConfig:
 
 
 class WrapReport(NamedTuple):
-    """What was found and written."""
+    """Results of the examination, and the file."""
 
     header: dict[str, Any]
     checks: list[Finding]
@@ -65,10 +65,10 @@ class WrapReport(NamedTuple):
 
 
 def wrap(config: WrapConfig, seen: Callable[[list[Finding]], None] | None = None) -> WrapReport:
-    """Load the program, find out how to call it, examine it, write a potential file that has proved itself.
+    """Load the program, find out how to call it, examine it, write a potential file verified in a fresh process.
 
-    Args:    seen: called with the checks before anything is refused or written
-    Raises:  ConfigError without trust, or for options that cannot be; PotentialError for a program that cannot be
+    Args:    seen: called with the findings before anything is refused or written
+    Raises:  ConfigError without trust, or for impossible options; PotentialError for a program that cannot be
              called, fails a decisive check that is not accepted, or cannot be stored
     """
     _check_options(config)
@@ -134,7 +134,7 @@ def _examined(
     r_max: float,
     config: WrapConfig,
 ) -> tuple[Program, list[Finding]]:
-    """The program in its finest dtype, and what the exam says about it; decisive checks first.
+    """The program in its highest precision, and the findings of the exam; decisive checks first.
 
     Raises: PotentialError for a program that stops, or gives numbers that are not finite, on an ordinary structure
     """
@@ -213,7 +213,7 @@ def _facts(config: WrapConfig, source: foreign.Foreign) -> tuple[tuple[str, ...]
 
 
 def _refusal(source: foreign.Foreign) -> str:
-    """What would be executed; nothing has been."""
+    """Properties of the file that would be executed; nothing is executed."""
     shown = [name.removeprefix("code/") for name in source.sources[:N_SHOWN]]
     more = len(source.sources) - len(shown)
     return (

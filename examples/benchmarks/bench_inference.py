@@ -2,8 +2,8 @@
 
 python examples/benchmarks/bench_inference.py --output RESULTS [--peers .peers] [--threads 1 2] [--l-max 1 2 3]
 
-All sides live in processes of their own and take turns, a block of steps each, so that whatever else the machine does
-hits all of them. A step is energy and forces of moved atoms (velocity Verlet, 0.5 fs, 300 K), neighbour lists rebuilt
+All sides run in separate processes and take turns, a block of steps each, so that other load on the machine affects
+all of them. A step is energy and forces of moved atoms (velocity Verlet, 0.5 fs, 300 K), neighbour lists rebuilt
 as each engine does. The NequIP has random weights, made by nequip and imported by eqff: the table prints how far
 energies and forces of the two are apart. Springs hold the atoms near their start; they are added outside the timed
 part. OUTPUT gets table.md, results.json and scaling-l<l_max>.png.  peers/make_environments.sh makes the environments of
@@ -175,7 +175,7 @@ def summary(blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def compare(rows: dict[str, dict[str, Any]], results: dict[str, dict[str, Any]], n_atoms: int) -> None:
-    """Differences to nequip eager (or what there is of nequip), and how much faster than nequip's compiled model."""
+    """Differences to nequip eager (or to another run of nequip), and how much faster than nequip's compiled model."""
     reference = next((name for name in ("nequip eager", "nequip aotinductor") if name in rows), None)
     rival = next((name for name in ("nequip aotinductor", "nequip eager") if name in rows), None)
     for name, row in rows.items():

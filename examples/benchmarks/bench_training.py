@@ -4,7 +4,7 @@ python examples/benchmarks/bench_training.py --output RESULTS [--peers .peers] [
     [--data ethanol=rmd17_ethanol.npz aspirin=rmd17_aspirin.npz --energy-unit kcal/mol]
 
 A step is the loss of a batch (energies per atom and forces), its gradient with respect to the weights and an Adam step;
-data loading is left out on both sides. The sides live in processes of their own and take turns. Without data, frames
+data loading is left out on both sides. The sides run in separate processes and take turns. Without data, frames
 are rattled and labels made up, which costs the same. OUTPUT gets table.md and results.json. The gradients agree if
 those of nequip's weights follow, by the chain rule through eqff's importer, from those of eqff's.
 """

@@ -1,4 +1,4 @@
-"""What a step costs around the model: gate, neighbour list, assembly and ASE, with a model that takes no time.
+"""Cost of a step outside the model: gate, neighbour list, assembly and ASE, with a model that takes no time.
 
 python examples/benchmarks/calculator_overhead.py [--rounds 2000] [--json overhead.json]
 

@@ -1,6 +1,6 @@
-"""Trainings one after the other, each in a process of its own: finished ones are kept, stopped ones resumed.
+"""Trainings one after the other, each in a separate process: finished runs are kept, stopped runs resumed.
 
-OUTPUT/<name>/recipe.toml, split.json   what `eqff train` is told
+OUTPUT/<name>/recipe.toml, split.json   input of `eqff train`
 OUTPUT/<name>/run/                      its run folder, log.txt beside it
 OUTPUT/<name>/cost.json                 CPU minutes of all sittings, peak memory, whether it is finished
 OUTPUT/<name>/<label>.json              errors on held-out frames, measured once

@@ -6,7 +6,7 @@ python examples/benchmarks/delta_learning.py rmd17_ethanol_train_01.npz --energy
 Both have the same architecture, frames and number of optimiser steps; only `[data] baseline` differs.  Of the labelled
 frames one in twenty (at least 5) chooses the checkpoint; errors are those on the held-out frames, the same for all, and
 are errors of the sum of potential and baseline.  The first row is the baseline alone, its energies aligned.  Finished
-runs are skipped, a stopped one goes on.  Writes table.csv and delta_learning.png.
+runs are skipped, a stopped run continues.  Writes table.csv and delta_learning.png.
 
 rMD17 ethanol (PBE/def2-SVP), 200 frames of the training file that no run was given, --steps 1500 and a small NequIP
 (--set model.n_channels=16 --set model.n_layers=2, l_max 2), one CPU core, half a minute of it for a run; one seed:

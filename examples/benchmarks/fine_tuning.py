@@ -6,7 +6,7 @@ python examples/benchmarks/fine_tuning.py ethanol_ccsd_t-train.npz --energy-unit
 Both have the architecture of the potential and make the same number of optimiser steps, from the potential's weights at
 a fifth of the learning rate. Reference energies, which hold what the levels of theory differ by in the mean, are fitted
 to the labelled frames in both cases. Of the labelled frames one in twenty (at least 5) chooses the checkpoint; errors
-are those on the held-out frames, the same for all. Finished runs are skipped, a stopped one goes on. Writes table.csv
+are those on the held-out frames, the same for all. Finished runs are skipped, a stopped run continues. Writes table.csv
 and fine_tuning.png; a slope is that of log error against log frames.
 """
 

@@ -2,9 +2,9 @@
 
     python examples/benchmarks/kill_training.py [--sigkill 20] [--sigterm 8] [--seed 0]
 
-One run of `eqff train` on the shipped sample is killed, looked at and resumed, again and again.  After each kill every
+One run of `eqff train` on the shipped sample is killed, examined and resumed, again and again.  After each kill every
 file of the run folder must be whole and the work lost at most one checkpoint interval; in the end weights, averages,
-optimiser and the rows of metrics.csv must be those of a run that nobody disturbed, bit for bit.
+optimiser and the rows of metrics.csv must be those of an undisturbed run, bit for bit.
 
 Prints the kill table; exit code 1 if anything was missed.  Needs a system with fork (Linux, macOS); minutes on a core.
 """

@@ -1,4 +1,4 @@
-"""Faults planted into good data sets, and what `eqff data check` says: every fault must be named, no clean set accused.
+"""Faults planted into good data sets, and the findings of `eqff data check`: every fault must be named, and no clean set may fail.
 
 python examples/benchmarks/planted_faults.py NAME=FILE ... [--energy-unit NAME=kcal/mol ...] [--frames 1000] [-o FOLDER]
 

@@ -6,7 +6,7 @@ python examples/benchmarks/recipes.py rmd17_ethanol_train_01.npz --set preset=fa
 The first argument is what `eqff train` takes, a recipe or labelled frames; --set holds for all. VARIATIONS is a TOML
 file of names and what each sets, `name = ["key=value", ...]`. With --minutes, the first steps of a variation are timed
 and it gets as many epochs as fit into this CPU time, its schedule annealed to their end; compiling is not counted. Each
-runs in a process of its own; what is in the output folder is not run again, and a run that was stopped goes on. Errors
+runs in a separate process; runs in the output folder are not repeated, and a stopped run continues. Errors
 are those of the averaged weights at the end, on validation frames: no test frame is read here.
 """
 

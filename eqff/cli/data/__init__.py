@@ -1,4 +1,4 @@
-"""eqff data: look into data files, check, convert and make them.  One sub-verb a file, each with a `command`."""
+"""eqff data: look into data files, check, convert and make them.  One sub-verb per file, each with a `command`."""
 
 import typer
 

@@ -25,12 +25,12 @@ def command(
     output: Output = None,
     reading: ReadOptions = READING,
     target_format: Annotated[
-        Optional[str], typer.Option("--to", help="Format to write, if the name misleads; deepmd makes a folder.")
+        Optional[str], typer.Option("--to", help="Format to write, if the name is misleading; deepmd makes a folder.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a data file; energies, lengths and forces become eV and Å, and what was decided is printed.
+    """Convert a data file; energies, lengths and forces become eV and Å, and the decisions about units are printed.
 
     Frames pass one after the other, so the file may be larger than the memory.
 

@@ -13,7 +13,7 @@ from eqff.errors import ConfigError
 
 
 def command(
-    name: Annotated[Optional[str], typer.Argument(help="Name of a data set; none lists them.")] = None,
+    name: Annotated[Optional[str], typer.Argument(help="Name of a data set; without a name, all are listed.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder the files go to.")] = Path(),
     from_file: Annotated[
         Optional[list[Path]],
@@ -22,12 +22,12 @@ def command(
     unpack: Annotated[bool, typer.Option(help="Take the data files out of an archive.")] = True,
     official_split: Annotated[
         bool,
-        typer.Option("--official-split", help="rMD17: write the frames of its split 01 to files of their own, too."),
+        typer.Option("--official-split", help="rMD17: also write the frames of its split 01 to separate files."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download a published data set, checked and with its licence and citation; an interrupted download goes on.
+    """Download a published data set, checked and with its licence and citation; an interrupted download is continued.
 
     Example: eqff data get rmd17-ethanol -o data
     """

@@ -1,4 +1,4 @@
-"""eqff data select: few frames that stand for many, or all but near-duplicates."""
+"""eqff data select: a few representative frames, or all without near-duplicates."""
 
 import json
 from pathlib import Path
@@ -27,23 +27,23 @@ def command(
         Optional[Path], typer.Argument(help="File for the chosen frames (.h5, .extxyz, ...), or .csv for their rows.")
     ] = None,
     output: Output = None,
-    n: Annotated[Optional[int], typer.Option("--number", "-n", help="farthest: how many frames.")] = None,
+    n: Annotated[Optional[int], typer.Option("--number", "-n", help="farthest: number of frames.")] = None,
     method: Annotated[str, typer.Option(help="farthest (most different ones) or dedup (drop near-duplicates).")] = (
         "farthest"
     ),
     tolerance: Annotated[
         float,
-        typer.Option(help="dedup: least distance; 0.005 are atoms moved by 0.001 Å (molecules) to 0.01 (crystals)."),
+        typer.Option(help="dedup: smallest distance; 0.005: atoms moved by 0.001 Å (molecules) to 0.01 (crystals)."),
     ] = 0.005,
     beside: Annotated[
-        Optional[Path], typer.Option(help="farthest: frames one has already; chosen are those unlike them.")
+        Optional[Path], typer.Option(help="farthest: frames you already have; frames unlike these are chosen.")
     ] = None,
     r_max: Annotated[float, typer.Option(help="Radius in Å of the environments that are compared.")] = 5.0,
     reading: ReadOptions = READING,
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Choose frames by what surrounds their atoms: rotated, shifted and renumbered frames count as the same.
+    """Choose frames by the environments of their atoms: rotated, shifted and renumbered frames count as the same.
 
     Example: eqff data select md.h5 train.h5 -n 1000
     """
@@ -96,7 +96,7 @@ def command(
 
 
 def _vectors(stream: "Stream", descriptor: "Descriptor", hidden: bool) -> "np.ndarray":
-    """[n_frames, size] float32: 0.5 kB a frame."""
+    """[n_frames, size] float32: 0.5 kB per frame."""
     import numpy as np
 
     blocks, rows = [], []

@@ -35,11 +35,11 @@ def command(
     train: Annotated[float, typer.Option(help="Frames to train on: a number, or a share such as 0.8.")] = 0.8,
     validation: Annotated[float, typer.Option(help="Frames to validate on: a number or a share.")] = 0.1,
     test: Annotated[Optional[float], typer.Option(help="Frames to test on.", show_default="all that are left")] = None,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     gap: Annotated[int, typer.Option(help="blocked: frames left out between the parts.")] = 0,
     train_file: Annotated[
         Optional[Path],
-        typer.Option(help="files: row numbers to train on, from 0, one a line (rMD17); or a split of .json or .npz."),
+        typer.Option(help="files: row numbers to train on, from 0, one per line (rMD17); or a split of .json or .npz."),
     ] = None,
     validation_file: Annotated[Optional[Path], typer.Option(help="files: row numbers to validate on.")] = None,
     test_file: Annotated[Optional[Path], typer.Option(help="files: row numbers to test on.")] = None,

@@ -1,9 +1,9 @@
 """Baseline: the calculator whose results must be added to those of a potential that was trained on differences.
 
-E = E_baseline + E_potential,   F = F_baseline + F_potential,   stress likewise
+E = E_baseline + E_potential,   F = F_baseline + F_potential,   the same for stress
 
 The potential's header names this calculator and holds its results for one structure: a calculator that does not
-reproduce them is another level of theory, and is refused.  Each calculation gets a new, neutral structure, so that
+reproduce them has another level of theory and is refused.  Each calculation gets a new, neutral structure, so that
 results depend on positions, elements and cell only.
 """
 
@@ -60,7 +60,7 @@ class Baseline:
                 "EQ4362",
                 f"{where}: baseline {self.name} failed ({error}); check that the baseline can compute this structure",
             ) from error
-        except Exception as error:  # whatever somebody else's program meets
+        except Exception as error:  # a foreign program may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise PotentialError(
                 "EQ4362",
@@ -122,10 +122,14 @@ class Baseline:
 
     def _energies(self, energy: float, n_atoms: int) -> np.ndarray | None:
         """[n_atoms] eV, if the calculator has them and they sum to the energy."""
-        found = getattr(self.calculator, "results", {}).get("energies")
-        if found is None or np.shape(found) != (n_atoms,) or not abs(np.sum(found) - energy) < SUM_TOLERANCE * n_atoms:
+        energies = getattr(self.calculator, "results", {}).get("energies")
+        if (
+            energies is None
+            or np.shape(energies) != (n_atoms,)
+            or not abs(np.sum(energies) - energy) < SUM_TOLERANCE * n_atoms
+        ):
             return None
-        return np.array(found, dtype=np.float64)
+        return np.array(energies, dtype=np.float64)
 
 
 def baseline_of(potential: Potential, calculator: Any = None) -> Baseline | None:
@@ -168,7 +172,7 @@ def _find(record: dict[str, Any], path: Path | None) -> Path:
     Raises: PotentialError EQ4363
     """
     beside = [] if path is None else sorted(file for file in path.parent.glob(f"*{SUFFIX}") if file != path)
-    with contextlib.suppress(PotentialError):  # there is none of that name
+    with contextlib.suppress(PotentialError):  # no potential has this name
         beside.append(find(record["name"]))
     for candidate in beside:
         if file_sha256(candidate) == record["sha256"]:

@@ -39,7 +39,7 @@ class EqffCalculator(Calculator):
         atoms.get_forces()
 
     The constructor finds the file; the first calculation loads it.  Stress exists only for structures periodic in three
-    directions; asking for it otherwise raises ASE's PropertyNotImplementedError.  Potentials know neither charge nor
+    directions; asking for it otherwise raises ASE's PropertyNotImplementedError.  Potentials ignore charge and
     spin: a structure with either (in atoms.info, initial charges or magnetic moments) causes one warning.
     A potential with a baseline gives the sum of both; energies of atoms and stress then exist only if the baseline has
     them.  A pickle holds path, options and the last results; deep copies share the loaded potential.
@@ -63,7 +63,7 @@ class EqffCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE's own form
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
     default_parameters = {"strict": False, "accelerate": "ready", "exact": False}  # noqa: RUF012
-    _first_process: ClassVar[int | None] = None  # the first one that used a potential; others are its forks
+    _first_process: ClassVar[int | None] = None  # that loaded a potential first; other processes are its forks
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class EqffCalculator(Calculator):
         self._warned: set[str] = set()
         self._acceleration: Acceleration | None = None
         self._given_baseline = baseline
-        self._baseline: Baseline | None = None  # once it is made and checked
+        self._baseline: Baseline | None = None  # after it was made and checked
         if isinstance(potential, Potential):
             place = None if potential.path is None else str(Path(potential.path).resolve())
         else:
@@ -149,7 +149,7 @@ class EqffCalculator(Calculator):
         return changed
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What has changed since the last calculation, among all that energies depend on, compared bit by bit."""
+        """Names of the inputs that have changed since the last calculation, compared bit by bit."""
         seen = self.atoms
         if seen is None:
             return list(all_changes)
@@ -191,11 +191,11 @@ class EqffCalculator(Calculator):
         if self.parameters["accelerate"] == "auto":
             self._accelerate(potential, time.monotonic() - started)
         stress = _own(voigt_stress(result.strain_gradient[0], structure.cell[0])) if pbc.all() else None
-        found = Prediction(float(result.energy[0]), _own(result.energies), _own(result.forces), stress)
-        _check_finite(found)
+        prediction = Prediction(float(result.energy[0]), _own(result.energies), _own(result.forces), stress)
+        _check_finite(prediction)
         if baseline is not None:
-            found = baseline.added(found, positions, self.atoms.numbers, cell, pbc)
-        results: dict[str, Any] = {"free_energy": found.energy, **found._asdict()}
+            prediction = baseline.added(prediction, positions, self.atoms.numbers, cell, pbc)
+        results: dict[str, Any] = {"free_energy": prediction.energy, **prediction._asdict()}
         self.results = {name: value for name, value in results.items() if value is not None}
         if "stress" in properties and "stress" not in self.results:
             if baseline is not None and pbc.all():
@@ -251,7 +251,7 @@ class EqffCalculator(Calculator):
         return species
 
     def _check_charge_and_spin(self, atoms: Atoms) -> None:
-        """Warn once, or refuse if strict: potentials know neither charge nor spin."""
+        """Warn once, or refuse if strict, because potentials ignore charge and spin."""
         strict = self.parameters["strict"]
         if "state" in self._warned and not strict:
             return
@@ -311,7 +311,7 @@ class EqffCalculator(Calculator):
         twin = type(self)(source, *(options[name] for name in OPTIONS[1:]))
         twin._given_baseline = self._given_baseline
         twin._loaded = self._loaded  # a loaded potential never changes
-        twin._baseline = self._baseline  # nor does a baseline remember anything
+        twin._baseline = self._baseline  # a baseline keeps no state
         twin.atoms, twin.results = copy.deepcopy(self.atoms, memo), copy.deepcopy(self.results, memo)
         return twin
 
@@ -322,7 +322,7 @@ def _own(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _check_fork() -> None:
-    """torch's threads do not survive a fork: a child process that needs them would wait for ever."""
+    """torch's threads do not survive a fork: a child process that needs them would wait forever."""
     here = os.getpid()
     if EqffCalculator._first_process is None:
         EqffCalculator._first_process = here
@@ -349,10 +349,10 @@ def charge_and_spin(atoms: Atoms) -> str:
     return ""
 
 
-def _check_finite(found: Prediction) -> None:
+def _check_finite(prediction: Prediction) -> None:
     """Raises: PotentialError EQ4161 naming the atom: a model that diverges must stop the simulation."""
-    energies, forces = np.asarray(found.energies), found.forces
-    stress = 0.0 if found.stress is None else found.stress
+    energies, forces = np.asarray(prediction.energies), prediction.forces
+    stress = 0.0 if prediction.stress is None else prediction.stress
     if all(np.isfinite(array).all() for array in (energies, forces, stress)):
         return
     good = np.isfinite(forces).all(axis=1) & np.isfinite(energies)

@@ -52,10 +52,10 @@ def calculator_maker(name: str) -> Maker:
         return _function(name, kind, rest)
     from eqff.engines.ase import EqffCalculator
 
-    loaded = EqffCalculator(name)  # shared by all calls: it has no state that changes results
+    loaded = EqffCalculator(name)  # shared by all calls, because it has no state that changes results
     level = loaded.potential.header.get("level_of_theory") or "not stated"
     file = Path(loaded.parameters["potential"])
-    shown = Path(name).name  # the level of theory goes into files that others read
+    shown = Path(name).name  # the level of theory is stored in files that others read
     return Maker(name, f"potential {shown} (trained on {level})", lambda: loaded, file, file_sha256(file))
 
 
@@ -75,13 +75,13 @@ def _tblite(name: str, method: str) -> Maker:
 
 def _function(name: str, module: str, attribute: str) -> Maker:
     try:
-        found = importlib.import_module(module)
-        make = getattr(found, attribute)
+        imported = importlib.import_module(module)
+        make = getattr(imported, attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             "EQ1926", f"calculator={name!r}: {error}; give module:function, importable from here"
         ) from error
     if not callable(make):
         raise ConfigError("EQ1927", f"calculator={name!r}: {attribute} cannot be called; give the name of a function")
-    source = getattr(found, "__file__", None)
+    source = getattr(imported, "__file__", None)
     return Maker(name, name, make, sha256=None if source is None else file_sha256(source))

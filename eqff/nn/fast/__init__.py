@@ -1,1 +1,1 @@
-"""Modules exchanged for fast ones of the same function: compiled kernels, radial splines, Triton."""
+"""Fast replacements of modules that compute the same function: compiled kernels, radial splines, Triton."""

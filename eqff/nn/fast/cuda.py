@@ -1,4 +1,4 @@
-"""Models on Triton kernels for NVIDIA GPUs.  EXPERIMENTAL: never run on a GPU yet, see eqff.kernels.cuda."""
+"""Models on Triton kernels for NVIDIA GPUs.  EXPERIMENTAL: not yet run on a GPU, see eqff.kernels.cuda."""
 
 from typing import List
 
@@ -11,7 +11,7 @@ from eqff.nn.features import join_blocks
 
 
 class CudaConvolution(nn.Module):
-    """Stands for a TensorProductConvolution. Eager only: it can be neither scripted nor exported.
+    """Replaces a TensorProductConvolution. Eager only: it can be neither scripted nor exported.
 
     Args: convolution
     """
@@ -19,7 +19,9 @@ class CudaConvolution(nn.Module):
     def __init__(self, convolution: TensorProductConvolution) -> None:
         super().__init__()
         self.kernel = cuda.Convolution(layout(convolution))
-        self.coupling = convolution.coupling  # in the kernel's tables; kept so that the state has the same names
+        self.coupling = (
+            convolution.coupling
+        )  # part of the kernel's tables; kept so that the state dict has the same names
         self.shapes = [(block.irrep.dim, block.n_channels) for block in convolution.irreps_out]
 
     def forward(
@@ -31,7 +33,7 @@ class CudaConvolution(nn.Module):
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Exchange every TensorProductConvolution of a model, in place, for Triton kernels: same weights, same function.
+    """Replace every TensorProductConvolution of a model, in place, with Triton kernels: same weights, same function.
 
     Raises: ResourceError EQ6120 without triton, EQ6121 without a CUDA GPU
     """

@@ -1,4 +1,4 @@
-"""Models on compiled kernels: the same weights and the same function, with convolutions and linear maps exchanged."""
+"""Models on compiled kernels: the same weights and the same function, with convolutions and linear maps replaced."""
 
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +19,7 @@ from eqff.nn.radial_profile import RadialProfile
 
 
 class FusedConvolution(nn.Module):
-    """Stands for a TensorProductConvolution: one operator for gather, tensor product, weights and sum.
+    """Replaces a TensorProductConvolution: one operator for gather, tensor product, weights and sum.
 
     Args: convolution; kernel, library: name and file of its compiled kernel
     """
@@ -49,20 +49,20 @@ def split_segments(out: Tensor, n_atoms: int, shapes: List[Tuple[int, int]]) -> 
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Exchange every convolution and linear map of a model, in place, for compiled kernels.
+    """Replace every convolution and linear map of a model, in place, with compiled kernels.
 
     Weights, their names and the function stay the same; the result runs on the CPU only.
 
     Raises: ResourceError without a compiler
     """
-    found = [
+    convolutions = [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
         if isinstance(child, TensorProductConvolution)
     ]
-    kernels = kernels_of([child for _, _, child in found])
-    for (parent, name, child), kernel in zip(found, kernels, strict=True):
+    kernels = kernels_of([child for _, _, child in convolutions])
+    for (parent, name, child), kernel in zip(convolutions, kernels, strict=True):
         setattr(parent, name, FusedConvolution(child, *kernel))
     for parent in list(model.modules()):
         for name, linear in parent.named_children():
@@ -74,7 +74,7 @@ def fuse(model: nn.Module) -> nn.Module:
 def share_radial(model: nn.Module) -> nn.Module:
     """Evaluate radial networks once for both directions of an edge, in place; for training on complete neighbour lists.
 
-    The function stays the same. Which layers it works on: see `eqff.nn.fast.layers`.
+    The function stays the same. `eqff.nn.fast.layers` says which layers can share.
     """
     for _, layer in radial_layers(model, FusedConvolution):
         radial = shared_radial(layer)
@@ -91,7 +91,7 @@ def kernels_of(convolutions: List[TensorProductConvolution]) -> list[tuple[str, 
 
 
 def layout(convolution: TensorProductConvolution) -> Layout:
-    """What a kernel must know of a convolution, with the coupling coefficients of this very model."""
+    """What a kernel needs to know about a convolution, with the coupling coefficients of this model."""
     couplings = convolution.coupling().split(convolution.coupling_sizes, 1)
     starts = {}  # (input block, segment) -> (output block, first channel)
     for out, pieces in enumerate(convolution.gather):
@@ -127,16 +127,16 @@ def _terms(table: Tensor) -> tuple[Term, ...]:
 
 
 class Shared(NamedTuple):
-    """Weights of edges, of which several may have the same."""
+    """Weights of edges; several edges may share a row."""
 
     weight: Tensor  # [n_rows, n_weights]
     rows: Tensor  # [n_edges] int64: row of each edge
 
 
 class SharedRadial(nn.Module):
-    """Stands for a radial network: an edge and its reverse share one evaluation.
+    """Replaces a radial network: an edge and its reverse share one evaluation.
 
-    Attributes: pairs: edges to evaluate and row of every edge, as `pairs_of_edges`; None: found in the input
+    Attributes: pairs: edges to evaluate and row of every edge, as `pairs_of_edges`; None: derived from the input
     """
 
     def __init__(self, radial: ScalarMLP | RadialProfile) -> None:
@@ -182,7 +182,7 @@ class PutRows(torch.autograd.Function):
 
 
 def pairs_of_edges(senders: Tensor, receivers: Tensor) -> Tuple[Tensor, Tensor]:
-    """Which edges are an edge and its reverse, of molecules: at most one edge between two atoms, in both directions.
+    """Pairs of an edge and its reverse, for molecules: at most one edge between two atoms, in both directions.
 
     Args:    senders, receivers [n_edges]
     Returns: edges to evaluate [n_edges / 2]; row of every edge [n_edges]
@@ -210,7 +210,7 @@ def pairs_of_edges(senders: Tensor, receivers: Tensor) -> Tuple[Tensor, Tensor]:
 def pairs_of_rows(edge_radial: Tensor) -> Tuple[Tensor, Tensor]:
     """Rows [n_edges, n_bessel] that occur exactly twice are those of an edge and its reverse.
 
-    That is so in every complete neighbour list: a third equal edge, by symmetry, comes with a fourth, and rows that
+    This holds in every complete neighbour list: by symmetry a third equal edge comes with a fourth, and rows that
     occur more than twice are left alone, because their gradients are different.
 
     Returns: edges to evaluate [n_rows]; row of every edge [n_edges]
@@ -229,7 +229,7 @@ def pairs_of_rows(edge_radial: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 class FusedLinear(nn.Module):
-    """Stands for a BlockLinear or a SpeciesLinear: one operator for all blocks; every atom meets one matrix alone."""
+    """Replaces a BlockLinear or a SpeciesLinear: one operator for all blocks; each atom uses one matrix only."""
 
     def __init__(self, linear: BlockLinear | SpeciesLinear) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class FusedLinear(nn.Module):
 
 
 def whole(blocks: List[Tensor]) -> Tensor:
-    """All of the blocks: what they are views of, [n_atoms, width] or [n_atoms * width], or else a copy."""
+    """All blocks in one tensor: the one they are views of, [n_atoms, width] or [n_atoms * width], or else a copy."""
     base = blocks[0]._base
     return base if base is not None and _is_cut_into(base, blocks) else join_blocks(blocks)
 

@@ -1,4 +1,4 @@
-"""Which layers of a model run on fast paths: the contract of names between families and kernels, read here alone.
+"""Which layers of a model run on fast paths: the names that families and kernels agree on, read only here.
 
 kernel  every TensorProductConvolution, whatever its name: one compiled operator (`fused.fuse`)
 spline  layer.convolution with weights from layer.radial(model.basis(r)), exactly 0 at r_max: radial networks become
@@ -6,7 +6,7 @@ spline  layer.convolution with weights from layer.radial(model.basis(r)), exactl
 shared  layer.radial beside layer.convolution: in training an edge and its reverse share one evaluation
         (`fused.share_radial`)
 
-A family that gives other names, or has no such layers, computes the same more slowly; `fast_paths` says so.
+A family with other names, or without such layers, gives the same results more slowly; `fast_paths` says so.
 """
 
 import copy
@@ -20,7 +20,7 @@ from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.mlp import ScalarMLP
 from eqff.nn.radial_profile import RadialProfile
 
-BASIS, RADIAL, CONVOLUTION = "basis", "radial", "convolution"  # the names that count
+BASIS, RADIAL, CONVOLUTION = "basis", "radial", "convolution"  # names of the agreement
 SHARED = (ScalarMLP, RadialProfile)  # radial networks that map every edge by itself and hold nothing else
 
 
@@ -38,7 +38,7 @@ class FastPath(NamedTuple):
 def fast_paths(model: nn.Module) -> list[FastPath]:
     """Every layer of a model on every fast path, in the order of its modules.
 
-    Args:    model: as the family makes it, before anything is exchanged
+    Args:    model: as the family makes it, before any replacement
     Returns: three rows for each TensorProductConvolution, and for each hop that has none
     """
     rows: list[FastPath] = []
@@ -70,7 +70,7 @@ def shared_radial(layer: nn.Module) -> "ScalarMLP | RadialProfile | None":
 
 
 def spline_obstacle(model: nn.Module) -> str:
-    """Why splines cannot stand for the radial networks of a model; "" if they can."""
+    """Why splines cannot replace the radial networks of a model; "" if they can."""
     basis, layers = _child(model, BASIS), radial_layers(model)
     if not hasattr(basis, "r_max"):
         return f"the model has no {BASIS} with r_max"

@@ -1,7 +1,7 @@
 """Radial networks as quintic splines of the edge length, for compiled potentials.
 
 Value, slope and curvature are those of the network at equally spaced knots: splines are C2, so forces are C1; errors
-fall with the sixth power of the distance of knots, those of slopes with the fifth.
+fall with the sixth power of the spacing of knots, those of slopes with the fifth.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from eqff.nn.fast.layers import radial_function, radial_layers, spline_obstacle
 
 
 class SplineBasis(nn.Module):
-    """Stands for a radial basis: where a length lies between equally spaced knots.
+    """Replaces a radial basis: the place of a length among equally spaced knots.
 
     Args: r_min, r_max Å; n_knots: intervals between them
     """
@@ -37,7 +37,7 @@ class SplineBasis(nn.Module):
 
 
 class SplineConvolution(nn.Module):
-    """Stands for a TensorProductConvolution whose weights are splines of the edge length.
+    """Replaces a TensorProductConvolution whose weights are splines of the edge length.
 
     Args: convolution; kernel, library; table [n_knots + 1, 3, weight_numel]: see `spline_table`
     """
@@ -60,9 +60,9 @@ class SplineConvolution(nn.Module):
 
 
 def tabulate(model: nn.Module, r_min: float, n_knots: int) -> nn.Module:
-    """Exchange radial networks and convolutions of a model, in place, for splines and compiled kernels.
+    """Replace radial networks and convolutions of a model, in place, with splines and compiled kernels.
 
-    Which models it works on: see `eqff.nn.fast.layers`.
+    `eqff.nn.fast.layers` says for which models this works.
 
     Args:   r_min Å: below it the splines stay constant and wrong
     Raises: ConfigError if the model has no such layers; ResourceError without a compiler
@@ -142,7 +142,7 @@ def _derivative(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tens
 
 
 def spline_table(basis: nn.Module, radial: nn.Module, r_min: float, r_max: float, n_knots: int) -> Tensor:
-    """What a spline of radial(basis(r)) is made of, for n_knots intervals between r_min and r_max.
+    """Coefficients of a spline of radial(basis(r)), for n_knots intervals between r_min and r_max.
 
     Returns: [n_knots + 1, 3, n_weights] float64: value, slope and curvature at the knots, derivatives by r / width of
              an interval; exactly 0 at r_max if the function vanishes there
@@ -153,5 +153,5 @@ def spline_table(basis: nn.Module, radial: nn.Module, r_min: float, r_max: float
     knots = torch.linspace(r_min, r_max, n_knots + 1, dtype=torch.float64)
     table = torch.stack([function(knots), width * slope(knots), width**2 * _derivative(slope)(knots)], 1)
     if float(table[-1].abs().max()) < 1e-9 * float(table.abs().max()):
-        table[-1] = 0.0  # it is, up to rounding; not so where attention brings the envelope
+        table[-1] = 0.0  # it does, up to rounding, unless the envelope is applied in the attention
     return table.contiguous()

@@ -2,11 +2,11 @@
 
 config.py        MDConfig: all settings of a run
 run.py           the loop: step, check, write
-integrators.py   ASE's integrators, and their inner state for checkpoints
-guard.py         limits that stop a run which has left the physics
-trajectory.py    one writer for each suffix, cut back on a restart
+integrators.py   ASE's integrators, and their internal state for checkpoints
+guard.py         limits that stop a run when results become unphysical
+trajectory.py    one writer per suffix; a restart truncates its file to the checkpoint
 checkpoint.py    the state of a run in one file
-observables.py   pair distances and vibrational spectrum, gathered on the way; drift
+observables.py   pair distances and vibrational spectrum, collected during the run; drift
 report.py        MDSample, MDReport
 replicas.py      the same run with several seeds
 velocities.py    initial velocities and degrees of freedom

@@ -1,4 +1,4 @@
-"""The whole state of a run in one file, written whole or not at all, and what must not change between two parts.
+"""The whole state of a run in one file, written whole or not at all, and the options that a restart must not change.
 
 An .npz of plain arrays and one JSON text; numpy reads it without running anything.  A continued run has the same bits
 when forces are a function of the positions alone.  EqffCalculator's are: its neighbour lists give the same edges in the
@@ -24,12 +24,12 @@ from eqff.files import new_file
 from eqff.tasks.md.config import MDConfig
 
 FORMAT = 1
-# do not touch the motion: where files are, how far to go, when to stop, how often to save
+# options without effect on the motion: names of files, length, limits, intervals of saving
 FREE = ("steps", "trajectory", "checkpoint_interval", "resume", "force", "guard")
 
 
 class Checkpoint(NamedTuple):
-    """Everything that a run needs to go on as if nothing had happened."""
+    """Everything that a run needs to continue as if it had not stopped."""
 
     step: int
     positions: np.ndarray  # [n_atoms, 3] Å
@@ -39,11 +39,11 @@ class Checkpoint(NamedTuple):
     rng: Mapping[str, Any]  # state of numpy's generator
     observables: dict[str, np.ndarray]
     rows_interval: int  # steps between log rows
-    trajectory_mark: int  # where the trajectory ended
+    trajectory_mark: int  # end of the trajectory
     log_mark: int  # bytes of the log
     first: float  # eV, conserved energy at step 0
     before: float  # eV, total energy at `step`
-    max_force: float  # eV/Å, so far
+    max_force: float  # eV/Å, until now
 
 
 def save(path: Path, checkpoint: Checkpoint, options: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ def load(path: Path, options: Mapping[str, Any]) -> Checkpoint:
 
 
 def fingerprint(config: MDConfig, atoms: Atoms, calculator: Any) -> dict[str, Any]:
-    """All that decides the motion, as plain values: options, potential, starting structure."""
+    """Everything that determines the motion, as plain values: options, potential, starting structure."""
     options = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name not in FREE}
     if config.integrator != "npt":
         del options["pressure_gpa"], options["barostat_time"]
@@ -109,12 +109,12 @@ def fingerprint(config: MDConfig, atoms: Atoms, calculator: Any) -> dict[str, An
 
 
 def _identity(calculator: Any) -> dict[str, Any]:
-    """What the forces come from: class and options of the calculator, and the content of its potential."""
+    """Source of the forces: class and options of the calculator, and the content of its potential."""
     identity: dict[str, Any] = {"calculator": type(calculator).__name__}
     parameters = getattr(calculator, "parameters", {})
     identity |= {name: str(parameters[name]) for name in sorted(parameters) if name not in ("potential", "skin")}
     potential = getattr(calculator, "potential", None)
-    if parameters.get("accelerate", "auto") != "auto":  # which changes programs while it runs
+    if parameters.get("accelerate", "auto") != "auto":  # which switches programs during the run
         identity["program"] = str(getattr(potential, "program", ""))
     header = getattr(potential, "header", None)
     if header is not None:

@@ -14,7 +14,7 @@ SUFFIXES = (".extxyz", ".xyz", ".traj", ".h5", ".hdf5", ".h5md")
 
 @dataclass(frozen=True, kw_only=True)
 class MDConfig:
-    """How to run.  The suffix of `trajectory` chooses its format; log and checkpoint stand beside it.
+    """Settings.  The suffix of `trajectory` chooses its format; log and checkpoint are written to the same folder.
 
     nve  velocity Verlet                                        conserves the total energy
     nvt  Langevin, BAOAB (Leimkuhler & Matthews, J. Chem. Phys. 138, 174102 (2013)), or
@@ -35,10 +35,10 @@ class MDConfig:
     interval: int = 10  # steps between frames of the trajectory
     log_interval: int | None = None  # steps between log rows; None: every step up to 20,000 rows
     trajectory: Path = Path("traj.extxyz")
-    checkpoint_interval: int = 1000  # steps between checkpoints; changes nothing but what a crash can cost
+    checkpoint_interval: int = 1000  # steps between checkpoints; affects only how much a crash can lose
     resume: bool = False  # continue from the checkpoint
     force: bool = False  # overwrite existing files
-    guard: Limits | None = field(default_factory=Limits)  # None: only numbers that are not finite stop the run
+    guard: Limits | None = field(default_factory=Limits)  # None: only non-finite numbers stop the run
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trajectory", Path(self.trajectory))

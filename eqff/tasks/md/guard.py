@@ -1,6 +1,6 @@
-"""The guard of a simulation: stops it, naming the atoms, when it leaves what a potential can know.
+"""The guard of a simulation: stops it, naming the atoms, when it leaves the range of the potential.
 
-It looks at every step, only compares numbers, and never changes a force.
+It checks every step, only compares numbers, and never changes a force.
 """
 
 import math
@@ -18,17 +18,17 @@ from eqff.neighbors import neighbor_list
 COVALENT_FRACTION = 0.5  # of the sum of two covalent radii: nearer than any bond at ordinary pressure
 TRAINED_FRACTION = 0.8  # of the shortest distance in the training data
 SKIN = 0.6  # Å, pairs this much farther than the limit are watched between searches
-HEATING, MIN_HEATED = 10.0, 300.0  # times the temperature asked for, which counts as at least 300 K
-MAX_CHANGE = 1.0  # eV/atom, of the conserved energy since the start; a sound integration keeps 1e-3
+HEATING, MIN_HEATED = 10.0, 300.0  # times the set temperature, or times 300 K if that is larger
+MAX_CHANGE = 1.0  # eV/atom, of the conserved energy since the start; a sound integration stays below 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What no sound simulation does; None is chosen from structure, temperature and potential."""
+    """Limits that no sound simulation exceeds; None: derived from structure, temperature and potential."""
 
     min_distance: float | None = None  # Å, between any two atoms; None: see `pair_limits`
     max_force: float = 100.0  # eV/Å, on any atom
-    max_temperature: float | None = None  # K; None: 10 + 90 / n_free times the temperature asked for
+    max_temperature: float | None = None  # K; None: 10 + 90 / n_free times the set temperature
     max_jump: float = 0.5  # eV/atom, of the total energy in one step
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class Moment(NamedTuple):
 class Guard:
     """Limits, resolved for one simulation.
 
-    Args: limits: None checks only that numbers are finite; atoms: the start; temperature K, the highest asked for;
+    Args: limits: None: check only that numbers are finite; atoms: the start; temperature K, the highest set;
           n_free: degrees of freedom; conserved: name of what must stay constant, or "";
           trained_distance: shortest distance in the potential's training data, Å
     """
@@ -98,7 +98,7 @@ class Guard:
         self.first, self._before, self.max_force_seen = first, before, max_force
 
     def check(self, moment: Moment, kinetic: float, temperature: float, conserved: float) -> None:
-        """Look at one step.
+        """Check one step.
 
         Args:   kinetic, conserved eV; temperature K
         Raises: RunError EQ5102, EQ5103 not finite, EQ5104 force, EQ5105 conserved energy, EQ5106 temperature,
@@ -171,7 +171,7 @@ class Guard:
 
 
 class ClosePairs:
-    """Finds pairs of atoms nearer than their limit; searches anew only when one could have been missed.
+    """Finds pairs of atoms nearer than their limit; searches again only when a pair could have been missed.
 
     With the strain F that maps the cell of the last search on the present one, a vector between two atoms becomes
     d F + u_j - u_i, where u = x - x0 F; pairs beyond limit + skin stay beyond the limit while
@@ -249,7 +249,7 @@ def pair_limits(numbers: np.ndarray, given: float | None, trained: float | None)
 
 
 def trained_distance(calculator: Any) -> float | None:
-    """Shortest distance in the training data of the calculator's potential, Å; None where nothing says it."""
+    """Shortest distance in the training data of the calculator's potential, Å; None if not stated."""
     header = getattr(getattr(calculator, "potential", None), "header", None)
     data = header.get("training_data") if isinstance(header, Mapping) else None
     value = data.get("min_distance_A") if isinstance(data, Mapping) else None

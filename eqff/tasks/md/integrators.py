@@ -1,6 +1,6 @@
-"""ASE's integrators as this task uses them, and the inner variables that a checkpoint must keep.
+"""ASE's integrators as this task uses them, and the internal variables that a checkpoint must keep.
 
-All of them stop with forces known at the new positions, so positions, momenta and cell belong to one moment.
+Each step ends with forces at the new positions, so positions, momenta and cell belong to one moment.
 """
 
 from collections.abc import Mapping
@@ -47,12 +47,12 @@ def make_integrator(config: MDConfig, atoms: Atoms, rng: np.random.Generator) ->
             timestep,
             temperature_K=config.temperature,
             T_tau=config.thermostat_time * units.fs,
-            hydrostatic=True,  # the cell is fixed; this spares a matrix exponential per step
+            hydrostatic=True,  # the cell is fixed; this saves a matrix exponential per step
             rng=rng,
         )
     from ase.md.nose_hoover_chain import IsotropicMTKNPT, NoseHooverChainNVT
 
-    # ASE's chains count 3 n_atoms; the momentum of the whole is conserved and stays zero
+    # ASE's chains count 3 n_atoms; the total momentum is conserved and stays zero
     temperature = config.temperature * n_degrees_of_freedom(atoms) / (3 * len(atoms))
     damping = config.thermostat_time * units.fs
     if kind == "nose-hoover":
@@ -68,12 +68,12 @@ def make_integrator(config: MDConfig, atoms: Atoms, rng: np.random.Generator) ->
 
 
 def get_state(kind: str, dynamics: Any) -> dict[str, np.ndarray]:
-    """Copies of the inner variables, by name."""
+    """Copies of the internal variables, by name."""
     return {name: np.array(attrgetter(name)(dynamics), dtype=np.float64) for name in STATE[kind]}
 
 
 def set_state(kind: str, dynamics: Any, state: Mapping[str, np.ndarray], step: int) -> None:
-    """Continue where `get_state` was asked; the atoms must already be those of that moment."""
+    """Continue from a `get_state`; the atoms must already have the state of that moment."""
     dynamics.nsteps = step
     for name in STATE[kind]:
         owner, _, attribute = name.rpartition(".")

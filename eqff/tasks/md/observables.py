@@ -1,6 +1,6 @@
-"""What a simulation shows of its system, gathered on the way: pair distances, vibrational spectrum; drift.
+"""Observables collected during a simulation: pair distances, vibrational spectrum; drift.
 
-Velocities are kept in memory at their own small interval, because frames of a trajectory are too rare for the fastest
+Velocities are kept in memory at a separate, small interval, because frames of a trajectory are too rare for the fastest
 vibrations; the autocorrelation is averaged over blocks, so memory does not grow with the run.
 """
 
@@ -17,7 +17,7 @@ SAMPLING = 2.0  # fs at most between velocities: frequencies up to 1 / (2 * 2 fs
 BLOCK = 2048  # samples, 4 ps at 2 fs; lags up to half of it
 PADDING = 4
 MIN_SAMPLES = 64
-MAX_ATOMS = 300  # whose velocities are kept, evenly chosen
+MAX_ATOMS = 300  # whose velocities are kept, evenly spaced
 RDF_RANGE, RDF_RANGE_LARGE, LARGE = 8.0, 6.0, 1000  # Å; Å for more atoms than that
 RDF_BINS = 160
 CM_PER_FS = 2.99792458e-5
@@ -28,7 +28,7 @@ class PairDistances(NamedTuple):
 
     radius: np.ndarray  # [n_bins] Å, centres
     curves: dict[str, np.ndarray]  # "C-H" -> [n_bins]
-    normalised: bool  # g(r), 1 at random; False: pairs per Å (nothing to normalise by without a cell)
+    normalised: bool  # g(r), 1 at random; False: pairs per Å (without a cell there is no density to normalise by)
 
 
 class Spectrum(NamedTuple):
@@ -43,7 +43,7 @@ class Spectrum(NamedTuple):
 
 
 class Observables:
-    """Gathers pair distances and velocities.
+    """Collects pair distances and velocities.
 
     Args: atoms: numbers, masses, pbc; timestep fs
     """
@@ -88,7 +88,7 @@ class Observables:
         self._n_frames += 1
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copies of all that was gathered, for a checkpoint."""
+        """Copies of all collected data, for a checkpoint."""
         return {
             "counts": self._counts.copy(),
             "n_frames": self._n_frames.copy(),

@@ -16,7 +16,7 @@ from eqff.tasks.md.run import make_guard, run_md
 
 
 def replica_configs(config: MDConfig, n_replicas: int) -> list[MDConfig]:
-    """Seeds seed, seed + 1, ...; traj.extxyz becomes traj_0.extxyz, traj_1.extxyz, ...  One replica keeps its name.
+    """Seeds seed, seed + 1, ...; traj.extxyz becomes traj_0.extxyz, traj_1.extxyz, ...  A single one keeps the name.
 
     Raises: ConfigError EQ1266 unless n_replicas >= 1
     """
@@ -44,7 +44,7 @@ def run_replicas(
     announce: Callable[[str], None] | None = None,
     prepare: Callable[[], None] | None = None,
 ) -> list[MDReport]:
-    """Run all replicas; one that is stopped does not stop the others.
+    """Run all replicas; a failure does not stop the others.
 
     Args:    as `run_md`; calculator: is copied, and must pickle for processes > 1;
              progress: with the number of the replica, for processes = 1;
@@ -58,7 +58,7 @@ def run_replicas(
     results: list[MDReport | EqffError] = []
     if processes == 1 or n_replicas == 1:
         for index, one in enumerate(configs):
-            engine = calculator if n_replicas == 1 else copy.deepcopy(calculator)  # none remembers another's run
+            engine = calculator if n_replicas == 1 else copy.deepcopy(calculator)  # replicas share no state
             announced = announce if index == 0 else None
             results.append(_outcome(one, atoms, engine, _for_replica(progress, index), announced))
     else:
@@ -111,7 +111,7 @@ def _in_processes(
     try:
         jobs: list[Future[MDReport | EqffError]] = [pool.submit(_outcome, one, atoms, calculator) for one in configs]
         results = [job.result() for job in jobs]
-    except BaseException:  # Ctrl-C, or `kill`: what they have done is in their checkpoints
+    except BaseException:  # Ctrl-C, or `kill`: checkpoints hold the state of every replica
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()

@@ -1,4 +1,4 @@
-"""What a run gives: rows of its log, and the figures at the end."""
+"""Results of a run: rows of its log, and the summary at the end."""
 
 import math
 from pathlib import Path
@@ -30,17 +30,17 @@ SAMPLE_TYPE = np.dtype([(name, "i8" if name == "step" else "f8") for name in MDS
 
 
 class MDReport(NamedTuple):
-    """What a run gave; times and speed are those of the last part of a run that was continued."""
+    """Results of a run; times and speed of a continued run are those of its last part."""
 
     n_atoms: int
     n_steps: int
     time_ps: float
     wall_seconds: float
-    ns_per_day: float  # without the first steps, which warm up; NaN for a run too short to tell
+    ns_per_day: float  # without the warm-up steps; NaN if the run is too short
     mean_temperature: float  # K, second half of the run
     conserved: str  # name of the conserved quantity, "" for Langevin
     drift: float | None  # meV/atom/ps, least-squares slope of the conserved quantity; None without one
-    drift_resolution: float | None  # meV/atom/ps, sqrt(12) fluctuation / duration: a slope fluctuations can mimic
+    drift_resolution: float | None  # meV/atom/ps, sqrt(12) fluctuation / duration: a slope that fluctuations can mimic
     fluctuation: float | None  # meV/atom, RMS around that line
     max_force: float  # eV/Å, largest of the run
     trajectory: Path
@@ -60,7 +60,7 @@ def log_row(sample: MDSample) -> str:
 def read_log(path: Path, n_bytes: int, n_rows: int) -> np.ndarray:
     """The first rows of a log, with room for more.
 
-    Returns: [n_rows] structured array; rows that are not there have step -1
+    Returns: [n_rows] structured array; missing rows have step -1
     """
     samples = np.zeros(n_rows, dtype=SAMPLE_TYPE)
     samples["step"] = -1

@@ -1,4 +1,4 @@
-"""The loop of a simulation: step, look, write; and where it begins, anew or from a checkpoint."""
+"""The loop of a simulation (step, check, write) and its start, from a structure or from a checkpoint."""
 
 import contextlib
 import math
@@ -31,17 +31,17 @@ def run_md(
     progress: Callable[[MDSample], None] | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> MDReport:
-    """Run molecular dynamics; the caller's atoms stay as they are.
+    """Run molecular dynamics; the caller's atoms are not changed.
 
     Args:    config; atoms: starting structure; calculator: any ASE calculator (stress for npt);
-             progress: called after every step; announce: called once with what the guard watches
+             progress: called after every step; announce: called once with the limits of the guard
     Returns: MDReport
     Raises:  GraphError for a structure that cannot be simulated; ConfigError for options that do not fit it, files
              that exist, or a run that cannot be continued; ResourceError for files that cannot be written; RunError
              when the guard stops the run, naming step, atoms and the files with the last good and the offending frame.
              Also when interrupted, the last good frame is the last one of the trajectory
     """
-    with np.errstate(all="ignore"):  # what overflows is found by the guard
+    with np.errstate(all="ignore"):  # the guard detects overflows
         simulation = _Simulation(config, atoms, calculator)
         if announce is not None:
             announce(str(simulation.guard))
@@ -49,7 +49,7 @@ def run_md(
 
 
 class _Simulation:
-    """One run: its state, its files, and what it has seen."""
+    """One run: its state, its files, and its observables."""
 
     def __init__(self, config: MDConfig, atoms: Atoms, calculator: Any) -> None:
         self.started = time.perf_counter()
@@ -82,7 +82,7 @@ class _Simulation:
         self.observables.restore(saved.observables)
 
     def _begin(self) -> None:
-        """First forces, integrator, and a look at the structure, before any file is touched."""
+        """First forces, integrator, and a check of the structure, before any file is touched."""
         try:
             self.atoms.get_forces()
             self.moment = self._look(self.first_step)
@@ -131,7 +131,7 @@ class _Simulation:
                     self._observe(step, frame_due)
                     if step % config.checkpoint_interval == 0 or last or step == 0:
                         self._save(trajectory, log)
-                if last and not frame_due:  # after the checkpoint: a longer run would not have it
+                if last and not frame_due:  # after the checkpoint, because a longer run would not have this frame
                     self._write_frame(trajectory)
                 if last and not row_due:
                     log.write(log_row(self.sample))
@@ -184,7 +184,7 @@ class _Simulation:
         return np.array(self.atoms.calc.get_property(name, self.atoms) if value is None else value, dtype=np.float64)
 
     def _judge(self, moment: Moment) -> MDSample:
-        """The row of this step.  Raises: RunError if the guard says no"""
+        """The row of this step.  Raises: RunError if the guard refuses it"""
         kinetic = float(self.atoms.get_kinetic_energy())
         temperature = self._temperature(kinetic)
         total, conserved, volume = moment.energy + kinetic, math.nan, math.nan
@@ -245,7 +245,7 @@ class _Simulation:
 
     @contextlib.contextmanager
     def _good_frame_kept(self, trajectory: File) -> Iterator[None]:
-        """Whatever ends the run early, Ctrl-C too: the last good frame is written; an error says where it is."""
+        """Whenever the run ends early, also by Ctrl-C: write the last good frame; an error names its file."""
         try:
             yield
         except BaseException as error:
@@ -260,7 +260,7 @@ class _Simulation:
     def _stopped(self, error: EqffError) -> RunError:
         """Write the last good and the offending frame, and name them."""
         config, step = self.config, self.moment.step + 1
-        offending = self.atoms.copy()  # where the integrator has just gone
+        offending = self.atoms.copy()  # the positions that the integrator has just reached
         offending.info = {"step": step, "time_fs": float(step * config.timestep), "reason": error.message}
         results = getattr(self.atoms.calc, "results", {})
         if not self.atoms.calc.calculation_required(self.atoms, ["energy", "forces"]):
@@ -277,7 +277,7 @@ class _Simulation:
 
 
 def make_guard(config: MDConfig, atoms: Atoms, calculator: Any) -> Guard:
-    """The guard of a run from these atoms; its text tells the limits."""
+    """The guard of a run from these atoms, and a text with its limits."""
     n_free = _n_free(config, atoms)
     given = _temperature(float(atoms.get_kinetic_energy()), n_free) if config.keep_momenta else 0.0
     hottest = max(config.temperature, given)
@@ -285,7 +285,7 @@ def make_guard(config: MDConfig, atoms: Atoms, calculator: Any) -> Guard:
 
 
 def _n_free(config: MDConfig, atoms: Atoms) -> int:
-    """Langevin noise moves and turns the whole; the others leave it at rest."""
+    """Langevin noise moves and rotates the whole system; the other integrators leave it at rest."""
     langevin = config.integrator == "langevin"
     return int(atoms.get_number_of_degrees_of_freedom()) if langevin else n_degrees_of_freedom(atoms)
 
@@ -295,7 +295,7 @@ def _temperature(kinetic: float, n_free: int) -> float:
 
 
 def _check(config: MDConfig, atoms: Atoms) -> None:
-    """Refuse what would fail later, or silently give nonsense."""
+    """Refuse options that would fail later, or silently give nonsense."""
     config.refuse_existing()
     check_atoms(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, "structure")
     massless = np.flatnonzero(~(atoms.get_masses() > 0))

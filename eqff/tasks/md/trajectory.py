@@ -1,6 +1,6 @@
-"""Frames and rows to disk while a simulation runs: one writer for each suffix.
+"""Writing frames and rows while a simulation runs: one writer per suffix.
 
-A writer says how far its file is complete, and a restart cuts the file back to such a mark, so that a continued
+A writer reports how far its file is complete, and a restart truncates the file to such a mark, so that a continued
 trajectory equals an uninterrupted one.
 """
 
@@ -19,7 +19,7 @@ from eqff.files import new_file
 
 
 class Writer(Protocol):
-    """A file that grows by one record after the other."""
+    """A file to which records are appended."""
 
     def write(self, record: Any) -> None:
         """Append; the record is in the file when this returns."""
@@ -33,7 +33,7 @@ class Writer(Protocol):
 
 
 class File:
-    """A writer whose failures name the file.
+    """A writer whose errors name the file.
 
     Args:   path: its folder is made; kind: class of the writer; mark: None starts anew, else cut back and continue
     Raises: every method: ResourceError EQ6202 if the file cannot be written; at first RunError EQ5121 if the file
@@ -141,7 +141,7 @@ class H5MDTrajectory:
     """HDF5 in the layout of H5MD; its mark is the number of frames."""
 
     def __init__(self, path: Path, mark: int | None = None) -> None:
-        from eqff.data.h5md import H5MDWriter  # h5py is loaded here, for those who ask for it
+        from eqff.data.h5md import H5MDWriter  # h5py is imported only for this format
 
         if mark is not None and not path.is_file():
             raise _too_short(path)
@@ -174,7 +174,7 @@ class H5MDTrajectory:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses becomes ResourceError EQ6202 with the name of the file."""
+    """Errors of the disk become ResourceError EQ6202 with the name of the file."""
     try:
         yield
     except OSError as error:

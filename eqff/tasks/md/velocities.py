@@ -1,4 +1,4 @@
-"""Initial velocities of a simulation and the degrees of freedom its temperature counts."""
+"""Initial velocities of a simulation, and the degrees of freedom that define its temperature."""
 
 import math
 
@@ -27,7 +27,7 @@ def set_momenta(atoms: Atoms, temperature: float, rng: np.random.Generator, n_fr
 
 
 def n_degrees_of_freedom(atoms: Atoms) -> int:
-    """3 n_atoms less constraints, or less the translations and (molecules) rotations of atoms left to themselves."""
+    """3 n_atoms less constraints, or less the translations and (molecules) rotations of free atoms."""
     if atoms.constraints:
         return int(atoms.get_number_of_degrees_of_freedom())
     n_rotations = 0
