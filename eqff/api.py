@@ -173,7 +173,7 @@ def export(
 
     if family is None or config is None:
         raise ConfigError("EQ1702", "family, config: expected both for a model in memory; pass them")
-    return export_model(folder, family, config, path, force=force, **details)
+    return export_model(source, family, config, path, force=force, **details)
 
 
 def compile(potential: str | Path, *, dtype: str = "auto", exact: bool = False) -> "Compiled":
