@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from eqff.compiler import Compiled
+    from eqff.training.run import TrainedRun
 
 Structures: TypeAlias = str | Path | Atoms | Frame | Iterable[Atoms | Frame]
 
@@ -135,7 +136,7 @@ def relax(
 
 
 def export(
-    source: "str | Path | nn.Module",
+    source: "str | Path | TrainedRun | nn.Module",
     path: str | Path,
     *,
     family: str | None = None,
@@ -150,7 +151,7 @@ def export(
 
     The file gets its name only after a fresh process has loaded it and reproduced the model.
 
-    Args:    source: run folder, whose best model is taken, or a model of one of the families;
+    Args:    source: run folder or what `eqff.train` returned, whose best model is taken, or a model in memory;
              path: <name>.eqff.pt; family: for a model, its file name in eqff/models; config: for a model, its
              configuration as plain values; force: overwrite an existing file;
              details: for a run, card, metrics, structure (paths), licence, citation, see
@@ -161,12 +162,13 @@ def export(
              EQ1703 for a run with them;
              PotentialError if the model cannot be stored, or the stored program does not reproduce it
     """
-    if isinstance(source, str | Path):
+    folder = getattr(source, "folder", source)  # of a TrainedRun; its class needs the packages that train
+    if isinstance(folder, str | Path):
         from eqff.training.folder.trained import export_run
 
         if family is not None or config is not None:
             raise ConfigError("EQ1703", "family, config: a run folder states them; leave them out")
-        return export_run(source, path, force=force, **details)
+        return export_run(folder, path, force=force, **details)
     from eqff.exporter import export as export_model
 
     if family is None or config is None:

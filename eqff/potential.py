@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eqff.errors import PotentialError
 from eqff.graph import Structure, edge_vectors
+from eqff.units import VOIGT
 
 
 class Model(Protocol):
@@ -149,5 +150,5 @@ def voigt_stress(strain_gradient: Tensor, cell: Tensor) -> Tensor:
             f"cell volume={float(volume)} Å^3: stress needs three lattice vectors; "
             "give a cell, or do not ask for the stress",
         )
-    xx, xy, xz, _, yy, yz, _, _, zz = strain_gradient.reshape(9).unbind()
-    return torch.stack([xx, yy, zz, yz, xz, xy]) / volume
+    components = strain_gradient.reshape(9).unbind()
+    return torch.stack([components[3 * i + j] for i, j in VOIGT]) / volume

@@ -28,7 +28,7 @@ def seconds(text: str | None) -> float:
 
 def command(
     config: Annotated[
-        Path, typer.Argument(help="Recipe (TOML), or a file of labelled frames (.npz, .extxyz, .h5 ...).")
+        Path, typer.Argument(help="Recipe (TOML), or labelled frames: FILE or FILE@INDEX (.npz, .extxyz, .h5 ...).")
     ],
     output: Annotated[
         Optional[Path], typer.Option("--output", "-o", help="Run folder.", show_default="runs/<name of CONFIG>")
@@ -79,9 +79,9 @@ def command(
     from eqff.tasks.training_report import training_report
     from eqff.training.fit.stopped import Stopped
     from eqff.training.folder.metrics_file import best_row, read_metrics
-    from eqff.training.run import train
+    from eqff.training.run import default_folder, train
 
-    folder, limit = output or Path("runs") / config.stem, seconds(time_limit)
+    folder, limit = output or default_folder(config), seconds(time_limit)
     options = {"preset": preset, "data.energy_unit": energy_unit}
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)
     overrides += tuple(assignments or ())

@@ -20,6 +20,7 @@ import numpy as np
 from eqff.data.frame import Frame
 from eqff.elements import species_index
 from eqff.errors import ConfigError
+from eqff.graph import edge_vectors_numpy
 from eqff.neighbors import neighbor_list
 
 N_RADIAL = 6
@@ -66,7 +67,7 @@ class Descriptor:
         """[n_atoms, n_radial * (n_species + 2 n_pairs)] G and A of each atom; index [n_atoms]: its species."""
         n_atoms, n_species = len(index), len(self.species)
         senders, receivers, shift = neighbor_list(frame.positions, frame.cell, frame.pbc, self.r_max)
-        vector = frame.positions[senders] - frame.positions[receivers] + shift @ frame.cell
+        vector = edge_vectors_numpy(frame.positions, senders, receivers, shift, frame.cell)
         length = np.sqrt((vector**2).sum(axis=1))
         unit = vector / length[:, None]
         radial = self.radial(length)  # [n_edges, n_radial]

@@ -18,7 +18,7 @@ from eqff.data.frame_list import FrameList, Frames, read_in_groups
 from eqff.data.samplers import COUNTED_TOGETHER, EdgeBatchSampler, FrameSampler, SharedBatchSampler
 from eqff.elements import SYMBOLS, species_index
 from eqff.errors import ConfigError, DataError
-from eqff.graph import Structure
+from eqff.graph import Structure, edge_vectors_numpy
 from eqff.neighbors import Edges, neighbor_list
 
 GEOMETRY = tuple(name for name in Structure._fields if name not in ("batch", "n_graphs"))  # which batching adds
@@ -222,7 +222,7 @@ def frame_data(
         frame.positions, frame.cell, frame.pbc, r_edges, where=f"frame {index}"
     )
     if n_edges is not None:
-        vectors = frame.positions[senders] - frame.positions[receivers] + edge_shift @ frame.cell
+        vectors = edge_vectors_numpy(frame.positions, senders, receivers, edge_shift, frame.cell)
         ends = np.minimum(senders, receivers), np.maximum(senders, receivers)  # an edge stays with its reverse
         shortest = np.sort(np.lexsort((*ends, np.linalg.norm(vectors, axis=1)))[:n_edges])
         senders, receivers, edge_shift = senders[shortest], receivers[shortest], edge_shift[shortest]

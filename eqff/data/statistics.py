@@ -8,6 +8,7 @@ import numpy as np
 from eqff.data.frame import Frame, hill_formula
 from eqff.elements import SYMBOLS, atomic_number, species_index
 from eqff.errors import ConfigError, DataError
+from eqff.graph import edge_vectors_numpy
 from eqff.neighbors import Edges, neighbor_list
 
 
@@ -131,7 +132,7 @@ class _Sums:
         self.atoms += count
         self.edges += np.bincount(numbers[receivers], minlength=n_kinds)
         if len(senders):
-            vector = frame.positions[senders] - frame.positions[receivers] + shift @ frame.cell
+            vector = edge_vectors_numpy(frame.positions, senders, receivers, shift, frame.cell)
             self.min_distance = min(self.min_distance, float(np.sqrt((vector**2).sum(axis=1).min())))
             self.max_neighbors = max(self.max_neighbors, int(np.bincount(receivers).max()))
         if frame.forces is not None:

@@ -26,6 +26,7 @@ from eqff.nn.radial_profile import ExponentialBasis, RadialProfile
 from eqff.o3.irreps import Block, Irreps, only, parse, spherical_harmonics_irreps, to_text
 
 SYMMETRY = "O(3)"
+SLOW_PATHS = ("spline", "shared")  # radial networks with a bias are not 0 at r_max; attention has `product`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from eqff.nn.radial_profile import RadialProfile
 from eqff.nn.so2 import SO2Gate, SO2Linear, join_orders, split_orders
 
 SYMMETRY = "O(3)"
+SLOW_PATHS = ("kernel", "spline", "shared")  # no TensorProductConvolution: it rotates edges
 
 
 @dataclass(frozen=True, kw_only=True)

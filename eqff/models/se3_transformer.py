@@ -26,6 +26,7 @@ from eqff.nn.self_interaction import SelfInteraction
 from eqff.o3.irreps import Block, Irrep, Irreps, only, reachable, spherical_harmonics_irreps
 
 SYMMETRY = "O(3)"
+SLOW_PATHS = ("spline", "shared")  # keys and values have a radial network each
 
 
 @dataclass(frozen=True, kw_only=True)

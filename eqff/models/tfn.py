@@ -23,6 +23,7 @@ from eqff.nn.self_interaction import SelfInteraction
 from eqff.o3.irreps import Block, Irreps, only, reachable, spherical_harmonics_irreps
 
 SYMMETRY = "O(3)"
+SLOW_PATHS = ("shared",)  # one filter serves several paths: RadialFilters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from eqff.data.reading.index import split_index
 from eqff.errors import ConfigError, ResourceError
 from eqff.training.config import RunConfig
 from eqff.training.fit.stopped import Stopped
@@ -45,7 +46,7 @@ def train(
               structure.xyz (a training frame)  checkpoints/{best,last}.ckpt  metrics.csv  learning_curve.png
               best.eqff.pt
 
-    Args:    config: a recipe (TOML), a file of labelled frames (which trains with preset "fast"), or a RunConfig;
+    Args:    config: a recipe (TOML), labelled frames as FILE or FILE@INDEX (preset "fast"), or a RunConfig;
              run_folder: default runs/<name of the recipe or data file>; resume: continue the run in this folder from
              its last checkpoint; overrides: keys that take precedence over the recipe, e.g. "training.epochs=10";
              time_limit: seconds after which the run stops with a checkpoint, to be resumed
@@ -58,13 +59,13 @@ def train(
     """
     deadline = time.monotonic() + time_limit
     if not isinstance(config, RunConfig):
-        run_folder = Path("runs") / Path(config).stem if run_folder is None else run_folder
+        run_folder = default_folder(config) if run_folder is None else run_folder
         config = read_config(Path(config), overrides)
     elif overrides:
         raise ConfigError(
             "EQ1965", f"overrides={list(overrides)}: expected none beside a RunConfig; use dataclasses.replace on it"
         )
-    folder = Path("runs") / Path(config.data.train).stem if run_folder is None else Path(run_folder)
+    folder = default_folder(config.data.train) if run_folder is None else Path(run_folder)
     _check_machine(config)
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -89,6 +90,11 @@ def train(
     return TrainedRun(
         folder, best_row(read_metrics(folder / "metrics.csv")), potential if potential.is_file() else None
     )
+
+
+def default_folder(source: str | Path) -> Path:
+    """runs/<name of a recipe, FILE or FILE@INDEX>."""
+    return Path("runs") / split_index(source)[0].stem
 
 
 def _check_machine(config: RunConfig) -> None:

@@ -14,6 +14,7 @@ from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
+from eqff.units import VOIGT
 
 ENERGY_KEYS = (
     "energy REF_energy ref_energy dft_energy DFT_energy QM_energy Energy total_energy TotEnergy energy_U0 U0".split()
@@ -252,7 +253,7 @@ def voigt(stress: Any) -> np.ndarray:
     if np.abs(matrix - matrix.T).max() > 1e-3 * np.abs(matrix).max():
         raise ValueError(f"stress is not symmetric: {matrix.tolist()}")
     matrix = 0.5 * (matrix + matrix.T)
-    return np.array([matrix[0, 0], matrix[1, 1], matrix[2, 2], matrix[1, 2], matrix[0, 2], matrix[0, 1]])
+    return np.array([matrix[i, j] for i, j in VOIGT])
 
 
 def _from_virial(virial: Any, cell: np.ndarray, where: str) -> np.ndarray:

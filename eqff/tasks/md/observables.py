@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 
+from eqff.graph import edge_vectors_numpy
 from eqff.neighbors import neighbor_list
 
 SAMPLING = 2.0  # fs at most between velocities: frequencies up to 1 / (2 * 2 fs) = 8339 cm-1
@@ -79,7 +80,7 @@ class Observables:
     def add_distances(self, positions: np.ndarray, cell: np.ndarray) -> None:
         """Any frame.  Args: positions [n_atoms, 3], cell [3, 3], Å"""
         senders, receivers, shift = neighbor_list(positions, cell, self.pbc, self.r_max)
-        length = np.linalg.norm(positions[senders] - positions[receivers] + shift @ cell, axis=1)
+        length = np.linalg.norm(edge_vectors_numpy(positions, senders, receivers, shift, cell), axis=1)
         bins = np.minimum((length * (RDF_BINS / self.r_max)).astype(int), RDF_BINS - 1)
         volume = abs(np.linalg.det(cell)) if self.pbc.all() else 1.0
         first, second = self.element_of[receivers], self.element_of[senders]

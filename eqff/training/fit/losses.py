@@ -8,8 +8,9 @@ from torch import Tensor
 from eqff.graph import Structure
 from eqff.potential import GradientEvaluator, Model, energy_forces_stress
 from eqff.training.config import LossConfig
+from eqff.units import VOIGT
 
-TINY = 1e-24  # eV^2/Å^2: the so that the length of a force error has a gradient where the error is 0
+TINY = 1e-24  # eV^2/Å^2: so that the length of a force error has a gradient where the error is 0
 
 
 class Errors(NamedTuple):
@@ -39,7 +40,7 @@ def errors(
     virial = None
     if stress is not None:
         volume = torch.linalg.det(structure.cell).abs().unsqueeze(1)
-        components = predicted.strain_gradient.reshape(-1, 9)[:, [0, 4, 8, 5, 2, 1]]
+        components = predicted.strain_gradient.reshape(-1, 9)[:, [3 * i + j for i, j in VOIGT]]
         virial = components - stress * volume
     return Errors(predicted.energy - energy, predicted.forces - forces, n_atoms, virial)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eqff.errors import ResourceError
-from eqff.files import locked, new_file
+from eqff.files import UNFINISHED, locked, new_file
 
 CONFIG, PLAN, MODEL = "config.toml", "plan.json", "model.json"
 BASELINE = "baseline.eqff.pt"  # copy of a baseline that is a potential; best.eqff.pt finds it beside itself
@@ -33,7 +33,7 @@ def run_file(path: Path) -> Iterator[Path]:
 def remove_unfinished(folder: Path) -> None:
     """Remove temporary files that a killed process left behind; their real names were never touched."""
     for place in (folder, folder / "checkpoints"):
-        for path in place.glob(".*.part*"):
+        for path in place.glob(UNFINISHED):
             path.unlink(missing_ok=True)
 
 

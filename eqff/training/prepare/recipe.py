@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eqff import config as config_io
+from eqff.data.reading.index import split_index
 from eqff.errors import ConfigError
 from eqff.training.config import RunConfig, check
 from eqff.training.prepare.initial_weights import architecture
@@ -36,8 +37,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def _recipe_of_data(path: Path) -> dict[str, Any]:
-    """The recipe for a data file alone.  Raises: ConfigError if the file does not exist"""
-    if not path.exists():
+    """The recipe for FILE or FILE@INDEX alone.  Raises: ConfigError if the file does not exist"""
+    if not split_index(path)[0].exists():
         raise ConfigError("EQ1432", f"{path}: no such file; give a recipe (.toml) or a file of labelled frames")
     return {"preset": NAME, "data": {"train": path.name}}
 

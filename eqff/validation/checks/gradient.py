@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from eqff.graph import Structure
+from eqff.units import VOIGT
 from eqff.validation.finding import Measured, check, difference, statement
 from eqff.validation.slopes import slope
 from eqff.validation.subject import EdgeSubject, Subject
 from eqff.validation.turns import AXES, tilt
 
 N_DIRECTIONS = 4
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 @check("forces are not the gradient of the energy")
