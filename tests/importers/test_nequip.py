@@ -1,11 +1,11 @@
 """Foreign weights give foreign numbers: golden files layer by layer, an oracle made of e3nn, and everything refused."""
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toys import GOLDEN
 
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.graph import Structure, edge_vectors
@@ -14,7 +14,6 @@ from eqff.importers.nequip import convert, radial_columns
 from eqff.nn.features import split_blocks
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
-GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 FILES = sorted(GOLDEN.glob("nequip*.npz"))
 if not FILES:
     FILES = [pytest.param(None, marks=pytest.mark.skip(reason=f"golden files of nequip are not at {GOLDEN}"))]
