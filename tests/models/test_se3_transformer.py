@@ -165,6 +165,5 @@ WRONG = [
 
 @pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
 def test_impossible_configurations(id, fields):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=id):
         make(**fields)
-    assert error.value.id == id
