@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -13,8 +14,16 @@ from torch import Tensor, nn
 from eqff.artifact.potential import Potential
 from eqff.config import to_mapping
 from eqff.exporter import export
+from eqff.graph import Structure
 from eqff.models import nequip
-from eqff.potential import GradientEvaluator
+from eqff.neighbors import build_structure
+from eqff.potential import EnergyForces, GradientEvaluator, energy_forces_stress
+
+FILES = Path(__file__).parent / "data" / "files"
+SAMPLE = FILES / "ethanol_gfn2_20frames.npz"  # GFN2-xTB, sGDML layout, kcal/mol and Å
+WATER = FILES / "water16_gfn1_5frames.extxyz"  # 16 periodic H2O, GFN1-xTB, with stress
+SHARED = Path(__file__).resolve().parents[2] / "shared"  # published data and golden files, not part of the project
+GOLDEN = SHARED / "golden"
 
 
 def close(got: Any, expected: Any, tolerance: float, what: str = "numbers") -> None:
@@ -41,6 +50,34 @@ class Hops(nn.Module):
         for _ in range(self.n_layers):
             h = h + 0.1 * torch.zeros_like(h).index_add(0, receivers, u * h.index_select(0, senders))
         return h.to(torch.float64)
+
+
+class Bonds(nn.Module):
+    """Lennard-Jones-like pairs that bind near 1.5 Å, smoothly zero at 4 Å; `alone` (eV) is the energy of an atom."""
+
+    def __init__(self, alone: float = -7.0) -> None:
+        super().__init__()
+        self.alone = alone
+
+    def forward(self, species, senders, receivers, edge_vector):
+        square = (edge_vector**2).sum(1)
+        inverse = (1.3**2 / square) ** 2
+        pair = 0.4 * (inverse**2 - 2 * inverse) * (1 - square / 16.0).clamp(min=0) ** 3
+        pair = pair * (1 + 0.1 * species[receivers]) * (1 + 0.1 * species[senders])
+        return torch.full((len(species),), self.alone, dtype=torch.float64).index_add(0, receivers, pair)
+
+
+class Repulsion(nn.Module):
+    """Neighbours repel each other, smoothly less up to 4 Å; -7 eV for every atom."""
+
+    def __init__(self, strength: float = 0.05, of_species: float = 0.3) -> None:
+        super().__init__()
+        self.strength, self.of_species = strength, of_species
+
+    def forward(self, species, senders, receivers, edge_vector):
+        square = (edge_vector**2).sum(1)
+        pair = self.strength * (1 - square / 16.0).clamp(min=0) ** 3 * (1 + self.of_species * species[senders])
+        return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
 
 
 class Counted(GradientEvaluator):
@@ -91,3 +128,20 @@ def diamond(a: float = 3.2, size: float = 0.05, seed: int = 1) -> Atoms:
     atoms = bulk("C", "diamond", a=a)
     atoms.rattle(size, seed=seed)
     return atoms
+
+
+def cluster(n_atoms: int = 7, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """(positions [n_atoms, 3] Å, species 0 or 1 [n_atoms]) near the corners of a cube of 1.4 Å."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)[:n_atoms]
+    return 1.4 * grid + rng.uniform(-0.3, 0.3, (n_atoms, 3)), rng.integers(0, 2, n_atoms)
+
+
+def structure(positions: Any, species: Any, r_list: float = 3.0) -> Structure:
+    """A molecule with its neighbours within r_list Å."""
+    return build_structure(np.asarray(positions), np.asarray(species), np.zeros((3, 3)), np.zeros(3, bool), r_list)
+
+
+def results(model: nn.Module, positions: Any, species: Any, r_list: float = 3.0) -> EnergyForces:
+    """Energies and forces of a molecule."""
+    return energy_forces_stress(GradientEvaluator(model), structure(positions, species, r_list))

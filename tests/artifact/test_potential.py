@@ -4,30 +4,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
-from toys import potential_of
+from toys import Bonds, potential_of
 
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
 from eqff.graph import grouped
-
-R_MAX = 4.0
-
-
-class Toy(nn.Module):
-    """Lennard-Jones-like pairs, cut off smoothly; E0 = -7 eV for every atom."""
-
-    def forward(self, species, senders, receivers, edge_vector):
-        square = (edge_vector**2).sum(1)
-        inverse = (1.3**2 / square) ** 2
-        pair = 0.4 * (inverse**2 - 2 * inverse) * (1 - square / R_MAX**2).clamp(min=0) ** 3
-        pair = pair * (1 + 0.1 * species[receivers]) * (1 + 0.1 * species[senders])
-        return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
 
 
 def mixture():
@@ -43,10 +28,10 @@ def mixture():
 @pytest.mark.parametrize("max_edges", [1, 100, 10_000, None])
 def test_predict_equals_one_by_one_in_order(max_edges):
     frames = mixture()
-    predictions = potential_of(Toy()).predict(frames, max_edges=max_edges)
+    predictions = potential_of(Bonds()).predict(frames, max_edges=max_edges)
     assert len(predictions) == len(frames)
     for atoms, found in zip(frames, predictions, strict=True):
-        calculator = EqffCalculator(potential_of(Toy()))
+        calculator = EqffCalculator(potential_of(Bonds()))
         calculator.calculate(atoms)
         assert found.energy == pytest.approx(calculator.results["energy"], abs=1e-10)
         np.testing.assert_allclose(found.energies, calculator.results["energies"], atol=1e-10)
@@ -58,7 +43,7 @@ def test_predict_equals_one_by_one_in_order(max_edges):
 
 
 def test_batches_are_packed_by_edges():
-    potential = potential_of(Toy())
+    potential = potential_of(Bonds())
     frames = [molecule("H2O")] * 10  # 6 edges each
     potential.predict(frames, max_edges=13)
     assert potential.evaluator.n_edges == [12] * 5
@@ -83,11 +68,11 @@ def test_groups_are_made_when_needed():
 
 
 def test_nothing_gives_nothing():
-    assert potential_of(Toy()).predict([]) == []
+    assert potential_of(Bonds()).predict([]) == []
 
 
 def test_what_cannot_be_predicted_is_named():
-    potential = potential_of(Toy())
+    potential = potential_of(Bonds())
     with pytest.raises(GraphError, match=r"EQ2101: structure 1: species: atom 0 is Ar"):
         potential.predict([molecule("H2O"), Atoms("Ar")])
     with pytest.raises(GraphError, match="structure 2: positions: atom 0 is not finite"):
@@ -99,7 +84,7 @@ def test_what_cannot_be_predicted_is_named():
 
 
 def test_results_that_are_not_finite_are_refused():
-    class Broken(Toy):
+    class Broken(Bonds):
         def forward(self, species, senders, receivers, edge_vector):
             energy = super().forward(species, senders, receivers, edge_vector)
             return energy + (float("nan") * energy[species == 2]).sum()  # oxygen spoils all that is evaluated with it
@@ -110,7 +95,7 @@ def test_results_that_are_not_finite_are_refused():
 
 def test_an_unknown_composition_is_told_once():
     header = {"training_data": {"compositions": ["C2H6O", "H2O"]}}
-    potential = potential_of(Toy(), header=header)
+    potential = potential_of(Bonds(), header=header)
     dimer = molecule("CH3CH2OH")
     other = molecule("CH3CH2OH")
     other.translate([0, 0, 5])
@@ -121,4 +106,4 @@ def test_an_unknown_composition_is_told_once():
     assert potential.knows_composition([6, 2, 1])
     assert potential.knows_composition([4, 2, 0])  # ethanol - water
     assert not potential.knows_composition([4, 1, 0])
-    assert potential_of(Toy()).knows_composition([4, 1, 0])  # nothing is said: nothing is claimed
+    assert potential_of(Bonds()).knows_composition([4, 1, 0])  # nothing is said: nothing is claimed

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from toys import SAMPLE, WATER
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
@@ -12,8 +13,6 @@ from eqff.data.store.store import Store
 from eqff.errors import ConfigError, DataError
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "files"
-ETHANOL = FILES / "ethanol_gfn2_20frames.npz"
-WATER = FILES / "water16_gfn1_5frames.extxyz"
 
 
 def run(*arguments) -> str:
@@ -29,13 +28,13 @@ def failure(*arguments) -> DataError:
 
 
 def test_npz_to_store_and_onward(tmp_path):
-    output = run("convert", ETHANOL, tmp_path / "a.h5")
+    output = run("convert", SAMPLE, tmp_path / "a.h5")
     assert "labels: energy 20, forces 20, stress 0" in output
     assert "C2H6O (20)" in output
     assert "kcal/mol (stated in the file)" in output
     with Store(tmp_path / "a.h5") as store:
         assert store.digest in output
-        assert store.provenance["source"] == ETHANOL.name
+        assert store.provenance["source"] == SAMPLE.name
         energies = [frame.energy for frame in store]
     run("convert", tmp_path / "a.h5", tmp_path / "a.extxyz")
     run("convert", tmp_path / "a.extxyz", tmp_path / "a.npz")
@@ -43,7 +42,7 @@ def test_npz_to_store_and_onward(tmp_path):
 
 
 def test_units_must_be_said_where_the_file_does_not(tmp_path):
-    with np.load(ETHANOL) as arrays:
+    with np.load(SAMPLE) as arrays:
         np.savez(tmp_path / "bare.npz", **{name: arrays[name] for name in "zREF"})
     assert "--energy-unit" in failure("convert", tmp_path / "bare.npz", tmp_path / "a.h5").message
     assert not (tmp_path / "a.h5").exists()
@@ -54,8 +53,8 @@ def test_units_must_be_said_where_the_file_does_not(tmp_path):
 
 
 def test_force_replaces(tmp_path):
-    run("convert", ETHANOL, tmp_path / "a.h5")
-    assert failure("convert", ETHANOL, tmp_path / "a.h5").id == "EQ3070"
+    run("convert", SAMPLE, tmp_path / "a.h5")
+    assert failure("convert", SAMPLE, tmp_path / "a.h5").id == "EQ3070"
     run("convert", WATER, tmp_path / "a.h5", "--force")
     with Store(tmp_path / "a.h5") as store:
         assert len(store) == 5
@@ -78,7 +77,7 @@ def test_json(tmp_path):
     assert values["energy_eV"]["min"] < values["energy_eV"]["mean"] < values["energy_eV"]["max"]
     assert values["elements"] == ["H", "O"]
     assert values["warnings"] == []
-    written = json.loads(run("convert", ETHANOL, tmp_path / "a.h5", "--json"))
+    written = json.loads(run("convert", SAMPLE, tmp_path / "a.h5", "--json"))
     assert written["energy_unit"] == "kcal/mol"
     assert written["target_bytes"] == (tmp_path / "a.h5").stat().st_size
     with Store(tmp_path / "a.h5") as store:
@@ -86,7 +85,7 @@ def test_json(tmp_path):
 
 
 def test_level_of_theory_and_names_of_labels_are_shown(tmp_path):
-    assert "level of theory: GFN2-xTB (tblite)" in run("info", ETHANOL)
+    assert "level of theory: GFN2-xTB (tblite)" in run("info", SAMPLE)
     (tmp_path / "a.xyz").write_text("1\nREF_energy=-13.6\nH 0 0 0\n")
     assert "energy from 'REF_energy' (1)" in run("info", tmp_path / "a.xyz")
 
@@ -124,12 +123,12 @@ def test_a_folder_of_deepmd(tmp_path):
 
 @pytest.mark.parametrize("verb", [["convert"], ["select", "-n", "3"]])
 def test_the_file_to_write_is_the_second_argument_or_an_option(tmp_path, verb):
-    run(*verb, ETHANOL, tmp_path / "a.h5")
-    run(*verb, ETHANOL, "-o", tmp_path / "b.h5")
+    run(*verb, SAMPLE, tmp_path / "a.h5")
+    run(*verb, SAMPLE, "-o", tmp_path / "b.h5")
     with Store(tmp_path / "a.h5") as first, Store(tmp_path / "b.h5") as second:
         assert first.digest == second.digest
     for wrong, reason in (([], "none is given"), ([tmp_path / "c.h5", "-o", tmp_path / "d.h5"], "are two")):
-        error = CliRunner().invoke(app, [str(a) for a in (*verb, ETHANOL, *wrong)]).exception
+        error = CliRunner().invoke(app, [str(a) for a in (*verb, SAMPLE, *wrong)]).exception
         assert isinstance(error, ConfigError)
         assert error.id == "EQ1460"
         assert reason in error.message
@@ -144,6 +143,6 @@ def test_every_verb_that_writes_frames_or_splits_takes_the_same_option():
 
 def test_a_folder_is_no_file_to_write(tmp_path):
     for force in ([], ["--force"]):
-        error = failure("convert", ETHANOL, tmp_path, *force)
+        error = failure("convert", SAMPLE, tmp_path, *force)
         assert error.id == "EQ3077"
         assert f"is a folder; name a file in it, e.g. {tmp_path / 'frames.h5'}" in error.message

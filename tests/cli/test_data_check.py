@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
@@ -10,7 +11,6 @@ from eqff.data.reading.read import read_frames
 from eqff.data.reading.write import write_frames
 from eqff.errors import ConfigError, DataError
 
-ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
@@ -19,7 +19,7 @@ def run(*arguments):
 
 
 def changed(path: Path, **arrays) -> Path:
-    with np.load(ETHANOL) as file:
+    with np.load(SAMPLE) as file:
         contents = {name: file[name] for name in ("z", "R", "E", "F")} | {
             name: change(file[name].copy()) for name, change in arrays.items()
         }
@@ -28,7 +28,7 @@ def changed(path: Path, **arrays) -> Path:
 
 
 def test_good_data_pass():
-    result = run(ETHANOL)
+    result = run(SAMPLE)
     assert result.exit_code == 0, result.output
     assert "nothing is wrong" in result.output
     assert "not testable" in result.output  # frames are 10 fs apart
@@ -55,7 +55,7 @@ def test_a_fault_fails_and_is_named(tmp_path):
 
 
 def test_against_and_split(tmp_path):
-    frames = read_frames(ETHANOL)
+    frames = read_frames(SAMPLE)
     write_frames(tmp_path / "train.h5", frames[:12])
     write_frames(tmp_path / "test.h5", frames[10:])
     result = run(tmp_path / "test.h5", "--against", tmp_path / "train.h5", "--json")
@@ -74,7 +74,7 @@ def test_against_and_split(tmp_path):
 
 
 def test_strict_makes_warnings_fail(tmp_path):
-    frames = read_frames(ETHANOL)
+    frames = read_frames(SAMPLE)
     from dataclasses import replace
 
     write_frames(tmp_path / "partial.h5", [*frames[:15], *(replace(f, forces=None) for f in frames[15:])])
@@ -83,7 +83,7 @@ def test_strict_makes_warnings_fail(tmp_path):
 
 
 def test_a_file_that_breaks_off_is_examined_as_far_as_it_goes(tmp_path):
-    frames = read_frames(ETHANOL)
+    frames = read_frames(SAMPLE)
     write_frames(tmp_path / "whole.extxyz", frames)
     text = (tmp_path / "whole.extxyz").read_text(encoding="utf-8")
     (tmp_path / "cut.extxyz").write_text(text[: int(len(text) * 0.93)], encoding="utf-8")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
@@ -13,8 +14,6 @@ from eqff.data.published.catalogue import DATA_SETS
 from eqff.data.reading.npz import npz_names, read_npz
 from eqff.data.reading.read import read_frames
 from eqff.errors import ConfigError, DataError
-
-ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 
 
 def run(*arguments) -> str:
@@ -33,7 +32,7 @@ def test_without_a_name_it_lists():
 
 
 def test_a_file_from_a_stick(tmp_path):
-    output = run("md17-ethanol", "-o", tmp_path / "data", "--from-file", ETHANOL)
+    output = run("md17-ethanol", "-o", tmp_path / "data", "--from-file", SAMPLE)
     assert "licence  not stated" in output
     assert "cite     Chmiela et al., Sci. Adv. 3" in output
     assert "sha256" in output
@@ -49,10 +48,10 @@ def test_a_file_from_a_stick(tmp_path):
 def test_an_archive_is_unpacked(tmp_path):
     np.savetxt(tmp_path / "index_train_01.csv", [3, 1], fmt="%d")
     with tarfile.open(tmp_path / "rmd17.tar.bz2", "w:bz2") as tar:
-        tar.add(ETHANOL, "rmd17/npz_data/rmd17_ethanol.npz")
+        tar.add(SAMPLE, "rmd17/npz_data/rmd17_ethanol.npz")
         tar.add(tmp_path / "index_train_01.csv", "rmd17/splits/index_train_01.csv")
     output = run("rmd17", "-o", tmp_path / "data", "--from-file", tmp_path / "rmd17.tar.bz2")
-    assert (tmp_path / "data" / "rmd17_ethanol.npz").read_bytes() == ETHANOL.read_bytes()
+    assert (tmp_path / "data" / "rmd17_ethanol.npz").read_bytes() == SAMPLE.read_bytes()
     assert (tmp_path / "data" / "index_train_01.csv").read_text().split() == ["3", "1"]
     assert "data     " in output
     kept = json.loads(run("rmd17", "-o", tmp_path / "data", "--no-unpack", "--json"))
@@ -80,7 +79,7 @@ def test_the_official_split_is_cut_out(archived, tmp_path, rmd17_ethanol):
 
 
 def test_some_files_of_a_set(tmp_path, monkeypatch):
-    shutil.copy(ETHANOL, tmp_path / "test_300K.xyz")
+    shutil.copy(SAMPLE, tmp_path / "test_300K.xyz")
     found = json.loads(run("3bpa", "-o", tmp_path / "data", "--from-file", tmp_path / "test_300K.xyz", "--json"))
     assert [Path(row["path"]).name for row in found["files"]] == ["test_300K.xyz"]
     assert catalogue.DATA_SETS["3bpa"].licence == found["licence"]

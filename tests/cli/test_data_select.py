@@ -1,18 +1,16 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
 from eqff.data.reading.read import read_frames
 from eqff.data.store.store import Store, write_store
 from eqff.errors import EqffError
-
-ETHANOL = Path(__file__).resolve().parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 
 
 def run(*arguments) -> str:
@@ -22,19 +20,19 @@ def run(*arguments) -> str:
 
 
 def test_farthest_frames_of_a_store(tmp_path):
-    output = run(ETHANOL, tmp_path / "a.h5", "-n", 5)
+    output = run(SAMPLE, tmp_path / "a.h5", "-n", 5)
     assert "selected 5 of 20 frames" in output
-    rows = json.loads(run(ETHANOL, tmp_path / "a.csv", "-n", 5, "--json"))["indices"]
+    rows = json.loads(run(SAMPLE, tmp_path / "a.csv", "-n", 5, "--json"))["indices"]
     assert [int(line) for line in (tmp_path / "a.csv").read_text().split()] == rows
-    frames = read_frames(ETHANOL)
+    frames = read_frames(SAMPLE)
     with Store(tmp_path / "a.h5") as store:
         assert [frame.energy for frame in store] == [frames[i].energy for i in sorted(rows)]
         assert store.provenance["selected_by"] == "farthest"
-        assert store.provenance["source"] == ETHANOL.name
+        assert store.provenance["source"] == SAMPLE.name
 
 
 def test_rotated_and_renumbered_copies_are_dropped(tmp_path):
-    frames, random = read_frames(ETHANOL), np.random.default_rng(2)
+    frames, random = read_frames(SAMPLE), np.random.default_rng(2)
     copies = []
     for frame in frames[:4]:
         order, turn = random.permutation(9), Rotation.random(random_state=3).as_matrix()
@@ -55,9 +53,9 @@ def test_rotated_and_renumbered_copies_are_dropped(tmp_path):
 
 
 def test_frames_unlike_those_one_has(tmp_path):
-    frames = read_frames(ETHANOL)
+    frames = read_frames(SAMPLE)
     write_store(tmp_path / "have.h5", frames[:19])
-    found = json.loads(run(ETHANOL, tmp_path / "a.csv", "-n", 3, "--beside", tmp_path / "have.h5", "--json"))
+    found = json.loads(run(SAMPLE, tmp_path / "a.csv", "-n", 3, "--beside", tmp_path / "have.h5", "--json"))
     assert found["indices"] == [19]  # all others are there
     assert found["radius"] == 0.0
 
@@ -74,7 +72,7 @@ def test_frames_unlike_those_one_has(tmp_path):
     ],
 )
 def test_what_is_refused(arguments, id, tmp_path):
-    result = CliRunner().invoke(app, ["select", str(ETHANOL), str(tmp_path / "a.h5"), *arguments])
+    result = CliRunner().invoke(app, ["select", str(SAMPLE), str(tmp_path / "a.h5"), *arguments])
     assert isinstance(result.exception, EqffError), result.output
     assert result.exception.id == id
     assert not list(tmp_path.iterdir())
@@ -82,8 +80,8 @@ def test_what_is_refused(arguments, id, tmp_path):
 
 def test_an_output_that_exists(tmp_path):
     (tmp_path / "a.csv").write_text("mine")
-    result = CliRunner().invoke(app, ["select", str(ETHANOL), str(tmp_path / "a.csv"), "-n", "2"])
+    result = CliRunner().invoke(app, ["select", str(SAMPLE), str(tmp_path / "a.csv"), "-n", "2"])
     assert result.exception.id == "EQ1945"
     assert (tmp_path / "a.csv").read_text() == "mine"
-    run(ETHANOL, tmp_path / "a.csv", "-n", 2, "--force")
+    run(SAMPLE, tmp_path / "a.csv", "-n", 2, "--force")
     assert len((tmp_path / "a.csv").read_text().split()) == 2

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import SAMPLE, WATER
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
@@ -12,8 +13,6 @@ from eqff.data.store.store import write_store
 from eqff.errors import EqffError
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "files"
-ETHANOL = FILES / "ethanol_gfn2_20frames.npz"
-WATER = FILES / "water16_gfn1_5frames.extxyz"
 
 
 def run(*arguments) -> str:
@@ -29,19 +28,19 @@ def failure(*arguments) -> EqffError:
 
 
 def test_random(tmp_path):
-    output = run(ETHANOL, "--train", 12, "--validation", 5, "--seed", 3, "-o", tmp_path / "s.json")
+    output = run(SAMPLE, "--train", 12, "--validation", 5, "--seed", 3, "-o", tmp_path / "s.json")
     assert "12 train, 5 validation, 3 test; 0 in none (random)" in output
     split = load_split(tmp_path / "s.json")
     assert split.sha256 in output
     order = np.random.Generator(np.random.PCG64(3)).permutation(20)
     assert split.train.tolist() == order[:12].tolist()
-    assert split.origin["source"] == ETHANOL.name
+    assert split.origin["source"] == SAMPLE.name
     assert len(split.origin["source_sha256"]) == 64
 
 
 def test_shares_and_blocks(tmp_path):
     result = json.loads(
-        run(ETHANOL, "--method", "blocked", "--train", 0.5, "--validation", 0.25, "--gap", 2, "-o",
+        run(SAMPLE, "--method", "blocked", "--train", 0.5, "--validation", 0.25, "--gap", 2, "-o",
             tmp_path / "s.npz", "--json")
     )  # fmt: skip
     assert result["sizes"] == {"train": 8, "validation": 4, "test": 4}  # of the 16 frames outside the gaps
@@ -51,7 +50,7 @@ def test_shares_and_blocks(tmp_path):
 
 
 def test_compositions_and_csv(tmp_path):
-    frames = read_frames(ETHANOL)[:6] + read_frames(WATER)[:3]
+    frames = read_frames(SAMPLE)[:6] + read_frames(WATER)[:3]
     write_store(tmp_path / "a.h5", frames)
     run(tmp_path / "a.h5", "--method", "composition", "--train", 6, "--validation", 0, "-o", tmp_path / "csv")
     assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["test.csv", "train.csv"]
@@ -65,7 +64,7 @@ def test_compositions_and_csv(tmp_path):
 
 
 def test_repeated_frames_never_test_what_was_learned(tmp_path):
-    frames = read_frames(ETHANOL)
+    frames = read_frames(SAMPLE)
     write_store(tmp_path / "a.h5", frames + frames[:5])
     problem = failure(tmp_path / "a.h5", "--train", 20, "--validation", 0)
     assert problem.id == "EQ3323"
@@ -93,6 +92,6 @@ def test_repeated_frames_never_test_what_was_learned(tmp_path):
 )
 def test_what_is_refused(arguments, id, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert failure(ETHANOL, *arguments).id == id
+    assert failure(SAMPLE, *arguments).id == id
     assert not list(tmp_path.iterdir())
-    assert not ETHANOL.with_suffix(".split.json").exists()
+    assert not SAMPLE.with_suffix(".split.json").exists()

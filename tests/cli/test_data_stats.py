@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
@@ -13,7 +14,6 @@ from eqff.data.store.store import write_store
 from eqff.errors import ConfigError, DataError
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "files"
-ETHANOL = FILES / "ethanol_gfn2_20frames.npz"
 
 
 def run(*arguments):
@@ -23,7 +23,7 @@ def run(*arguments):
 
 
 def test_text():
-    output = run(ETHANOL, "--r-max", 9)
+    output = run(SAMPLE, "--r-max", 9)
     assert "mean degree 8.000, largest 8, within 9.0 Å" in output
     assert "rank 1 of 3" in output
     assert "H  mean degree 8.000, force RMS" in output
@@ -31,8 +31,8 @@ def test_text():
 
 def test_one_part_of_a_split(tmp_path):
     split_from_indices(20, train=[3, 17, 4], test=[0]).save(tmp_path / "s.json")
-    found = json.loads(run(ETHANOL, "--split", tmp_path / "s.json", "--json"))
-    frames = read_frames(ETHANOL)
+    found = json.loads(run(SAMPLE, "--split", tmp_path / "s.json", "--json"))
+    frames = read_frames(SAMPLE)
     forces = np.array([frames[i].forces for i in (3, 4, 17)])
     assert found["part"] == "train"
     assert found["source"]["n_frames"] == 20
@@ -43,10 +43,10 @@ def test_one_part_of_a_split(tmp_path):
 
 def test_what_is_refused(tmp_path):
     split_from_indices(19, train=[3]).save(tmp_path / "s.json")
-    result = CliRunner().invoke(app, ["stats", str(ETHANOL), "--split", str(tmp_path / "s.json")])
+    result = CliRunner().invoke(app, ["stats", str(SAMPLE), "--split", str(tmp_path / "s.json")])
     assert isinstance(result.exception, DataError)
     assert result.exception.id == "EQ3335"
-    result = CliRunner().invoke(app, ["stats", str(ETHANOL), "--part", "half"])
+    result = CliRunner().invoke(app, ["stats", str(SAMPLE), "--part", "half"])
     assert isinstance(result.exception, ConfigError)
     assert result.exception.id == "EQ1946"
 

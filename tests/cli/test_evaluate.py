@@ -7,13 +7,13 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff import cli, load
 from eqff.data.reading.read import read_frames
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "tests" / "data" / "files" / "ethanol_gfn2_20frames.npz"
 PUBLISHED = ROOT.parent / "shared" / "data" / "rmd17" / "rmd17_ethanol_test_01.npz"
 
 

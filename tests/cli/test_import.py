@@ -2,13 +2,13 @@
 
 import json
 from inspect import signature as inspect_signature
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import typer
 from ase import Atoms
+from toys import GOLDEN
 from typer.testing import CliRunner
 
 import eqff
@@ -18,7 +18,6 @@ from eqff.artifact import inspect
 from eqff.errors import EqffError
 from eqff.tasks.import_model import codes
 
-GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 FILES = [
     ("nequip", "nequip_mol_l1"),
     ("nequip", "nequip_mol_l2_parity"),

@@ -3,7 +3,6 @@
 import inspect
 import json
 from dataclasses import fields
-from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff import cli, config
@@ -132,13 +132,12 @@ def test_the_program_is_chosen(run, source, monkeypatch, arguments, expected):
 
 @pytest.mark.parametrize("name", ["a.npz", "a.h5", "a.db", "a.traj", "a.extxyz", "deepmd"])
 def test_reads_what_data_reads(run, tmp_path, name):
-    sample = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
-    write_frames(name, read_frames(f"{sample}@:5"), format="deepmd" if name == "deepmd" else None)
+    write_frames(name, read_frames(f"{SAMPLE}@:5"), format="deepmd" if name == "deepmd" else None)
     result = run(f"{name}@2:4", "-o", "out.extxyz", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert (report["first"], report["n_frames"], report["errors"]["forces_n"]) == (2, 2, 2 * 27)
-    expected = read_frames(sample)[3]
+    expected = read_frames(SAMPLE)[3]
     frame = ase.io.read("out.extxyz", 1)
     np.testing.assert_allclose(frame.positions, expected.positions, atol=1e-8)
     assert frame.get_potential_energy() == pytest.approx(expected.energy, abs=1e-6)

@@ -5,6 +5,7 @@ from types import ModuleType
 
 import ase.io
 import pytest
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff import cli
@@ -88,7 +89,6 @@ def test_preset_and_unit_go_before_what_set_says(tmp_path, monkeypatch):
 
 
 def test_dry_run_of_a_data_file_alone():
-    sample = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
     small = [
         "model.n_layers=1",
         "model.n_channels=2",
@@ -96,7 +96,7 @@ def test_dry_run_of_a_data_file_alone():
         "training.compile=false",
         "training.kernels=reference",
     ]
-    arguments = ["train", str(sample), "--preset", "fast", "--energy-unit", "kcal/mol", "--dry-run"]
+    arguments = ["train", str(SAMPLE), "--preset", "fast", "--energy-unit", "kcal/mol", "--dry-run"]
     result = CliRunner().invoke(cli.build(), [*arguments, *[part for key in small for part in ("--set", key)]])
     assert result.exit_code == 0, result.output
     assert "15 to train in 3 batches, 5 to validate" in result.output

@@ -18,7 +18,7 @@ from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from torch import nn
-from toys import ethanol, potential_of, tiny_file
+from toys import Bonds, ethanol, potential_of, tiny_file
 
 import eqff
 from eqff import artifact
@@ -28,23 +28,10 @@ from eqff.errors import ConfigError, GraphError, PotentialError
 from eqff.exporter import export
 from eqff.models import nequip
 
-R_MAX = 4.0
-
-
-class Toy(nn.Module):
-    """Lennard-Jones-like pairs that bind near 1.5 Å, cut off smoothly; E0 = -7 eV for every atom."""
-
-    def forward(self, species, senders, receivers, edge_vector):
-        square = (edge_vector**2).sum(1)
-        inverse = (1.3**2 / square) ** 2
-        pair = 0.4 * (inverse**2 - 2 * inverse) * (1 - square / R_MAX**2).clamp(min=0) ** 3
-        pair = pair * (1 + 0.1 * species[receivers]) * (1 + 0.1 * species[senders])
-        return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
-
 
 @pytest.fixture
 def potential():
-    return potential_of(Toy())
+    return potential_of(Bonds())
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +192,7 @@ def test_bad_structures_are_refused_and_leave_nothing_behind(potential, atoms, m
 
 def test_without_atoms():
     with pytest.raises(GraphError, match="EQ2113: atoms=None"):
-        EqffCalculator(potential_of(Toy())).calculate()
+        EqffCalculator(potential_of(Bonds())).calculate()
 
 
 def test_results_that_are_not_finite_are_refused():
@@ -283,7 +270,7 @@ def test_deep_copies_are_independent_and_share_the_potential(potential):
 
 def test_files_load_at_the_first_use(potential_file, monkeypatch):
     loads = []
-    monkeypatch.setattr(artifact, "load", lambda *options: loads.append(options) or potential_of(Toy()))
+    monkeypatch.setattr(artifact, "load", lambda *options: loads.append(options) or potential_of(Bonds()))
     calculator = EqffCalculator(potential_file, device="cuda:7", dtype="float32")
     assert loads == []
     for _ in range(2):

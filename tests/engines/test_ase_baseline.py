@@ -7,7 +7,6 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 import toys
 from ase import Atoms, units
 from ase.build import molecule
@@ -15,8 +14,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.calculators.emt import EMT
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.md.verlet import VelocityVerlet
-from torch import nn
-from toys import diamond, ethanol
+from toys import Repulsion, diamond, ethanol
 
 from eqff import artifact
 from eqff.artifact.potential import Prediction
@@ -33,15 +31,6 @@ from eqff.training.prepare.baseline import _check_record
 
 R_MAX = 4.0
 CONFIG = nequip.Config(species=("H", "C", "O"), r_max=R_MAX, l_max=1, n_layers=1, n_channels=4)
-
-
-class Pairs(nn.Module):
-    """Springs between all neighbours, weakening to zero at r_max; E0 = -7 eV for every atom."""
-
-    def forward(self, species, senders, receivers, edge_vector):
-        square = (edge_vector**2).sum(1)
-        pair = 0.05 * (1 - square / R_MAX**2).clamp(min=0) ** 3 * (1 + 0.3 * species[senders])
-        return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
 
 
 class Springs(Calculator):
@@ -95,7 +84,7 @@ def record_of(calculator, name="ase.calculators.emt:EMT", sha256=None):
 
 def potential_of(record, **changes):
     header = {} if record is None else {"baseline": record}
-    return toys.potential_of(Pairs(), header=header, **changes)
+    return toys.potential_of(Repulsion(), header=header, **changes)
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 import json
 import math
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from e3nn import o3
-from toys import close
+from toys import GOLDEN, close
 
 from eqff.elements import ATOMIC_NUMBERS
 from eqff.errors import PotentialError
@@ -17,7 +16,6 @@ from eqff.importers.equiformer import convert
 from eqff.nn.features import split_blocks
 
 SILU, SIGMOID, LEAKY = 1.6791767923989418, 1.8467055342154763, 1.531320475574866
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 FILES = sorted(GOLDEN.glob("equiformer*.npz"))
 
 

@@ -1,17 +1,16 @@
 """eSEN's weights: golden files layer by layer, energies and forces; everything without a counterpart is refused."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toys import GOLDEN
 
 from eqff.errors import ConfigError, PotentialError
 from eqff.importers.esen import FAMILY, convert
 from eqff.nn.edge_rotation import EdgeRotation
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 FILES = sorted(GOLDEN.glob("esen_*.npz"))
 if not FILES:
     pytest.skip(f"no golden files of eSEN in {GOLDEN}", allow_module_level=True)

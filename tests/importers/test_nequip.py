@@ -1,11 +1,11 @@
 """Foreign weights give foreign numbers: golden files layer by layer, an oracle made of e3nn, and everything refused."""
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toys import GOLDEN
 
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.graph import Structure, edge_vectors
@@ -14,7 +14,6 @@ from eqff.importers.nequip import convert, radial_columns
 from eqff.nn.features import split_blocks
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
-GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 FILES = sorted(GOLDEN.glob("nequip*.npz"))
 if not FILES:
     FILES = [pytest.param(None, marks=pytest.mark.skip(reason=f"golden files of nequip are not at {GOLDEN}"))]
@@ -234,9 +233,8 @@ DAMAGE = {
 @pytest.mark.parametrize(("id", "damage"), DAMAGE.values(), ids=DAMAGE)
 def test_weights_that_do_not_fit(make_oracle, id, damage):
     config, state = files(current, make_oracle)
-    with pytest.raises(PotentialError) as error:
+    with pytest.raises(PotentialError, match=id):
         convert(config, damage(state))
-    assert error.value.id == id
 
 
 OPTIONS = {
@@ -261,9 +259,8 @@ OPTIONS = {
 def test_options_without_counterpart(make_oracle, id, option):
     """Silently ignoring any of these gives a potential with other energies."""
     config, state = files(current, make_oracle)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=id):
         convert(config | option, state)
-    assert error.value.id == id
 
 
 PUBLISHED_OPTIONS = {
@@ -281,16 +278,14 @@ PUBLISHED_OPTIONS = {
 )
 def test_published_options_without_counterpart(make_oracle, id, option):
     config, state = files(published, make_oracle)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=id):
         convert(config | option, state)
-    assert error.value.id == id
 
 
 def test_an_energy_shift_per_structure_is_refused(make_oracle):
     config, state = files(published, make_oracle)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match="EQ1084"):
         convert(config, state | {"shift_by": np.array(-7.0)})
-    assert error.value.id == "EQ1084"
 
 
 def test_names_of_types_come_first(make_oracle):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from toys import close, cluster, results
 
 from eqff.errors import ConfigError
 from eqff.graph import batch_structures, edge_vectors
@@ -12,7 +13,7 @@ from eqff.models.escn import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.o3.edge_frames import helper_axis_frame, local_frame
-from eqff.potential import GradientEvaluator, energy_forces_stress
+from eqff.potential import GradientEvaluator
 
 R_MAX = 3.0
 SMALL = Config(
@@ -23,21 +24,6 @@ SMALL = Config(
 
 def make(**fields):
     return Model(dataclasses.replace(SMALL, **fields)).to(torch.float64)
-
-
-def cluster(n_atoms=7, seed=2):
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)[:n_atoms]
-    return 1.4 * grid + rng.uniform(-0.3, 0.3, (n_atoms, 3)), rng.integers(0, 2, n_atoms)
-
-
-def results(model, positions, species):
-    frame = build_structure(positions, np.asarray(species), np.zeros((3, 3)), np.zeros(3, bool), R_MAX)
-    return energy_forces_stress(GradientEvaluator(model), frame)
-
-
-def close(one, other, tolerance):
-    torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=tolerance)
 
 
 def rotation(seed):

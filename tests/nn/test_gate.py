@@ -47,6 +47,5 @@ def test_zero_stays_zero():
 
 
 def test_gates_need_even_scalars():
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match="EQ1042"):
         Gate(parse("4x0o + 2x1o"))
-    assert error.value.id == "EQ1042"

@@ -89,6 +89,5 @@ def test_frequencies_are_trained_on_request(trainable):
 
 @pytest.mark.parametrize("arguments", [(0.0, 8, 6), (-1.0, 8, 6), (4.0, 0, 6), (4.0, 8, 2)])
 def test_impossible_arguments(arguments):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match="EQ1041"):
         BesselBasis(*arguments, trainable=False)
-    assert error.value.id == "EQ1041"

@@ -39,9 +39,8 @@ def test_exponential_basis_is_not_rounded_with_the_weights():
 
 @pytest.mark.parametrize(("r_max", "n_basis"), [(0.0, 8), (-1.0, 8), (5.0, 1)])
 def test_impossible_basis(r_max, n_basis):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match="EQ1077"):
         ExponentialBasis(r_max, n_basis)
-    assert error.value.id == "EQ1077"
 
 
 @pytest.mark.parametrize("hidden", [[], [6], [6, 5, 4]])

@@ -1,11 +1,11 @@
 """The published eSCN against stored results of its own code: every layer, the energy, the direct forces."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toys import GOLDEN
 
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.o3.edge_frames import helper_axis_frame
@@ -13,7 +13,6 @@ from eqff.o3.wigner import order_rows
 
 from .sphere_network import our_name, published
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 FILES = sorted(GOLDEN.glob("escn_*.npz"))
 if not FILES:
     pytest.skip(f"no golden files of eSCN in {GOLDEN}", allow_module_level=True)

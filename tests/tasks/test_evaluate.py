@@ -2,31 +2,18 @@
 
 import numpy as np
 import pytest
-import torch
 from ase.build import bulk, molecule
-from torch import nn
-from toys import potential_of
+from toys import Repulsion, potential_of
 
 from eqff.data.frame import Frame
 from eqff.errors import DataError, GraphError
 from eqff.tasks.evaluate import evaluate
 from eqff.units import energy_factor
 
-R_MAX = 4.0
-
-
-class Pairs(nn.Module):
-    """Springs between all neighbours, weakening to zero at r_max; E0 = -7 eV for every atom."""
-
-    def forward(self, species, senders, receivers, edge_vector):
-        square = (edge_vector**2).sum(1)
-        pair = 0.3 * (1 - square / R_MAX**2).clamp(min=0) ** 3
-        return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
-
 
 @pytest.fixture
 def potential():
-    return potential_of(Pairs(), header={"training_data": {"compositions": ["H2O"]}})
+    return potential_of(Repulsion(0.3, 0.0), header={"training_data": {"compositions": ["H2O"]}})
 
 
 def labelled(potential, atoms, energy=0.0, forces=0.0, stress=0.0, info=None):

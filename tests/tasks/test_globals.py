@@ -17,7 +17,7 @@ import pytest
 import torch
 from ase import Atoms
 from torch import nn
-from toys import potential_of
+from toys import SAMPLE, potential_of
 
 from eqff import exporter as export
 from eqff import registry
@@ -28,7 +28,6 @@ from eqff.errors import EqffError
 
 NO_TASKS = {"metrics", "resumable"}  # what tasks share
 TESTS = Path(__file__).parents[1]
-SAMPLE = TESTS / "data" / "files" / "ethanol_gfn2_20frames.npz"
 GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"
 RECIPE = f"""
 [data]

@@ -5,34 +5,21 @@ import dataclasses
 import ase.io
 import numpy as np
 import pytest
-import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
-from torch import nn
-from toys import potential_of
+from toys import Repulsion, potential_of
 
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError, DataError, GraphError, RunError
 from eqff.tasks import predict
 from eqff.tasks.predict import PredictConfig, parse_shard, run_predict
 
-R_MAX = 4.0
-
-
-class Pairs(nn.Module):
-    """Springs between all neighbours, weakening to zero at r_max; E0 = -7 eV for every atom."""
-
-    def forward(self, species, senders, receivers, edge_vector):
-        square = (edge_vector**2).sum(1)
-        pair = 0.05 * (1 - square / R_MAX**2).clamp(min=0) ** 3 * (1 + 0.3 * species[senders])
-        return torch.full((len(species),), -7.0, dtype=torch.float64).index_add(0, receivers, pair)
-
 
 @pytest.fixture
 def potential():
-    return potential_of(Pairs())
+    return potential_of(Repulsion())
 
 
 def mixture(n=12):
@@ -88,8 +75,8 @@ def test_constraints_are_kept_and_the_others_named(tmp_path, potential):
 
 
 def labelled(atoms, energy_shift=0.0, force_shift=0.0, stress_shift=0.0):
-    """The truth of `Pairs`, shifted."""
-    (exact,) = potential_of(Pairs()).predict([atoms])
+    """The truth of `Repulsion`, shifted."""
+    (exact,) = potential_of(Repulsion()).predict([atoms])
     results = {"energy": exact.energy + energy_shift, "forces": exact.forces + force_shift}
     if exact.stress is not None:
         results["stress"] = exact.stress + stress_shift
@@ -189,7 +176,7 @@ def test_bad_frames_may_be_passed_on_without_results(tmp_path, potential):
 
 
 def test_results_that_are_not_finite_are_bad_frames(tmp_path):
-    class Broken(Pairs):
+    class Broken(Repulsion):
         def forward(self, species, senders, receivers, edge_vector):
             energy = super().forward(species, senders, receivers, edge_vector)
             return energy + (float("nan") * energy[species == 1]).sum()
@@ -280,7 +267,7 @@ def test_frames_are_streamed(tmp_path, source, potential, monkeypatch):
 
 
 def test_unknown_compositions_are_collected_once(tmp_path, source):
-    potential = potential_of(Pairs(), header={"training_data": {"compositions": ["C2H6O"]}})
+    potential = potential_of(Repulsion(), header={"training_data": {"compositions": ["C2H6O"]}})
     report = run_predict(PredictConfig(source=source, output=tmp_path / "out.extxyz"), potential)
     assert report.unknown_compositions == ["C2", "H2O", "O"]
 

@@ -13,24 +13,11 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from scipy.optimize import minimize_scalar
 from torch import nn
-from toys import potential_of
+from toys import Bonds, potential_of
 
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError
 from eqff.tasks.relax import RelaxConfig, relax, run_relax
-
-R_MAX = 4.0
-
-
-class Toy(nn.Module):
-    """Lennard-Jones-like pairs that bind near 1.5 Å, cut off smoothly."""
-
-    def forward(self, species, senders, receivers, edge_vector):
-        square = (edge_vector**2).sum(1)
-        inverse = (1.3**2 / square) ** 2
-        pair = 0.4 * (inverse**2 - 2 * inverse) * (1 - square / R_MAX**2).clamp(min=0) ** 3
-        pair = pair * (1 + 0.1 * species[receivers]) * (1 + 0.1 * species[senders])
-        return torch.zeros(len(species), dtype=torch.float64).index_add(0, receivers, pair)
 
 
 class Hole(nn.Module):
@@ -43,7 +30,7 @@ class Hole(nn.Module):
 
 def calculator(module=None):
     """With a count of evaluations."""
-    return EqffCalculator(potential_of(module or Toy()))
+    return EqffCalculator(potential_of(module or Bonds(0.0)))
 
 
 def start(seed, size=0.05):

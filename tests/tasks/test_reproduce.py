@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toys import SAMPLE
 from typer.testing import CliRunner
 
 from eqff import artifact, cli
@@ -20,8 +21,6 @@ from eqff.tasks.evaluate import evaluate
 from eqff.tasks.reproduce import pinned, reproduce
 from eqff.training.folder.trained import export_run
 from eqff.training.run import train
-
-SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 
 
 @pytest.fixture(scope="module")

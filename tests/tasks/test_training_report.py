@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from toys import SAMPLE
 
 from eqff import artifact
 from eqff.data.reading.options import ReadOptions
@@ -13,8 +14,6 @@ from eqff.errors import ConfigError
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.training_report import training_report
 from eqff.training.run import train
-
-SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 
 
 def test_page(tmp_path: Path, smallest_recipe: str) -> None:

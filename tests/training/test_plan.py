@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from toys import SAMPLE
 
 from eqff.data import loader
 from eqff.training.committee import train_members
@@ -14,7 +15,6 @@ from eqff.training.prepare.preparation import prepare
 from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
-SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 SMALL = ["model.l_max=1", "model.n_layers=1", "model.n_channels=2", "model.radial_hidden=[4]", "model.r_max=2.5"]
 QUICK = ["training.kernels=reference", "training.export_best=false", "data.energy_unit=kcal/mol"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toys import SAMPLE
 
 from eqff.training.folder.run_file import LAST
 
@@ -36,7 +37,6 @@ threads = 1
 export_best = false
 report = false
 """
-SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 
 
 def trained(folder: Path, recipe: Path, *assignments: str, resume: bool = False) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from toys import SAMPLE
 
 from eqff.data.splits import split_from_indices
 from eqff.training.prepare.preparation import prepare
@@ -21,11 +22,10 @@ from eqff.training.records import write_records
 def test_level_of_theory_is_that_of_the_file_unless_the_recipe_states_one(
     told: str, kept: str, tmp_path: Path, smallest_recipe: str
 ) -> None:
-    sample = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
-    arrays = dict(np.load(sample)) | {"theory": np.array("GFN2-xTB (tblite)")}
+    arrays = dict(np.load(SAMPLE)) | {"theory": np.array("GFN2-xTB (tblite)")}
     np.savez(tmp_path / "frames.npz", **arrays)
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(smallest_recipe.replace(str(sample), "frames.npz").replace('"GFN2-xTB"', f'"{told}"'))
+    recipe.write_text(smallest_recipe.replace(str(SAMPLE), "frames.npz").replace('"GFN2-xTB"', f'"{told}"'))
     found = prepare(read_config(recipe, ['training.kernels="reference"']))
     write_records(tmp_path, found)
     assert json.loads((tmp_path / "model.json").read_text())["data"]["level_of_theory"] == kept

@@ -14,6 +14,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from toys import SAMPLE
 
 from eqff.data.reading.read import read_frames
 from eqff.data.splits import load_split
@@ -29,7 +30,6 @@ from eqff.training.prepare.preparation import Prepared, prepare
 from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
-SAMPLE = Path(__file__).parents[1] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 RECIPE = """
 [data]
 train = "{sample}"

@@ -83,9 +83,8 @@ def test_every_verb_gets_one_frame_by_its_index(name, ethanol_file, tmp_path):
 def test_files_that_are_missing_or_nonsense(name, tmp_path):
     format = formats()[name]
     path = tmp_path / f"a{format.suffixes[0]}"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="EQ3918" if name == "deepmd" else "EQ3024"):
         list(format.read(path))
-    assert caught.value.id == ("EQ3918" if name == "deepmd" else "EQ3024")
     for content in (b"", b"\x00" * 100, b"PK\x03\x04 and so on", "Müll".encode("latin-1") * 50):
         path.write_bytes(content)
         with pytest.raises(DataError, match=path.name):

@@ -57,6 +57,5 @@ def test_blocks_smaller_than_the_file(arrays, tmp_path, monkeypatch):
 )
 def test_arrays_that_do_not_fit(arrays, change, id, tmp_path):
     np.savez(tmp_path / "a.npz", **(arrays | change))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=id):
         read_frames(tmp_path / "a.npz", energy_unit="eV")
-    assert caught.value.id == id

@@ -174,9 +174,8 @@ def test_every_truncation_is_refused(mixed_frames, tmp_path):
     content = (tmp_path / "a.h5").read_bytes()
     for length in [0, 1, 7, *range(8, len(content), 499), len(content) - 1]:
         (tmp_path / "short.h5").write_bytes(content[:length])
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match="EQ3072"):
             Store(tmp_path / "short.h5").verify()
-        assert caught.value.id == "EQ3072"
 
 
 def test_a_store_of_an_earlier_version_opens(same_frame, ethanol_file, water_file):

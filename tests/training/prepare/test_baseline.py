@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
+from toys import SAMPLE, WATER
 
 from eqff import artifact
 from eqff.artifact.potential import Prediction
@@ -28,8 +29,6 @@ from eqff.training.prepare.baseline import differences
 from eqff.training.prepare.baseline_results import CACHE
 from eqff.training.run import train
 
-SAMPLE = Path(__file__).parents[2] / "data" / "files" / "ethanol_gfn2_20frames.npz"
-WATER = Path(__file__).parents[2] / "data" / "files" / "water16_gfn1_5frames.extxyz"
 EMT_NAME = "ase.calculators.emt:EMT"
 RECIPE = """
 [data]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import SAMPLE
 
 from eqff import registry
 from eqff.config import from_mapping
@@ -17,7 +18,6 @@ from eqff.training.prepare.preset import merged, preset_names, read_preset
 from eqff.training.prepare.recipe import read_config
 from eqff.training.run import train
 
-SAMPLE = Path(__file__).parents[2] / "data" / "files" / "ethanol_gfn2_20frames.npz"
 UNIT = "data.energy_unit=kcal/mol"
 SMALL = ["model.l_max=1", "model.n_layers=1", "model.n_channels=2", "model.radial_hidden=[4]"]
 QUICK = ["training.compile=false", "training.kernels=reference", "training.export_best=false", "training.report=false"]
