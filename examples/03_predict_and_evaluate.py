@@ -1,7 +1,7 @@
 """Predict every frame of a file, and compare with its labels; on the command line, `eqff predict` and `eqff evaluate`.
 
-The labels here are GFN2-xTB and the potential was trained on DFT (PBE): the printed errors are the difference between two
-levels of theory. Their energies differ by a constant, so look at the aligned error.
+The labels here are GFN2-xTB and the potential was trained on DFT (PBE): the printed errors are the difference between
+two levels of theory. Their energies differ by a constant, so look at the aligned error.
 
 python examples/03_predict_and_evaluate.py
 """

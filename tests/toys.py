@@ -145,3 +145,25 @@ def structure(positions: Any, species: Any, r_list: float = 3.0) -> Structure:
 def results(model: nn.Module, positions: Any, species: Any, r_list: float = 3.0) -> EnergyForces:
     """Energies and forces of a molecule."""
     return energy_forces_stress(GradientEvaluator(model), structure(positions, species, r_list))
+
+
+def local_frame(direction: Tensor, reference: Tensor) -> Tensor:
+    r"""A given frame, then the smallest rotation that corrects its error:  R u = e_y.
+
+    R = Q R0,  v = R0 u,  Q the rotation of the quaternion (1 + v_y, -v_z, 0, v_x) / norm, which turns v to e_y. Where
+    R0 is exact, Q is 1 and carries the derivative; singular only at v = -e_y.
+
+    Args:    direction u [n_edges, 3], unit length; reference R0 [n_edges, 3, 3], rotations, used without derivative
+    Returns: [n_edges, 3, 3], orthonormal, determinant 1
+    """
+    reference = reference.detach()
+    v = torch.bmm(reference, direction.unsqueeze(2)).squeeze(2)
+    # Rodrigues' formula about the axis v x e_y = (-v_z, 0, v_x)
+    w = 1.0 / (1.0 + v[:, 1])
+    one = torch.ones_like(w)
+    rows = [
+        torch.stack([one - v[:, 0] * v[:, 0] * w, -v[:, 0], -v[:, 0] * v[:, 2] * w], 1),
+        v,
+        torch.stack([-v[:, 0] * v[:, 2] * w, -v[:, 2], one - v[:, 2] * v[:, 2] * w], 1),
+    ]
+    return torch.bmm(torch.stack(rows, 1), reference)

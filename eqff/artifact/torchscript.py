@@ -230,7 +230,7 @@ def adapt(
         raise PotentialError(
             "EQ4325",
             f"the program stops when called as a {adapter} model ({reason}); check --species (order and number), "
-            f"--adapter, and the keys and shapes in eqff/importers/torchscript.py",
+            f"--adapter, and the keys and shapes in eqff/artifact/torchscript.py",
         )
     if form is not None and adapter == "dictionary" and _changes_sender(model, sample):
         form = form._replace(sender_first=True)

@@ -185,7 +185,10 @@ def evaluates(
 
 
 def starting_file(potential: str, given: str | Path | None, how: str = "name a file after it") -> str | Path:
-    """The file of structures that the user named, or the potential's example.  Raises: ConfigError EQ1211 without both"""
+    """The file of structures that the user named, or the potential's example.
+
+    Raises: ConfigError EQ1211 without both
+    """
     from eqff import artifact
 
     source = given or artifact.default_structure(potential)

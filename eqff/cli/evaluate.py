@@ -54,12 +54,12 @@ def command(
         if path.exists() and not force:
             raise ConfigError("EQ1231", f"{path} exists; choose another name or overwrite it with --force")
 
-    from eqff.data.reading.read import read_source
+    from eqff.data.reading.read import Source
     from eqff.files import new_file
     from eqff.report.terminal import FramesBar
     from eqff.tasks.evaluate import evaluate
 
-    source = read_source(data, reading)
+    source = Source(data, reading)
     loaded = evaluation.load(potential)
     with FramesBar(f"evaluate {data.name}", hidden=as_json) as bar:
         found = evaluate(loaded, source.frames, str(data), n_worst=worst, max_edges=max_edges, progress=bar.advance)

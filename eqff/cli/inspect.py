@@ -11,7 +11,7 @@ def command(
     potential: Annotated[str, typer.Argument(help="A potential file, or the name of a shipped potential.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole header as JSON for machines.")] = False,
 ) -> None:
-    """Show the contents of a potential file: species, cut-off, origin, licence, test errors. Never executes the file."""
+    """Show what a potential file contains: species, cut-off, origin, licence, test errors. Never executes the file."""
     from eqff.artifact import find, read
     from eqff.artifact.header import is_wrapped
 

@@ -194,10 +194,6 @@ class Model(EnergyModel):
             h = layer(h, species, senders, receivers, edges)
         return h
 
-    def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_channels]: h of the last layer, input of the read-out."""
-        return h
-
     def raw_energy(self, x: Tensor) -> Tensor:
         """Features [n_atoms, n_channels] -> [n_atoms], in units of energy_scale."""
         return self.output(x).squeeze(1)

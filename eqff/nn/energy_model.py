@@ -72,8 +72,8 @@ class EnergyModel(nn.Module):
         raise NotImplementedError
 
     def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_features]."""
-        raise NotImplementedError
+        """Invariant features [n_atoms, n_features]: h of the last hop, if that has scalars only."""
+        return h
 
     def raw_energy(self, x: Tensor) -> Tensor:
         """Features [n_atoms, n_features] -> [n_atoms], in units of energy_scale."""

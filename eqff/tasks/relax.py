@@ -111,7 +111,7 @@ def run_relax(
     """Relax structures one after the other and write them; the caller's atoms are not changed.
 
     A structure that cannot be finished does not stop the others: its last geometry is written with
-    relax_converged=False (and relax_problem) in its info.  The same happens to the last structure of an interrupted run.
+    relax_converged=False (and relax_problem) in its info, as is that of an interrupted run.
 
     Args:    config; structures: constraints are kept and obeyed; calculator: any ASE calculator (stress for the cell);
              progress: called after every step

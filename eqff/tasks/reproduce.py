@@ -11,7 +11,7 @@ from eqff.artifact.lookup import SUFFIX, find
 from eqff.config import read_toml
 from eqff.data.published import official_split
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError
 from eqff.tasks.evaluate import evaluate
@@ -67,7 +67,7 @@ def reproduce(
     resume = resume and (output / "config.toml").is_file()
     train(recipe, output, resume, (f"data.train={json.dumps(str(source.resolve()))}", *overrides))
     potential = artifact.load(output / "best.eqff.pt", accelerate="off")
-    frames = read_source(test, ReadOptions(energy_unit=described.get("energy_unit"))).frames
+    frames = Source(test, ReadOptions(energy_unit=described.get("energy_unit"))).frames
     metrics = evaluate(potential, frames, str(test), progress=progress).metrics
     found = {key: value for key, value in metrics.items() if key.startswith(("energy_m", "forces_m", "forces_rmse"))}
     result = Reproduction(

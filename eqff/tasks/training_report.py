@@ -10,7 +10,7 @@ from typing import Any
 from eqff import __version__, artifact
 from eqff.config import read_toml
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.data.splits import load_split
 from eqff.errors import ConfigError
 from eqff.report.errors import plot_errors, plot_parity
@@ -40,7 +40,7 @@ def training_report(folder: str | Path) -> Path:
     decided = json.loads((folder / PLAN).read_text(encoding="utf-8"))["decided"]
     names = ("energy_unit", "length_unit", "energy_key", "forces_key", "stress_key")
     options = ReadOptions(**{name: config["data"].get(name) for name in names})
-    source = read_source(config["data"]["train"], options)
+    source = Source(config["data"]["train"], options)
     validation = load_split(folder / "split.json").validation
     potential = artifact.load(potential_file, accelerate="off")
     found = evaluate(potential, [source.frames[index] for index in validation], "validation")

@@ -2,8 +2,8 @@
 
 python examples/benchmarks/bench_so2.py -o bench/so2 [--l-max 2 3 4 6] [--edges 500] [--channels 32] [--rounds 15]
 
-The same product on both sides, one weight for every path and channel; forward, float32, one thread, in turns; process CPU
-time, median of the rounds. Beside it the layer eSCN uses, which mixes channels as well.
+The same product on both sides, one weight for every path and channel; forward, float32, one thread, in turns;
+process CPU time, median of the rounds. Beside it the layer eSCN uses, which mixes channels as well.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Faults planted into good data sets, and the findings of `eqff data check`: every fault must be named, and no clean set may fail.
+"""Faults planted into good data sets: `eqff data check` must name every fault, and pass every clean set.
 
 python examples/benchmarks/planted_faults.py NAME=FILE ... [--energy-unit NAME=kcal/mol ...] [--frames 1000] [-o FOLDER]
 

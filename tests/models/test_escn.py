@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from toys import close, cluster, results
+from toys import close, cluster, local_frame, results
 
 from eqff.errors import ConfigError
 from eqff.graph import batch_structures, edge_vectors
 from eqff.models.escn import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.edge_rotation import EdgeRotation
-from eqff.o3.edge_frames import helper_axis_frame, local_frame
+from eqff.o3.edge_frames import helper_axis_frame
 from eqff.potential import GradientEvaluator
 
 R_MAX = 3.0

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from toys import local_frame
 
-from eqff.o3.edge_frames import helper_axis_frame, local_frame
+from eqff.o3.edge_frames import helper_axis_frame
 
 Y = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
 

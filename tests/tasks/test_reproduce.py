@@ -14,7 +14,7 @@ from eqff import artifact, cli
 from eqff.data.published import official_split
 from eqff.data.reading.npz import npz_names, read_npz
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError, RunError
 from eqff.tasks.evaluate import evaluate
@@ -33,7 +33,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, smallest_recipe: str) -> P
     shutil.copyfile(SAMPLE, folder / SAMPLE.name)
     run = train(recipe, folder / "run").folder
     export_run(run, folder / "small.eqff.pt")
-    frames = read_source(SAMPLE, ReadOptions(energy_unit="kcal/mol")).frames
+    frames = Source(SAMPLE, ReadOptions(energy_unit="kcal/mol")).frames
     metrics = evaluate(artifact.load(folder / "small.eqff.pt"), frames).metrics
     test = {"data": SAMPLE.name, "data_sha256": file_sha256(SAMPLE)} | metrics
     (folder / "metrics.json").write_text(json.dumps({"test": test}))

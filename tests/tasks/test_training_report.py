@@ -8,7 +8,7 @@ from toys import SAMPLE
 
 from eqff import artifact
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.data.splits import load_split
 from eqff.errors import ConfigError
 from eqff.tasks.evaluate import evaluate
@@ -21,7 +21,7 @@ def test_page(tmp_path: Path, smallest_recipe: str) -> None:
     recipe.write_text(smallest_recipe)
     folder = train(recipe, tmp_path / "run").folder
     text = training_report(folder).read_text(encoding="utf-8")
-    frames = read_source(SAMPLE, ReadOptions(energy_unit="kcal/mol")).frames
+    frames = Source(SAMPLE, ReadOptions(energy_unit="kcal/mol")).frames
     chosen = load_split(folder / "split.json").validation
     found = evaluate(artifact.load(folder / "best.eqff.pt"), [frames[i] for i in chosen])
     assert f"{found.metrics['forces_mae_meV_A']:.6g}" in text

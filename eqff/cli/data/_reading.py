@@ -10,7 +10,7 @@ from eqff.errors import ConfigError
 
 if TYPE_CHECKING:
     from eqff.data.frame import Frame
-    from eqff.data.reading.read import Source, Stream
+    from eqff.data.reading.read import Stream
 
 Output = Annotated[Optional[Path], typer.Option("--output", "-o", help="The file to write; or the second argument.")]
 
@@ -23,7 +23,7 @@ def one_output(argument: Path | None, option: Path | None) -> Path:
     return argument or option  # type: ignore[return-value]
 
 
-def print_source(read: "Source | Stream") -> None:
+def print_source(read: "Stream") -> None:
     """What was read, how many frames with which labels, and how units were decided; doubts go to stderr."""
     typer.echo(f"read     {read.path} ({read.format}), sha256 {read.sha256[:16]}")
     typer.echo(f"frames   {read.census}")
@@ -38,7 +38,7 @@ def print_source(read: "Source | Stream") -> None:
         typer.echo(f"warning  {text}", err=True)
 
 
-def warnings_of(read: "Source | Stream") -> list[str]:
+def warnings_of(read: "Stream") -> list[str]:
     """Doubts about units, frames that were left out, and where the file broke off."""
     found = [read.units.doubt] if read.units.doubt else []
     if read.log.n_skipped:
@@ -49,7 +49,7 @@ def warnings_of(read: "Source | Stream") -> list[str]:
     return found
 
 
-def plain_source(read: "Source | Stream") -> dict[str, Any]:
+def plain_source(read: "Stream") -> dict[str, Any]:
     """The same as JSON values."""
     census = read.census
     return {

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from eqff.data.frame import Census, Counter, Frame, census, check_frame
+from eqff.data.frame import Census, Counter, Frame, check_frame
 from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format, find_format, format_named
 from eqff.data.reading.index import MANY, outside, rows_of, split_index
@@ -17,29 +17,6 @@ from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError, EqffError
 
 NO_UNIT = ("EQ3010", "EQ3012")  # errors that ask for a unit
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file that was read: its frames and what was decided while reading."""
-
-    path: Path
-    format: str
-    sha256: str  # of the file
-    units: Units
-    frames: list[Frame]
-    origin: dict[str, str] = field(default_factory=dict)  # what the file itself says about its origin
-    log: ReadLog = field(default_factory=ReadLog)  # frames left out, names of labels
-
-    @property
-    def census(self) -> Census:
-        """Frames, labels and compositions, counted."""
-        return census(self.frames)
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """Where the numbers come from, as plain text for a store or a potential file."""
-        return _provenance(self)
 
 
 class Stream:
@@ -114,7 +91,14 @@ class Stream:
     @property
     def provenance(self) -> dict[str, str]:
         """Where the numbers come from, as plain text for a store or a potential file."""
-        return _provenance(self)
+        return {
+            "source": self.path.name,
+            "source_sha256": self.sha256,
+            "source_format": self.format,
+            "source_energy_unit": f"{self.units.energy} ({self.units.energy_source})",
+            "source_length_unit": f"{self.units.length} ({self.units.length_source})",
+            **self.origin,
+        }
 
     @cached_property
     def n_in_file(self) -> int:
@@ -209,6 +193,17 @@ class Stream:
                 )
 
 
+class Source(Stream):
+    """A file that has been read: a stream with all its frames in memory.
+
+    Args, Raises: as `Stream`
+    """
+
+    def __init__(self, path: str | Path, options: ReadOptions | None = None) -> None:
+        super().__init__(path, options)
+        self.frames = list(self)
+
+
 def read_frames(
     path: str | Path,
     *,
@@ -244,14 +239,7 @@ def read_frames(
         skip_bad=skip_bad,
         recover=recover,
     )
-    return read_source(path, options).frames
-
-
-def read_source(path: str | Path, options: ReadOptions | None = None) -> Source:
-    """As `read_frames`, with the report of what was decided."""
-    stream = Stream(path, options)
-    frames = list(stream)
-    return Source(stream.path, stream.format, stream.sha256, stream.units, frames, stream.origin, stream.log)
+    return Source(path, options).frames
 
 
 def source_sha256(path: str | Path) -> str:
@@ -273,14 +261,3 @@ def _quietly(frames: Iterator[Frame]) -> Iterator[Frame]:
         if frame is None:
             return
         yield frame
-
-
-def _provenance(source: Source | Stream) -> dict[str, str]:
-    return {
-        "source": source.path.name,
-        "source_sha256": source.sha256,
-        "source_format": source.format,
-        "source_energy_unit": f"{source.units.energy} ({source.units.energy_source})",
-        "source_length_unit": f"{source.units.length} ({source.units.length_source})",
-        **source.origin,
-    }

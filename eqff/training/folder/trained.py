@@ -49,9 +49,8 @@ def load_run(folder: str | Path) -> Run:
     family = registry.load("models", record["family"])
     model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/{MODEL}"))
     state = read_checkpoint(path)
-    weights = {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(checkpoint_weights(state))
     except RuntimeError as error:
         raise PotentialError(
             "EQ4310", f"{path}: does not fit model.json: {error}; the folder holds files of two runs, so copy it again"
@@ -80,11 +79,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU.  Raises: PotentialError EQ4312 for a damaged file"""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state["state_dict"]
     except Exception as error:  # torch raises many kinds
         raise PotentialError(
             "EQ4312", f"{path}: cannot be read as a checkpoint ({error}); use another checkpoint of the run"
         ) from error
     return state
+
+
+def checkpoint_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Weights of the model in a checkpoint, as they are at its last step."""
+    return {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
 
 
 def measured(state: dict[str, Any]) -> dict[str, float]:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from eqff import registry
 from eqff.artifact.lookup import SUFFIX
 from eqff.config import to_mapping
-from eqff.errors import ConfigError, PotentialError
+from eqff.errors import ConfigError
 from eqff.rebuild import rebuild
 from eqff.training.folder.run_file import MODEL
-from eqff.training.folder.trained import load_run, read_record
+from eqff.training.folder.trained import checkpoint_weights, load_run, read_checkpoint, read_record
 
 KEPT = ("avg_num_neighbors", "energy_scale")  # numbers that the weights were trained with
 FREE = ("species", "reference_energies", "seed", *KEPT)  # may differ between models of one architecture
@@ -84,7 +84,7 @@ def read_start(name_or_path: str | Path) -> Start:
         run = load_run(path)
         return Start(path, run.family, run.config, _parameters(run.model))
     if path.suffix == ".ckpt":
-        return Start(path, *architecture(path), _checkpoint(path))
+        return Start(path, *architecture(path), checkpoint_weights(read_checkpoint(path)))
     header = _header(name_or_path)
     return Start(path, header["family"], header["config"], _parameters(rebuild(name_or_path)))
 
@@ -186,14 +186,3 @@ def species_axes(family: str, config: Any) -> dict[str, int]:
 
 def _parameters(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone().contiguous() for name, parameter in model.named_parameters()}
-
-
-def _checkpoint(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch raises nearly anything for a file that is not a checkpoint
-        reason = " ".join(str(error).split())[:200]
-        raise PotentialError(
-            "EQ4311", f"{path}: cannot be read as a checkpoint of `eqff train` ({reason}); give another checkpoint"
-        ) from error
-    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from eqff.data.reading.read import find_format, read_frames, read_source
+from eqff.data.reading.read import Source, find_format, read_frames
 from eqff.errors import DataError
 
 HARTREE = 27.211386245988
@@ -31,7 +31,7 @@ def test_ani_1x(tmp_path):
     }
     path = written(tmp_path / "ani1x.h5", H2O=arrays)
     assert find_format(path) == "ani"
-    source = read_source(path)
+    source = Source(path)
     assert source.units.energy == "Hartree"
     assert source.log.names == {("energy", "wb97x_dz.energy"): 4}
     for k, frame in enumerate(source.frames):

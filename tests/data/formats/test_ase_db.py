@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.db import connect
 
 from eqff.data.formats import ase_db
-from eqff.data.reading.read import read_frames, read_source
+from eqff.data.reading.read import Source, read_frames
 from eqff.errors import DataError
 
 POSITIONS = np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
@@ -28,7 +28,7 @@ def schnetpack(path, units, n_frames=3):
 
 def test_units_and_references_of_schnetpack(tmp_path):
     units = {"energy": "kcal/mol", "forces": "kcal/mol/Ang", "dipole": "Debye"}
-    source = read_source(schnetpack(tmp_path / "a.db", units))
+    source = Source(schnetpack(tmp_path / "a.db", units))
     assert source.units.energy == "kcal/mol"
     assert source.units.energy_source == "stated in the file"
     assert [frame.energy for frame in source.frames] == pytest.approx([-(47000 + k) / 23.060548 for k in range(3)])

@@ -6,7 +6,7 @@ from ase.io import write
 from ase.io.trajectory import Trajectory
 
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import find_format, read_frames, read_source
+from eqff.data.reading.read import Source, find_format, read_frames
 from eqff.errors import DataError
 
 
@@ -21,7 +21,7 @@ def test_a_trajectory_that_ase_wrote(tmp_path):
             results = {"energy": -1.0 - k, "forces": random.normal(size=(2, 3)), "stress": random.normal(size=6)}
             atoms.calc = SinglePointCalculator(atoms, **results)
             trajectory.write(atoms)
-    source = read_source(tmp_path / "a.traj")
+    source = Source(tmp_path / "a.traj")
     with Trajectory(str(tmp_path / "a.traj")) as trajectory:
         for frame, atoms in zip(source.frames, trajectory, strict=True):
             np.testing.assert_array_equal(frame.positions, atoms.positions)
@@ -80,5 +80,5 @@ def test_what_is_not_given_to_ase(tmp_path, name, content, id, words):
 def test_keys_and_units(tmp_path):
     atoms = Atoms("CO", [[0, 0, 0], [1.1, 0, 0]], info={"mp2": -3.0})
     write(tmp_path / "a.traj", atoms)
-    source = read_source(tmp_path / "a.traj", ReadOptions(energy_key="mp2", energy_unit="Hartree"))
+    source = Source(tmp_path / "a.traj", ReadOptions(energy_key="mp2", energy_unit="Hartree"))
     assert source.frames[0].energy == pytest.approx(-3 * 27.211386)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eqff.data.formats import deepmd
-from eqff.data.reading.read import read_frames, read_source
+from eqff.data.reading.read import Source, read_frames
 from eqff.data.reading.write import write_frames
 from eqff.errors import DataError
 
@@ -27,7 +27,7 @@ def folder(water_file, tmp_path):
 
 def test_sets_one_after_the_other(folder, water_file):
     frames = read_frames(water_file)
-    source = read_source(folder)
+    source = Source(folder)
     assert source.format == "deepmd"
     assert source.census.labels == {"energy": 5, "forces": 5, "stress": 0}
     for one, other in zip(frames, source.frames, strict=True):

@@ -5,7 +5,7 @@ import pytest
 
 from eqff.data.formats import extxyz
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_frames, read_source
+from eqff.data.reading.read import Source, read_frames
 from eqff.errors import DataError
 
 CELL = 'Lattice="4 0 0 0 5 0 0 0 6"'
@@ -23,7 +23,7 @@ def read_text(tmp_path, text, **options):
 
 
 def test_water_sample_has_all_labels_in_ase_conventions(water_file):
-    source = read_source(water_file)
+    source = Source(water_file)
     assert source.census.labels == {"energy": 5, "forces": 5, "stress": 5}
     first = water_file.read_text().splitlines()[1]
     nine = [float(x) for x in first.split('stress="')[1].split('"')[0].split()]

@@ -4,12 +4,12 @@ import pytest
 from eqff.data.formats import md17
 from eqff.data.frame import Frame
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_frames, read_source
+from eqff.data.reading.read import Source, read_frames
 from eqff.errors import DataError
 
 
 def test_units_stated_in_the_file_are_used(ethanol_file):
-    source = read_source(ethanol_file)
+    source = Source(ethanol_file)
     assert source.format == "md17"
     assert source.units.energy == "kcal/mol"
     assert source.units.energy_source == "stated in the file"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eqff.data.formats import qm9_npz
-from eqff.data.reading.read import find_format, read_frames, read_source
+from eqff.data.reading.read import Source, find_format, read_frames
 from eqff.errors import DataError
 
 COUNTS = [5, 3, 4]  # CH4, H2O, NH3
@@ -25,7 +25,7 @@ def test_molecules_are_cut_out_of_the_row(arrays, tmp_path):
     assert find_format(tmp_path / "qm9.npz") == "qm9_npz"
     with pytest.raises(DataError, match=r"EQ3010.*totals of all electrons in eV"):
         read_frames(tmp_path / "qm9.npz")
-    source = read_source(tmp_path / "qm9.npz", qm9_npz.ReadOptions(energy_unit="eV"))
+    source = Source(tmp_path / "qm9.npz", qm9_npz.ReadOptions(energy_unit="eV"))
     for k, (start, end) in enumerate([(0, 5), (5, 8), (8, 12)]):
         frame = source.frames[k]
         np.testing.assert_array_equal(frame.atomic_numbers, arrays["Z"][start:end])

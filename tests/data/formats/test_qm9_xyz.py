@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import find_format, read_frames, read_source
+from eqff.data.reading.read import Source, find_format, read_frames
 from eqff.errors import ConfigError, DataError
 
 # the layout of the published files, tabs and `*^` as there; methane with rounded numbers
@@ -32,7 +32,7 @@ def file(tmp_path):
 
 
 def test_a_molecule(file):
-    source = read_source(file)
+    source = Source(file)
     (frame,) = source.frames
     assert source.format == "qm9_xyz"
     assert source.units.energy == "Hartree"
@@ -90,7 +90,7 @@ def test_damage(file, old, new):
     with pytest.raises(DataError, match="EQ3211"):
         read_frames(file)
     if "900" not in new:
-        source = read_source(file, ReadOptions(skip_bad=True))
+        source = Source(file, ReadOptions(skip_bad=True))
         assert (len(source.frames), source.log.n_skipped) == (1, 1)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import find_format, read_frames, read_source
+from eqff.data.reading.read import Source, find_format, read_frames
 from eqff.errors import DataError
 
 
@@ -40,5 +40,5 @@ def test_a_damaged_frame(file):
     file.write_text("".join([*lines[:22], "9\nlow\n", *lines[24:]]))
     with pytest.raises(DataError, match=r"EQ3935.*frame 2 .*could not convert"):
         read_frames(file, energy_unit="kcal/mol")
-    source = read_source(file, ReadOptions(energy_unit="kcal/mol", skip_bad=True))
+    source = Source(file, ReadOptions(energy_unit="kcal/mol", skip_bad=True))
     assert (len(source.frames), source.log.n_skipped) == (19, 1)

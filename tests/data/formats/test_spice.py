@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from eqff.data.reading.read import find_format, read_frames, read_source
+from eqff.data.reading.read import Source, find_format, read_frames
 from eqff.errors import DataError
 
 BOHR, HARTREE = 0.529177210903, 27.211386245988
@@ -31,7 +31,7 @@ def file(ethanol_file, tmp_path):
 
 def test_bohr_hartree_and_gradients(file, ethanol_file):
     assert find_format(file) == "spice"
-    source = read_source(file)
+    source = Source(file)
     assert (source.units.energy, source.units.length) == ("Hartree", "Bohr")
     assert source.units.length_source == "stated in the file"
     frames = read_frames(ethanol_file)

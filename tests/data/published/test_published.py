@@ -7,7 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from eqff.data.reading.read import read_frames, read_source
+from eqff.data.reading.read import Source, read_frames
 from eqff.data.statistics import statistics
 from eqff.errors import DataError
 from eqff.units import HARTREE, KCAL_PER_MOL
@@ -63,7 +63,7 @@ def test_coupled_cluster_ethanol(shared_data):
 
 
 def test_3bpa_is_not_periodic_and_its_atoms_give_references(shared_data):
-    source = read_source(shared_data / "3bpa" / "train_300K.xyz")
+    source = Source(shared_data / "3bpa" / "train_300K.xyz")
     assert source.census.periodic == 0
     assert source.census.compositions == {"C12H12N2O": 500}
     assert source.census.labels == {"energy": 500, "forces": 500, "stress": 0}
@@ -76,7 +76,7 @@ def test_3bpa_is_not_periodic_and_its_atoms_give_references(shared_data):
 
 @pytest.mark.parametrize(("name", "n_frames"), [("Si_train", 214), ("Si_test", 25), ("Mo_train", 194), ("Mo_test", 23)])
 def test_mlearn_has_stress_on_every_frame(shared_data, name, n_frames):
-    source = read_source(shared_data / "mlearn" / f"{name}.extxyz")
+    source = Source(shared_data / "mlearn" / f"{name}.extxyz")
     assert source.census.labels == {"energy": n_frames, "forces": n_frames, "stress": n_frames}
     assert source.census.periodic == n_frames
 
@@ -155,7 +155,7 @@ def test_every_xyz_as_ase_reads_it(shared_data, name, factor, key, periodic):
 
 def test_water_npy_as_numpy_reads_it(shared_data):
     folder = shared_data / "water_pbc"
-    source = read_source(folder)
+    source = Source(folder)
     sets = [folder / "data_0" / "set.000", folder / "data_1" / "set.000", folder / "data_1" / "set.001"]
     arrays = {n: np.concatenate([np.load(s / f"{n}.npy") for s in sets]) for n in ("coord", "box", "energy", "force")}
     assert source.census.labels == {"energy": 240, "forces": 240, "stress": 0}
@@ -169,7 +169,7 @@ def test_water_npy_as_numpy_reads_it(shared_data):
 
 def test_schnetpack_database_as_sqlite_and_numpy_read_it(shared_data):
     """Energies stand behind their name in the blob of `data`; positions are raw float64."""
-    source = read_source(shared_data / "formats" / "schnetpack_test_qm9.db")
+    source = Source(shared_data / "formats" / "schnetpack_test_qm9.db")
     connection = sqlite3.connect(f"file:{source.path}?mode=ro", uri=True)
     rows = connection.execute("select numbers, positions from systems order by id").fetchall()
     metadata = json.loads(connection.execute("select value from information where name='metadata'").fetchone()[0])

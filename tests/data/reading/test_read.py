@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import Stream, find_format, read_frames, read_source, source_sha256
+from eqff.data.reading.read import Source, Stream, find_format, read_frames, source_sha256
 from eqff.data.reading.write import write_frames
 from eqff.errors import ConfigError, DataError, EqffError
 
 
 def test_source_reports_what_was_decided(ethanol_file):
-    source = read_source(ethanol_file)
+    source = Source(ethanol_file)
     assert source.provenance == {
         "source": "ethanol_gfn2_20frames.npz",
         "source_sha256": source_sha256(ethanol_file),
@@ -116,7 +116,7 @@ def test_bad_frames_are_counted_and_left_out_if_that_is_wanted(water_file, tmp_p
     path, _, _ = bad_frames(water_file, tmp_path)
     with pytest.raises(EqffError, match=r"EQ2103.*frame 1.*atom 0"):
         read_frames(path)
-    source = read_source(path, ReadOptions(skip_bad=True))
+    source = Source(path, ReadOptions(skip_bad=True))
     good = read_frames(water_file)
     assert all(same_frame(a, b) for a, b in zip(source.frames, [good[0], good[2]], strict=True))
     assert source.log.n_skipped == 3
@@ -131,14 +131,14 @@ def test_what_comes_before_the_damage_is_kept_if_that_is_wanted(water_file, tmp_
     (tmp_path / "cut.extxyz").write_bytes(text[: int(len(text) * 0.7)])
     with pytest.raises(DataError, match=r"EQ3036.*frame 3 \(byte \d+\) announces 48 atoms"):
         read_frames(tmp_path / "cut.extxyz")
-    source = read_source(tmp_path / "cut.extxyz", ReadOptions(recover=True))
+    source = Source(tmp_path / "cut.extxyz", ReadOptions(recover=True))
     assert all(same_frame(a, b) for a, b in zip(source.frames, read_frames(water_file)[:3], strict=True))
     assert "frame 3 (byte" in source.log.lost
     offset = int(re.search(r"byte (\d+)", source.log.lost)[1])
     assert text[offset:].startswith(b"48\nLattice=")
     (tmp_path / "nothing.extxyz").write_bytes(text[:100])
     with pytest.raises(DataError, match="EQ3036"):  # not one frame is left
-        read_source(tmp_path / "nothing.extxyz", ReadOptions(recover=True))
+        Source(tmp_path / "nothing.extxyz", ReadOptions(recover=True))
 
 
 def test_a_stream_counts_anew_in_every_pass(water_file, tmp_path):

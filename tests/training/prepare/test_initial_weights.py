@@ -129,7 +129,7 @@ def test_files_that_are_no_start(tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("x")
     (tmp_path / "data.npz").write_text("x")
     cases: list[tuple[str, type[EqffError], str]] = [
-        ("text.ckpt", PotentialError, "EQ4311"),
+        ("text.ckpt", PotentialError, "EQ4312"),
         ("data.npz", ConfigError, "EQ1198"),
         (".", ConfigError, "EQ1071"),
         ("no-such-potential", PotentialError, "EQ4102"),
