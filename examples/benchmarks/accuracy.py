@@ -12,7 +12,7 @@ import torch
 
 import eqff
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.elements import species_index
 from eqff.graph import batch_structures
 from eqff.neighbors import build_structure
@@ -26,7 +26,7 @@ parser.add_argument("--json", type=Path)
 arguments = parser.parse_args()
 
 potential = eqff.load(arguments.potential, dtype=arguments.dtype)
-source = read_source(arguments.data, ReadOptions(energy_unit=arguments.energy_unit))
+source = Source(arguments.data, ReadOptions(energy_unit=arguments.energy_unit))
 energy_errors, force_errors = [], []
 for start in range(0, len(source.frames), 50):
     frames = source.frames[start : start + 50]

@@ -35,7 +35,7 @@ from ase.io import write
 import eqff
 from eqff.data.frame import Frame
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.data.splits import random_split
 from eqff.errors import EqffError
 from eqff.training.folder.metrics_file import read_metrics
@@ -227,12 +227,12 @@ def test_nequip(folder: Path) -> dict[str, float]:
 def prepare_data(arguments: argparse.Namespace) -> dict[str, Any]:
     """nequip's files: the frames of eqff's split as extended XYZ in eV."""
     options = ReadOptions(energy_unit=arguments.energy_unit)
-    frames = read_source(arguments.train, options).frames
+    frames = Source(arguments.train, options).frames
     split = random_split(len(frames), arguments.n_train, arguments.n_validation, seed=arguments.split_seed)
     parts = {
         "train": [frames[i] for i in split.train],
         "val": [frames[i] for i in split.validation],
-        "test": list(read_source(arguments.test, options).frames),
+        "test": list(Source(arguments.test, options).frames),
     }
     files = {}
     for part, chosen in parts.items():

@@ -25,7 +25,7 @@ from sides import Side, UnavailableError
 from structures import SYSTEMS, thermal
 
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.errors import EqffError
 from eqff.importers.nequip import convert
 
@@ -55,7 +55,7 @@ def make_batch(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     files = dict(entry.split("=", 1) for entry in arguments.data)
     if system in files:
         options = ReadOptions(energy_unit=arguments.energy_unit)
-        frames = read_source(files[system], options).frames[: arguments.batch_size]
+        frames = Source(files[system], options).frames[: arguments.batch_size]
         energies = np.array([frame.energy for frame in frames])
         return {
             "numbers": frames[0].atomic_numbers.tolist(),

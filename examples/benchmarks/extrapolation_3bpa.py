@@ -4,8 +4,8 @@ python examples/benchmarks/extrapolation_3bpa.py train_300K.xyz train_mixedT.xyz
 
 Of the 500 training frames 475 train and 25 choose the checkpoint. train_mixedT.xyz is tested on: a third of its frames
 each at 300, 600 and 1200 K, in this order (their energies tell them apart), less those that are training frames, too:
-31 of the 300 K ones. So it is not the papers' test set; their figures stand beside for the order of magnitude. A stopped
-run continues. Writes table.csv and 3bpa.png: RMSE of energies (meV) and of force components (meV/Å).
+31 of the 300 K ones. So it is not the papers' test set; their figures stand beside for the order of magnitude. A
+stopped run continues. Writes table.csv and 3bpa.png: RMSE of energies (meV) and of force components (meV/Å).
 """
 
 from pathlib import Path

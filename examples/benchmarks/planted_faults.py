@@ -19,7 +19,7 @@ import numpy as np
 from eqff.data.forensics.examination import Report, check_frames
 from eqff.data.frame import Frame
 from eqff.data.reading.options import ReadOptions
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.units import BOHR, HARTREE, KCAL_PER_MOL
 
 GPA = 160.21766208  # 1 eV/Å^3
@@ -46,7 +46,7 @@ def main() -> None:
     results = []
     for pair in arguments.sets:
         name, path = pair.split("=", 1)
-        frames = read_source(path, ReadOptions(energy_unit=units.get(name))).frames[: arguments.frames]
+        frames = Source(path, ReadOptions(energy_unit=units.get(name))).frames[: arguments.frames]
         for result in examine(name, frames):
             print(
                 f"{result['set']:28s} {result['fault']:48s} {result['verdict']:5s} {', '.join(result['named']) or '-'}"

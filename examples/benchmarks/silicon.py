@@ -23,7 +23,7 @@ from ase.io import read
 import eqff
 from eqff.compiler import compile_potential
 from eqff.data.frame import Frame
-from eqff.data.reading.read import read_source
+from eqff.data.reading.read import Source
 from eqff.report.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, _figure, _finish, _legend_above
 from eqff.tasks.evaluate import evaluate
 from eqff.tasks.md import MDConfig, run_md
@@ -265,7 +265,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
 
-    source = read_source(arguments.data)
+    source = Source(arguments.data)
     test = {"data": source.path.name, "data_sha256": source.sha256}
     exact = eqff.EqffCalculator(arguments.potential, dtype="float64", accelerate="off")
     errors = errors_by_kind(eqff.load(arguments.potential), source.frames)
