@@ -102,7 +102,7 @@ def test_a_file_of_the_users_is_not_replaced_by_a_part(tmp_path, rmd17_ethanol):
     [
         (["rmd17-ethanl"], "EQ1947", "did you mean rmd17-ethanol"),
         (["zzz"], "EQ1947", "lists them"),
-        (["3bpa", "--from-file", "a.xyz"], "EQ1948", "3bpa has train_300K.xyz"),
+        (["3bpa", "--from-file", "a.xyz"], "EQ1948", "is no file of 3bpa; choose from train_300K.xyz"),
         (["md17-ethanol", "--official-split"], "EQ1949", "not known of md17-ethanol"),
         (["rmd17-paracetamol", "--official-split"], "EQ1949", "not known of rmd17-paracetamol"),
         (["rmd17", "--official-split", "--no-unpack"], "EQ1950", "leave --no-unpack away"),

@@ -95,7 +95,7 @@ def test_bad_frames(run, source):
         (["in.extxyz", "-o", "out.traj"], "ends in .extxyz or .xyz"),
         (["in.extxyz", "-o", "in.extxyz", "--force"], "would overwrite the frames"),
         (["in.extxyz", "-o", "out.xyz", "--shard", "5/4"], "shard=5/4"),
-        (["in.extxyz", "-o", "out.xyz", "--shard", "half"], "shard='half'"),
+        (["in.extxyz", "-o", "out.xyz", "--shard", "half"], "shard=half"),
         (["in.extxyz", "-o", "out.xyz", "--energy-key", "other"], "has no 'other' for energy"),
         (["in.extxyz", "-o", "out.xyz", "--dtype", "float12"], "float12"),
     ],

@@ -30,8 +30,9 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert isinstance(calculator_maker("my_calculators:make")(), EMT)
-    for name in ("my_calculators:absent", "no_such_module:make", "my_calculators:odd"):
-        with pytest.raises(ConfigError, match="EQ1926"):
+    wrong = {"my_calculators:absent": "EQ1926", "no_such_module:make": "EQ1926", "my_calculators:odd": "EQ1927"}
+    for name, id in wrong.items():
+        with pytest.raises(ConfigError, match=id):
             calculator_maker(name)
     sys.modules.pop("my_calculators")
 

@@ -144,7 +144,7 @@ def test_names_of_potentials_and_energies_of_ases_order():
 
 
 def test_bad_bands_are_refused():
-    with pytest.raises(ConfigError, match="EQ1256: images: 2, expected at least 3"):
+    with pytest.raises(ConfigError, match="EQ1256: images: 2 are too few; give at least 3"):
         BatchedNEB(path(2), counted_potential())
     images = path(3)
     with pytest.raises(ConfigError, match="EQ1257"):

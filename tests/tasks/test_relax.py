@@ -228,7 +228,7 @@ def test_nothing_is_overwritten_without_force(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"optimizer": "newton"}, "EQ1240: optimizer='newton': expected bfgs, lbfgs, fire"),
+        ({"optimizer": "newton"}, "EQ1240: optimizer='newton' is unknown; choose from bfgs, lbfgs, fire"),
         ({"fmax": 0.0}, "EQ1241: fmax=0.0"),
         ({"fmax": float("nan")}, "EQ1241: fmax=nan"),
         ({"steps": -1}, "EQ1242: steps=-1"),
