@@ -162,12 +162,14 @@ def export(
              EQ1703 for a run with them;
              PotentialError if the model cannot be stored, or the stored program does not reproduce it
     """
-    folder = getattr(source, "folder", source)  # of a TrainedRun; its class needs the packages that train
-    if isinstance(folder, str | Path):
+    from torch import nn
+
+    if not isinstance(source, nn.Module):
         from eqff.training.folder.trained import export_run
 
         if family is not None or config is not None:
             raise ConfigError("EQ1703", "family, config: a run folder states them; leave them out")
+        folder = source if isinstance(source, str | Path) else source.folder
         return export_run(folder, path, force=force, **details)
     from eqff.exporter import export as export_model
 
