@@ -5,8 +5,8 @@ python examples/benchmarks/data_efficiency.py rmd17_ethanol_train_01.npz --test 
 
 Every run makes the same number of optimiser steps with the same recipe; of the labelled frames one in twenty (at
 least 5) chooses the checkpoint: 950 + 50 of 1000, as in the papers. Finished runs are skipped, a stopped run continues,
-and the test frames are read once for each. Writes table.csv and data_efficiency.png. A slope is that of log error against log
-frames, least squares over all counts.
+and the test frames are read once for each. Writes table.csv and data_efficiency.png. A slope is that of log error against
+log frames, least squares over all counts.
 """
 
 from pathlib import Path
