@@ -10,6 +10,14 @@ h is always one tensor, and an engine with ghost atoms can exchange it before ev
 `hops` lists their names: in Python `interact` calls one; in a TorchScript program, where no index selects a module,
 `operator.attrgetter(hops[k])(program)(h, species, senders, receivers, edges)`, or the same submodules from C++.
 
+What a file in eqff/models states:
+    SYMMETRY    "O(3)", or "SE(3)" if mirror images may differ in energy
+    SLOW_PATHS  fast paths it gives up ("kernel", "spline", "shared"), if any; the exam reports every other miss
+    Config      frozen dataclass with species, r_max, energy_scale, reference_energies and seed; training fills
+                in energy_scale, reference_energies, avg_num_neighbors and seed where the recipe does not state them
+    Model       an EnergyModel made from a Config; the width of h may change from hop to hop, and every weight that
+                requires a gradient must influence the energy
+
 Names that fast paths look for, see eqff.nn.fast.layers:
     model.basis         radial basis, with `r_max`: edge_length [n_edges, 1] Å -> [n_edges, n_basis]
     layer.convolution   TensorProductConvolution, whose weights `layer.radial` gives

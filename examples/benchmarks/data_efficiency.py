@@ -3,10 +3,10 @@
 python examples/benchmarks/data_efficiency.py rmd17_ethanol_train_01.npz --test rmd17_ethanol_test_01.npz
     --energy-unit kcal/mol -o runs/data_efficiency [--counts 50 100 200 400 1000] [--l-max 0 2] [--steps 8000]
 
-Every run makes the same number of optimiser steps with the same recipe; of the labelled frames one in twenty (at
-least 5) chooses the checkpoint: 950 + 50 of 1000, as in the papers. Finished runs are skipped, a stopped run continues,
-and the test frames are read once for each. Writes table.csv and data_efficiency.png. A slope is that of log error against
-log frames, least squares over all counts.
+Every run makes the same number of optimiser steps with the same recipe; of the labelled frames one in twenty (at least
+5) chooses the checkpoint: 950 + 50 of 1000, as in the papers. Finished runs are skipped, a stopped run
+continues, and the test frames are read once for each. Writes table.csv and data_efficiency.png. A slope is that of log
+error against log frames, least squares over all counts.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Soft density: energies from the density of neighbours, as in embedded-atom potentials.  A family in 60 lines.
 
-What eqff asks of it: `SYMMETRY`, a frozen `Config`, and a `Model` that fills in four methods of EnergyModel.
-Forces, stress, batches, files, units, training and simulation are not its business.
+What eqff asks of it: `SYMMETRY`, `SLOW_PATHS` if it has any, a frozen `Config`, and a `Model` that fills in four
+methods of EnergyModel.  Forces, stress, batches, files, units, training and simulation are not its business.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from eqff.nn.mlp import ScalarMLP
 from eqff.nn.radial import BesselBasis
 
 SYMMETRY = "O(3)"
+SLOW_PATHS = ("kernel", "spline", "shared")  # no TensorProductConvolution, which these fast paths are made for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ def _total_energies(subject: Subject) -> Finding:
             remedy="compare the atomic numbers with the structure",
             numbers=numbers,
         )
-    text = f"{per_atom:.4g} eV per atom: these are no all-electron total energies, so their size cannot be tested"
+    text = f"{per_atom:.4g} eV per atom: these are not all-electron total energies, so their size cannot be tested"
     return Finding(check="labels", severity="not testable", message=text, numbers=numbers)
 
 

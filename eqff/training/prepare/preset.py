@@ -23,7 +23,11 @@ def read_preset(family: str, name: str) -> dict[str, Any]:
     if f"{family}-{name}" not in known:
         of_family = [preset.removeprefix(f"{family}-") for preset in known if preset.startswith(f"{family}-")]
         choice = f"{family} has {', '.join(of_family)}" if of_family else f"{family} has none"
-        raise ConfigError("EQ1430", f"preset={name!r}: {choice}; all (family-preset): {', '.join(known)}")
+        raise ConfigError(
+            "EQ1430",
+            f"preset={name!r}: {choice}; choose one of {', '.join(known)} (family-preset), "
+            "or write [training] in a recipe without preset",
+        )
     preset = read_toml(FOLDER / f"{family}-{name}.toml")
     preset["model"]["family"] = family
     return preset
