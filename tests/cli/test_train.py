@@ -1,7 +1,5 @@
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import ase.io
 import pytest
@@ -19,9 +17,7 @@ def test_arguments_reach_the_task(monkeypatch, tmp_path):
         calls.append((positional, named))
         return tmp_path
 
-    run = ModuleType("eqff.training.run")
-    run.train = train
-    monkeypatch.setitem(sys.modules, "eqff.training.run", run)
+    monkeypatch.setattr("eqff.training.run.train", train)
     app, runner = cli.build(), CliRunner()
     assert runner.invoke(app, ["train", "water.toml"]).exit_code == 0
     arguments = [
@@ -69,9 +65,9 @@ def test_init_from_is_a_place_here_or_the_name_of_a_potential(tmp_path, monkeypa
     seen = []
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first").mkdir()
-    run = ModuleType("eqff.training.run")
-    run.train = lambda *positional, **named: seen.extend(named["overrides"]) or tmp_path
-    monkeypatch.setitem(sys.modules, "eqff.training.run", run)
+    monkeypatch.setattr(
+        "eqff.training.run.train", lambda *positional, **named: seen.extend(named["overrides"]) or tmp_path
+    )
     assert CliRunner().invoke(cli.build(), ["train", "recipe.toml", "--init-from", given]).exit_code == 0
     expected = str(tmp_path / "first") if given == "first" else given
     assert overridden({}, seen) == {"init_from": expected}
@@ -79,9 +75,10 @@ def test_init_from_is_a_place_here_or_the_name_of_a_potential(tmp_path, monkeypa
 
 def test_preset_and_unit_go_before_what_set_says(tmp_path, monkeypatch):
     seen = []
-    run = ModuleType("eqff.training.run")
-    run.train = lambda *positional, **named: seen.extend([positional, named["overrides"]]) or tmp_path
-    monkeypatch.setitem(sys.modules, "eqff.training.run", run)
+    monkeypatch.setattr(
+        "eqff.training.run.train",
+        lambda *positional, **named: seen.extend([positional, named["overrides"]]) or tmp_path,
+    )
     arguments = ["train", "frames.extxyz", "--preset", "fast", "--energy-unit", "kcal/mol", "--set", "preset=accurate"]
     assert CliRunner().invoke(cli.build(), arguments).exit_code == 0
     assert seen[0] == (Path("frames.extxyz"), Path("runs/frames"))

@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_named(content: bytes, folder: Path) -> None:
 
 def test_fewer_epochs_than_were_done(folder: Path) -> None:
     (folder / "checkpoints").mkdir()
-    torch.save({"progress": [7, 0, 0]}, folder / LAST)
+    torch.save({"state_dict": {}, "progress": [7, 0, 0]}, folder / LAST)
     check(folder, prepared(changed("training", epochs=7)))
     with pytest.raises(RunError, match=r"EQ5221.*epochs=6.*7 epochs"):
         check(folder, prepared(changed("training", epochs=6)))

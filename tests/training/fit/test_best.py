@@ -24,7 +24,8 @@ class Trainer:
     def save_checkpoint(self, path: Path) -> None:
         self.saved += 1
         path.parent.mkdir(exist_ok=True)
-        torch.save({"global_step": self.saved, "callbacks": {"BestCheckpoint": self.callback.state_dict()}}, path)
+        callbacks = {"BestCheckpoint": self.callback.state_dict()}
+        torch.save({"state_dict": {}, "global_step": self.saved, "callbacks": callbacks}, path)
 
 
 def validated(folder: Path, errors: list[float]) -> Trainer:
