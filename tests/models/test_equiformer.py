@@ -7,7 +7,6 @@ import pytest
 import torch
 from toys import close, results
 
-from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.models.equiformer import Config, Model
 from eqff.neighbors import build_structure
@@ -152,33 +151,3 @@ def test_radial_functions_do_not_vanish_at_the_cutoff():
     assert float(beyond.abs().max()) == 0.0
     assert float(model.blocks[0].attention.radial(beyond).detach().abs().max()) > 1e-3
     assert spline_obstacle(model)
-
-
-WRONG = [
-    ("EQ1003", {"species": ("H", "Xx")}),
-    ("EQ1093", {"species": ("H", "H")}),
-    ("EQ1040", {"hidden_irreps": "4x0"}),
-    ("EQ1929", {"envelope_power": 2}),
-    ("EQ1092", {"n_channels": (4, 4)}),
-    ("EQ1094", {"n_layers": 0}),
-    ("EQ1094", {"n_heads": 0}),
-    ("EQ1094", {"feed_forward": 0}),
-    ("EQ1094", {"n_features": 0}),
-    ("EQ1094", {"radial_hidden": (8, 0)}),
-    ("EQ1094", {"l_max": -1}),
-    ("EQ1095", {"r_max": 0.0}),
-    ("EQ1095", {"avg_num_neighbors": float("nan")}),
-    ("EQ1097", {"energy_scale": 0.0}),
-    ("EQ1077", {"n_basis": 1}),
-    ("EQ1041", {"radial_basis": "bessel", "n_basis": 0}),
-    ("EQ1078", {"n_heads": 3}),
-    ("EQ1079", {"hidden_irreps": "4x1o", "head_irreps": "2x0e", "feed_forward_irreps": "4x0e"}),
-    ("EQ1079", {"head_irreps": "2x1o"}),
-    ("EQ1079", {"feed_forward_irreps": "2x1o"}),
-]
-
-
-@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
-def test_impossible_configurations(id, fields):
-    with pytest.raises(ConfigError, match=id):
-        Model(Config(**({"species": ("H", "C"), "r_max": R_MAX, "n_channels": 4} | fields)))

@@ -7,7 +7,6 @@ import pytest
 import torch
 from toys import close, cluster, local_frame, results
 
-from eqff.errors import ConfigError
 from eqff.graph import batch_structures, edge_vectors
 from eqff.models.escn import Config, Model
 from eqff.neighbors import build_structure
@@ -140,24 +139,3 @@ def test_orders_above_m_max_are_left_out():
 
 def test_one_hop_more_than_layers():
     assert make(n_layers=1).n_hops == 2
-
-
-WRONG = [
-    ("EQ1085", {"m_max": 3}),
-    ("EQ1085", {"m_max": -1}),
-    ("EQ1086", {"radial_hidden": ()}),
-    ("EQ1086", {"readout_hidden": ()}),
-    ("EQ1087", {"radial_basis": "gaussian", "n_basis": 1}),
-    ("EQ1041", {"n_basis": 0}),
-    ("EQ1929", {"envelope_power": 1}),
-    ("EQ1929", {"envelope_power": 1, "radial_basis": "gaussian"}),
-    ("EQ1093", {"species": ("H", "H")}),
-    ("EQ1094", {"l_max": 0, "m_max": 0}),
-    ("EQ1095", {"r_max": 0.0}),
-]
-
-
-@pytest.mark.parametrize(("number", "fields"), WRONG)
-def test_wrong_configurations(number, fields):
-    with pytest.raises(ConfigError, match=number):
-        make(**fields)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from toys import close, cluster, results
 
-from eqff.errors import ConfigError
 from eqff.models.nequip import Config, Model
 from eqff.o3.irreps import to_text
 
@@ -75,35 +74,3 @@ def test_parameter_counts_of_the_paper(l_max, count):
         bessel_trainable=True, radial_hidden=(64, 64, 64), readout_hidden=(16,),
     )  # fmt: skip
     assert sum(parameter.numel() for parameter in Model(config).parameters()) == count
-
-
-WRONG = [
-    ("EQ1003", {"species": ("H", "Xx")}),
-    ("EQ1040", {"hidden_irreps": "4x0"}),
-    ("EQ1095", {"r_max": 0.0}),
-    ("EQ1095", {"r_max": float("nan")}),
-    ("EQ1095", {"r_max": float("inf")}),
-    ("EQ1097", {"energy_scale": float("nan")}),
-    ("EQ1092", {"n_channels": ()}),
-    ("EQ1041", {"n_bessel": 0}),
-    ("EQ1929", {"envelope_power": 2}),
-    ("EQ1042", {"hidden_irreps": "4x1o"}),
-    ("EQ1091", {"reference_energies": (1.0,)}),
-    ("EQ1091", {"energy_scale": (1.0, 2.0, 3.0)}),
-    ("EQ1092", {"n_channels": (4, 4, 4)}),
-    ("EQ1093", {"species": ("H", "H")}),
-    ("EQ1093", {"species": ()}),
-    ("EQ1094", {"l_max": -1}),
-    ("EQ1094", {"n_layers": 0}),
-    ("EQ1094", {"n_channels": 0}),
-    ("EQ1094", {"n_embedding": -1}),
-    ("EQ1094", {"radial_hidden": (8, 0)}),
-    ("EQ1095", {"avg_num_neighbors": 0.0}),
-    ("EQ1095", {"avg_num_neighbors": (4.0, -1.0)}),
-]
-
-
-@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
-def test_impossible_configurations(id, fields):
-    with pytest.raises(ConfigError, match=id):
-        make(**fields)

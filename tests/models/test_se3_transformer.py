@@ -147,23 +147,3 @@ def test_kernels_stand_in_and_splines_do_not():
     assert spline_obstacle(model)
     with pytest.raises(ConfigError, match="EQ1090"):  # weights of a convolution depend on features, too
         tabulate(model, 0.5, 64)
-
-
-WRONG = [
-    ("EQ1041", {"n_bessel": 0}),
-    ("EQ1091", {"reference_energies": (1.0,)}),
-    ("EQ1092", {"n_channels": (4, 4, 4)}),
-    ("EQ1093", {"species": ()}),
-    ("EQ1094", {"n_heads": 0}),
-    ("EQ1094", {"n_layers": 0}),
-    ("EQ1095", {"avg_num_neighbors": 0.0}),
-    ("EQ1096", {"n_heads": 3}),
-    ("EQ1096", {"n_channels": (4, 3)}),
-    ("EQ1097", {"energy_scale": float("nan")}),
-]
-
-
-@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
-def test_impossible_configurations(id, fields):
-    with pytest.raises(ConfigError, match=id):
-        make(**fields)

@@ -10,7 +10,6 @@ import torch
 from e3nn import o3
 from toys import close, cluster, results, structure
 
-from eqff.errors import ConfigError
 from eqff.kernels import build
 from eqff.models.tfn import Config, Model
 from eqff.nn.fast.fused import fuse
@@ -111,21 +110,3 @@ def test_kernels_and_splines_stand_in():
 def test_only_reachable_irreps_exist():
     layers = [to_text(irreps) for irreps in make(parity="both", l_max=2, n_layers=3).layer_irreps]
     assert layers == ["4x0e", "4x0e + 4x1o + 4x2e", "4x0e + 4x1e + 4x1o + 4x2e + 4x2o", "4x0e"]
-
-
-WRONG = [
-    ("EQ1041", {"n_bessel": 0}),
-    ("EQ1091", {"reference_energies": (1.0,)}),
-    ("EQ1092", {"n_channels": (4, 4, 4)}),
-    ("EQ1093", {"species": ()}),
-    ("EQ1094", {"n_layers": 0}),
-    ("EQ1094", {"l_max": -1}),
-    ("EQ1095", {"avg_num_neighbors": 0.0}),
-    ("EQ1097", {"energy_scale": float("nan")}),
-]
-
-
-@pytest.mark.parametrize(("id", "fields"), WRONG, ids=[str(fields) for _, fields in WRONG])
-def test_impossible_configurations(id, fields):
-    with pytest.raises(ConfigError, match=id):
-        make(**fields)
