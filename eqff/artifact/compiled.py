@@ -32,8 +32,8 @@ logger = logging.getLogger("eqff.accelerate")
 class CompiledEvaluator:
     """Evaluator of a compiled program.
 
-    What it was not made for goes to the exact evaluator: fewer than two atoms or edges, and structures with an edge
-    shorter than r_min, where its radial splines end.
+    Inputs that the program was not compiled for go to the exact evaluator: fewer than two atoms or edges, and structures
+    with an edge shorter than r_min, where its radial splines end.
 
     Args: program: AOTInductor package; exact: Evaluator; report: how the program was made
     """
@@ -49,7 +49,10 @@ class CompiledEvaluator:
         if species.shape[0] < 2 or senders.shape[0] < 2:
             return self.exact(species, senders, receivers, edge_vector, node_weight)
         inputs = [species, senders, receivers, edge_vector.detach(), node_weight]
-        if [x.dtype for x in inputs] != INPUT_DTYPES or edge_vector.shape != (senders.shape[0], 3):  # it does not check
+        if [x.dtype for x in inputs] != INPUT_DTYPES or edge_vector.shape != (
+            senders.shape[0],
+            3,
+        ):  # the program itself does not check
             raise GraphError(
                 "EQ2130",
                 "inputs: expected int64 indices, float64 edge_vector [n_edges, 3] and node_weight; convert the arrays",
@@ -61,7 +64,7 @@ class CompiledEvaluator:
             )
         if self._too_short(edge_vector):
             return self.exact(species, senders, receivers, edge_vector, node_weight)
-        with torch._C._AutoDispatchBelowAutograd():  # operators do not prepare for gradients nobody can ask for
+        with torch._C._AutoDispatchBelowAutograd():  # the result cannot be differentiated: skip autograd's bookkeeping
             node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
         return node_energy, edge_gradient
 
@@ -124,9 +127,9 @@ def accelerated(potential: Potential, exact: bool = False, contents: Contents | 
         contents = read(potential.path)
         if contents.header != potential.header:  # another file has taken its name
             return None
-    for radial_networks in (True,) if exact else (False, True):
+    for networks_kept in (True,) if exact else (False, True):
         try:
-            evaluator = load(contents, potential.dtype, radial_networks, potential.evaluator)
+            evaluator = load(contents, potential.dtype, networks_kept, potential.evaluator)
         except PotentialError as error:
             logger.warning("going on without a compiled program: %s", error)
             continue

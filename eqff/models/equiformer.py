@@ -243,7 +243,7 @@ class Model(EnergyModel):
         return h
 
     def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_features]: input of the last layer."""
+        """Invariant features [n_atoms, n_features]: input of the last read-out layer."""
         return normalized_silu(self.head(self.norm([h.unsqueeze(1)]))[0].squeeze(1))
 
     def raw_energy(self, x: Tensor) -> Tensor:

@@ -191,7 +191,7 @@ class Model(EnergyModel):
         return h
 
     def features(self, h: Tensor) -> Tensor:
-        """Invariant features [n_atoms, n_features]: input of the last layer."""
+        """Invariant features [n_atoms, n_features]: input of the last read-out layer."""
         x = self.norm(h.view(-1, self.n_rows, self.n_channels))[:, 0]
         for layer in self.readout_layers:
             x = torch.nn.functional.silu(layer(x))

@@ -10,14 +10,16 @@ from eqff.data.forensics.work import STEP, Work
 WEAK = 0.5  # least correlation of work and energy that is usable
 FOREIGN = "forces of other atoms"
 MIXED = "check how the arrays were assembled: rows may be permuted, or labels belong to other frames"
-HOT = 8000.0  # K, implausible beyond it; there is no lower limit, as small displacements seem cold
+HOT = 8000.0  # K, implausible beyond it; there is no lower limit, as small displacements look like a low temperature
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Compare work with energy along the file and between neighbours, measure the temperature, and diagnose faults."""
     if not subject.census.labels["forces"]:
         yield Finding(
-            check="units", severity="not testable", message="no forces: neither they nor energies can be tested"
+            check="units",
+            severity="not testable",
+            message="no forces, so the units of energies and forces cannot be tested",
         )
         return
     yield from _along(subject)
@@ -48,7 +50,7 @@ def _between(subject: Subject) -> Iterator[Finding]:
         return
     what = "F.dx against dE between the most similar frames"
     if work is None or work.n_pairs < N_PAIRS:
-        yield _finding("not testable", f"{what}: too few have the same atoms and the same cell")
+        yield _finding("not testable", f"{what}: too few frames have the same atoms and the same cell")
         return
     yield _judged(subject, work, what, noise=WEAK, place="between")
 
@@ -79,7 +81,7 @@ def _judged(subject: Subject, work: Work, what: str, noise: float, place: str) -
         text += f": {subject.diagnosis.message}"
     elif related < noise:
         fault, severity = "noisy labels", "warning"
-        text += ": the slope is right, but energies and forces agree badly"
+        text += ": the slope is right, but energies and forces agree poorly"
         remedy = "check the frames with the largest residuals (outliers), and the convergence of the labels"
     return _finding(severity, text, remedy, fault, numbers, curves)
 
