@@ -32,8 +32,8 @@ logger = logging.getLogger("eqff.accelerate")
 class CompiledEvaluator:
     """Evaluator of a compiled program.
 
-    Inputs that the program was not compiled for go to the exact evaluator: fewer than two atoms or edges, and structures
-    with an edge shorter than r_min, where its radial splines end.
+    Inputs that the program was not compiled for go to the exact evaluator: fewer than two atoms or edges, and
+    structures with an edge shorter than r_min, where its radial splines end.
 
     Args: program: AOTInductor package; exact: Evaluator; report: how the program was made
     """
