@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from eqff.data.reading.index import split_index
 from eqff.errors import ConfigError
 
 
@@ -138,12 +139,12 @@ def check(config: RunConfig) -> None:
         )
     if "family" not in config.model:
         raise ConfigError("EQ1063", 'model.family is missing; write e.g. family = "nequip"')
-    for name in ("train", "split"):
-        path = getattr(config.data, name)
+    files = {"train": split_index(config.data.train)[0], "split": config.data.split}  # train may be FILE@INDEX
+    for name, path in files.items():
         if path is not None and not Path(path).exists():
             raise ConfigError(
                 "EQ1064",
-                f"data.{name}={path!r}: no such file; check the name (relative paths start at the config file)",
+                f"data.{name}={str(path)!r}: no such file; check the name (relative paths start at the config file)",
             )
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import SAMPLE
 
+import eqff
 from eqff import registry
 from eqff.config import from_mapping
 from eqff.errors import ConfigError
@@ -81,6 +82,17 @@ def test_a_data_file_alone(tmp_path: Path) -> None:
         read_config(tmp_path / "frames.h5")
     (tmp_path / "store.deepmd").mkdir()  # folders can be data sets, too
     assert read_config(tmp_path / "store.deepmd").data.train.endswith("store.deepmd")
+
+
+def test_part_of_a_data_file_trains_and_what_train_returns_is_exported(tmp_path: Path) -> None:
+    small = ["model.l_max=0", "model.n_layers=1", "model.n_channels=4", "training.epochs=1", "training.report=false"]
+    given = ["data.energy_unit=kcal/mol", "data.n_validation=2", "training.export_best=false"]
+    run = train(f"{SAMPLE}@:7", tmp_path / "run", overrides=small + given)
+    plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
+    assert plan["decided"]["data.n_train"] + plan["decided"]["data.n_validation"] == 7
+    assert eqff.export(run, tmp_path / "tiny.eqff.pt")["family"] == "nequip"
+    with pytest.raises(ConfigError, match="EQ1432"):
+        read_config(tmp_path / "absent.npz@:7")
 
 
 def test_config_and_plan_of_a_run_are_enough_to_resume_or_repeat_it(tmp_path: Path) -> None:
