@@ -14,6 +14,11 @@ An id stands for one cause.  `eqff explain EQ2103` prints cause and remedy, read
 """
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of an error of another library, where TorchScript puts the reason, for a message of our own."""
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
+
+
 class EqffError(Exception):
     """Base of all errors that eqff raises on purpose; the command line prints them as one line.
 

@@ -20,7 +20,7 @@ from eqff.artifact.archive import Contents, read
 from eqff.artifact.potential import Potential
 from eqff.artifact.program_key import code_digest
 from eqff.cache import private_cache
-from eqff.errors import GraphError, PotentialError
+from eqff.errors import GraphError, PotentialError, last_line
 from eqff.kernels import build, fused
 from eqff.potential import Evaluator
 
@@ -154,7 +154,7 @@ def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:
         # what torch._inductor.aoti_load_package does, without importing the compiler, which takes seconds
         program = torch._C._aoti.AOTIModelPackageLoader(str(place / PROGRAM), "model", False, 1, -1)
     except (OSError, RuntimeError) as error:  # another C library, a full or noexec folder of temporary files
-        reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+        reason = last_line(error)
         raise PotentialError("EQ4173", f"{place}: cannot be loaded here ({reason}); compile again") from error
     return CompiledEvaluator(program, fallback, report)
 

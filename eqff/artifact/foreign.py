@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from eqff.artifact.archive import MAX_BYTES, MAX_MEMBERS, TAG
-from eqff.errors import PotentialError
+from eqff.errors import PotentialError, last_line
 
 STOPS = (RuntimeError, IndexError, torch.jit.Error)  # exceptions of a TorchScript program that fails
 MAX_NOTE = 65536  # bytes of one text beside the program
@@ -69,7 +69,7 @@ def load(foreign: Foreign) -> torch.jit.ScriptModule:
         if hasattr(module, "training"):  # absent when frozen
             module.eval()
     except STOPS as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+        reason = last_line(error)
         raise PotentialError(
             "EQ4323", f"{foreign.path}: torch {torch.__version__} cannot load it ({reason}); save it with this torch"
         ) from error

@@ -16,7 +16,7 @@ from eqff.artifact.archive import Contents, read
 from eqff.artifact.header import DTYPES, dtypes, failed_checks
 from eqff.artifact.potential import Potential
 from eqff.cache import private_cache
-from eqff.errors import ConfigError, PotentialError, ResourceError
+from eqff.errors import ConfigError, PotentialError, ResourceError, last_line
 from eqff.potential import GradientEvaluator
 
 # Loading a potential imports none of these: export proves it in a fresh process.
@@ -67,7 +67,7 @@ def load_module(contents: Contents, device: torch.device, dtype: torch.dtype) ->
     try:
         module = torch.jit.load(io.BytesIO(contents.content), map_location=device)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = last_line(error)
         raise PotentialError(
             "EQ4132", f"{contents.path}: torch {torch.__version__} cannot load the program ({reason}); rebuild it"
         ) from error

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from eqff.artifact.foreign import STOPS
 from eqff.elements import atomic_number
-from eqff.errors import PotentialError
+from eqff.errors import PotentialError, last_line
 from eqff.graph import Structure, edge_vectors
 
 ADAPTERS = ("flat", "dictionary", "nequip")
@@ -222,7 +222,7 @@ def adapt(
             raw = _try(model, sample)
             break
         except (*STOPS, KeyError, TypeError, ValueError) as error:
-            said = (str(error).strip().splitlines() or [repr(error)])[-1]
+            said = last_line(error)
             reason = reason or said
             if "backward through the graph a second time" in said:
                 reason = "it takes a gradient itself and frees the graph: return energies only, or use create_graph"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eqff.artifact.archive import VECTORS, Contents
 from eqff.elements import atomic_number
-from eqff.errors import PotentialError
+from eqff.errors import PotentialError, last_line
 from eqff.graph import Structure, edge_vectors
 from eqff.potential import Evaluator, assemble
 
@@ -61,7 +61,7 @@ def evaluate(evaluator: Evaluator, structure: Structure, edge_vector: Tensor) ->
     try:
         return evaluator(structure.species, structure.senders, structure.receivers, edge_vector, node_weight)
     except (RuntimeError, IndexError, torch.jit.Error) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+        reason = last_line(error)
         n_atoms, n_edges = structure.species.shape[0], structure.senders.shape[0]
         raise PotentialError(
             "EQ4134",

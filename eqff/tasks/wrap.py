@@ -15,13 +15,13 @@ from eqff.artifact.header import FORMAT_WRAPPED, PROVENANCE, UNITS, WRAPPED
 from eqff.artifact.lookup import SUFFIX
 from eqff.artifact.program import cheap_first_call
 from eqff.elements import ATOMIC_NUMBERS, atomic_number
-from eqff.errors import ConfigError, PotentialError
+from eqff.errors import ConfigError, PotentialError, last_line
 from eqff.neighbors import MAX_REACH
 from eqff.potential import GradientEvaluator
 from eqff.units import energy_factor, length_factor
 from eqff.validation.checks.adapter import Adapted
 from eqff.validation.checks.isolated import isolated_energies
-from eqff.validation.examination import examine, last_line
+from eqff.validation.examination import examine
 from eqff.validation.finding import Finding
 from eqff.validation.structures import example_structures
 from eqff.validation.subject import Program

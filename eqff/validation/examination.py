@@ -5,7 +5,7 @@ from functools import cache
 
 from eqff import registry
 from eqff.artifact.foreign import STOPS
-from eqff.errors import ConfigError
+from eqff.errors import ConfigError, last_line
 from eqff.validation.finding import Check, Finding
 from eqff.validation.subject import Subject
 
@@ -36,13 +36,8 @@ def examine(subject: Subject, names: Iterable[str] | None = None) -> Iterator[Fi
         try:
             finding = check(subject)
         except (*STOPS, KeyError) as error:
-            finding = Finding(check.name, False, {}, {}, f"{check.fault} (it stops: {last_line(error)})")
+            finding = Finding(check.name, False, {}, {}, f"{check.fault} (it stops: {last_line(error)[:200]})")
         yield finding
-
-
-def last_line(error: Exception) -> str:
-    """The last line of an error, where TorchScript puts the reason."""
-    return (str(error).strip().splitlines() or [repr(error)])[-1][:200]
 
 
 def _named(name: str, subject: Subject) -> Check:
