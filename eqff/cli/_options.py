@@ -57,6 +57,16 @@ MaxEdges = Annotated[
     Optional[int], typer.Option(min=1, help="Edges of a batch.", show_default="2000 on a CPU, 50000 on a GPU")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+FolderForce = Annotated[bool, typer.Option("--force", help="Overwrite results in an existing folder.")]
+Crystal = Annotated[
+    Optional[str],
+    typer.Argument(
+        metavar="IN",
+        help="A crystal in any format that `eqff data` reads, e.g. CIF; the last of its frames, or FILE@N.",
+        show_default="the potential's own structure",
+    ),
+]
+RelaxFirst = Annotated[bool, typer.Option("--relax/--no-relax", help="Relax positions and cell first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 
 _READING: dict[str, tuple[Any, Any]] = {

@@ -38,6 +38,7 @@ class RelaxConfig:
     optimizer: Optimizer = "bfgs"  # lbfgs costs less above about 200 atoms, but may diverge from a compressed crystal
     steps: int = 500  # at most, for each structure
     cell: bool = False  # relax the cell as well
+    constant_volume: bool = False  # of the cell, its shape only
     output: Path = Path("relaxed.extxyz")
     keep_trajectory: bool = True
     force: bool = False  # overwrite existing files
@@ -193,7 +194,11 @@ class _Walk:
     def run(self) -> Iterator[Atoms]:
         """Every good frame, including the start."""
         self.atoms.calc = self._calculator
-        target = FrechetCellFilter(self.atoms) if self.config.cell else self.atoms
+        target = (
+            FrechetCellFilter(self.atoms, constant_volume=self.config.constant_volume)
+            if self.config.cell
+            else self.atoms
+        )
         optimizer = OPTIMIZERS[self.config.optimizer](target, logfile=None)
         for converged in optimizer.irun(fmax=self.config.fmax, steps=self.config.steps):
             gradient = optimizer.optimizable.get_gradient()
