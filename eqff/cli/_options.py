@@ -94,6 +94,21 @@ _READING: dict[str, tuple[Any, Any]] = {
         Annotated[Optional[str], typer.Option(help="Name of the stress (or virial); 'none' leaves it out.")],
         None,
     ),
+    "force_unit": (
+        Annotated[Optional[str], typer.Option(help="E.g. Hartree/Bohr, if not energy over length.")],
+        None,
+    ),
+    "stress_unit": (
+        Annotated[Optional[str], typer.Option(help="E.g. GPa, kbar or eV/Å^3, if not energy over length^3.")],
+        None,
+    ),
+    "stress_order": (
+        Annotated[
+            Optional[str],
+            typer.Option(help="voigt: xx yy zz yz xz xy; vasp: xx yy zz xy yz zx, positive under compression."),
+        ],
+        None,
+    ),
     "format": (
         Annotated[
             Optional[str],
@@ -114,7 +129,10 @@ _READING: dict[str, tuple[Any, Any]] = {
     ),
 }
 STRUCTURE = ("index", "length_unit", "format")  # options of verbs that read structures only
-LABELLED = ("index", "energy_unit", "length_unit", "energy_key", "forces_key", "stress_key", "format")
+LABELLED = (
+    *("index", "energy_unit", "length_unit", "force_unit", "stress_unit", "stress_order"),
+    *("energy_key", "forces_key", "stress_key", "format"),
+)
 READING = ReadOptions()
 
 

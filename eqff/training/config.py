@@ -18,6 +18,9 @@ class DataConfig:
     energy_key: str | None = None  # name of the energy in extended XYZ
     forces_key: str | None = None  # name of the forces in extended XYZ
     stress_key: str | None = None  # name of the stress in extended XYZ
+    force_unit: str | None = None  # of the forces in extended XYZ, where it is not energy over length
+    stress_unit: str | None = None  # of the stress in extended XYZ, e.g. "GPa"
+    stress_order: Literal["voigt", "vasp"] | None = None  # of six numbers under another name than stress
     baseline: str | None = None  # calculator to subtract: tblite:GFN2-xTB, emt, a potential, or my_module:make
     n_train: int | None = None  # number of training frames; by default all that do not validate, in whole batches
     n_validation: int | None = None  # number of validation frames; by default 5 %, at least 1 and at most about 1000

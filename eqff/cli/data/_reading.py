@@ -30,6 +30,8 @@ def print_source(read: "Stream") -> None:
     other_names = [f"{label} from {name!r} ({n})" for (label, name), n in read.log.names.items() if name != label]
     if other_names:
         typer.echo(f"labels   {', '.join(other_names)}")
+    for text, n in read.log.notes.items():
+        typer.echo(f"         {text} ({n} frames)")
     typer.echo(f"units    {read.units}")
     for name, text in read.origin.items():
         if not name.startswith(("store_", "origin_source", "origin_unit", "origin_atomrefs")):
@@ -44,6 +46,9 @@ def warnings_of(read: "Stream") -> list[str]:
     if read.log.n_skipped:
         first = f", the first: {read.log.skipped[0]}"
         found.append(f"{read.log.n_skipped} frames were left out because they cannot be used{first}")
+    stresses = [name for label, name in read.log.candidates if label == "stress"]
+    if stresses and not read.census.labels["stress"]:
+        found.append(f"no stress is read, but {', '.join(map(repr, stresses[:3]))} looks like one: --stress-key")
     if read.log.lost:
         found.append(f"the file is damaged, frames behind this are lost: {read.log.lost}")
     return found
@@ -59,6 +64,7 @@ def plain_source(read: "Stream") -> dict[str, Any]:
         "n_frames": census.n_frames,
         "n_atoms": census.n_atoms,
         "labels": census.labels,
+        "label_notes": dict(read.log.notes),
         "label_names": {f"{label} {name}": n for (label, name), n in read.log.names.items()},
         "periodic": census.periodic,
         "compositions": census.compositions,
@@ -66,6 +72,8 @@ def plain_source(read: "Stream") -> dict[str, Any]:
         "energy_unit_source": read.units.energy_source,
         "length_unit": read.units.length,
         "length_unit_source": read.units.length_source,
+        "force_unit": read.units.force,
+        "stress_unit": read.units.stress,
         "provenance": read.provenance,
         "n_skipped": read.log.n_skipped,
         "skipped": read.log.skipped,

@@ -108,12 +108,12 @@ def _against_forces(subject: Subject, rows: list[int]) -> Iterator[Finding]:
 def _judged(
     kind: Kind, text: str, correlation: float, numbers: dict[str, float], curves: dict[str, np.ndarray]
 ) -> Finding:
-    if abs(correlation) < UNRELATED:
+    if abs(correlation) < RELATED:
         return Finding(
             check="stress",
-            severity="warning",
+            severity="warning" if abs(correlation) < UNRELATED else "fail",
             fault="stress of other frames",
-            message=f"{text}: the two are unrelated",
+            message=f"{text}: expected a correlation above {RELATED:g}",
             remedy="check how the arrays were assembled, and the order of the six numbers",
             numbers=numbers,
             curves=curves,

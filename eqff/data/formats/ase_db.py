@@ -57,7 +57,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     metadata = _metadata(path)
     first = [contents for _, contents in islice(_rows(path), N_FRAMES_TO_JUDGE)]
     if not isinstance(metadata.get(UNITS), dict):
-        return units_by_convention(str(path), first, options)
+        return units_by_convention(str(path), first, options, defined=True)
     stated = {str(name): str(unit) for name, unit in metadata[UNITS].items()}
     where = f"{path}: frame 0"
     names = {label: find(first[0], label, options, where)[1] if first else "" for label in ("energy", "forces")}

@@ -49,10 +49,10 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
-    """eV and Å, which ASE's readers give, unless an option says otherwise."""
+    """eV and Å, which ASE's readers give, unless an option says otherwise; odd magnitudes are a warning."""
     options = (options or ReadOptions()).fresh()
     first = [contents_of(atoms) for atoms in islice(_images(path), N_FRAMES_TO_JUDGE)]
-    return units_by_convention(str(path), first, options)
+    return units_by_convention(str(path), first, options, defined=True)
 
 
 def provenance(path: str | Path) -> dict[str, str]:

@@ -12,8 +12,8 @@ import numpy as np
 from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
 from eqff.data.reading.format import Format
-from eqff.data.reading.labels import voigt
 from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.stress import voigt
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import DataError
 

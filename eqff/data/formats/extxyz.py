@@ -4,6 +4,7 @@ Energies are in eV and lengths in Å by ASE's convention, unless options say oth
 no period.  Two labels of one kind that differ (energy and REF_energy) are an error that asks which one is meant.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from eqff.data.frame import Frame
+from eqff.data.reading import stated_units
 from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format
-from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, to_frame, units_by_convention
+from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, check_stated, to_frame, units_by_convention
 from eqff.data.reading.options import ReadOptions
 from eqff.data.reading.xyz import Block, blocks, check_layout
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
@@ -27,9 +29,9 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
     "I": int,
     "L": lambda word: word.upper() in ("T", "TRUE", "1"),
 }
-ASE_NAMES = {"symbols": "species", "numbers": "Z", "positions": "pos"}  # columns as ASE calls its arrays
+ASE_NAMES = {"symbols": "species", "numbers": "Z", "positions": "pos", "species": "species", "z": "Z", "pos": "pos"}
+HEADER = {"properties": "Properties", "lattice": "Lattice", "pbc": "pbc"}  # in any case, as GPUMD writes them
 ISOTOPES = {"D": 2.01410177812, "T": 3.0160492779}  # u, of hydrogen; Source: AME2020
-STATED = ("energy_unit", "energy_units"), ("length_unit", "length_units")
 
 
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
@@ -41,12 +43,23 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """
     options = options or ReadOptions()
     decided = units(path, options)
+    stated: Mapping[str, str] = {}
     empty = True
-    for block in islice(blocks(path), options.first, None):
-        empty = False
+    for block in blocks(path):
         where = block.where(path)
+        if 0 < block.index < options.first:
+            continue
         try:
-            frame = to_frame(_contents(block, where), options, decided, where)
+            contents = _contents(block, where)
+            if block.index == 0:
+                stated = stated_units.stated(contents.info, where)
+            if block.index < options.first:
+                continue
+            empty = False
+            if not options.structures:
+                _check_columns(block, where)
+            check_stated(contents, stated, where)
+            frame = to_frame(contents, options, decided, where)
         except DataError as error:
             options.skip(error)
         else:
@@ -68,9 +81,7 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     except DataError:
         if not (options.recover and found):
             raise
-    info = found[0].info if found else {}
-    stated = [next((str(info[name]) for name in names if name in info), None) for names in STATED]
-    return units_by_convention(str(path), found, options, (stated[0], stated[1]))
+    return units_by_convention(str(path), found, options)
 
 
 def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
@@ -107,6 +118,18 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
         raise DataError("EQ3920", "there are no frames to write; give at least one")
 
 
+def _check_columns(block: Block, where: str) -> None:
+    """Three or more columns that no header explains may be forces.  Raises: DataError EQ3610"""
+    n_columns = len(block.lines[0].split()) if block.lines else 0
+    if n_columns < 7 or re.search(r"(^|\s)properties=", block.comment, re.IGNORECASE):
+        return
+    raise DataError(
+        "EQ3610",
+        f"{where}: the lines of atoms have {n_columns} columns, and 4 are explained (species x y z); write what the "
+        "others are into the second line of the frame, e.g. Properties=species:S:1:pos:R:3:forces:R:3",
+    )
+
+
 def _contents(block: Block, where: str) -> Contents:
     """The frame as numbers.  Raises: DataError EQ3030 saying what cannot be understood"""
     try:
@@ -125,8 +148,9 @@ def _parsed(block: Block) -> Contents:
         info["comment"] = block.comment
     elif block.comment:
         info = key_val_str_to_dict(block.comment)
+    info = {HEADER.get(key.lower(), key): value for key, value in info.items()}
     arrays = _columns(block.lines, info.pop("Properties", None))
-    arrays = {ASE_NAMES.get(name, name): values for name, values in arrays.items()}
+    arrays = {ASE_NAMES.get(name.lower(), name): values for name, values in arrays.items()}
     numbers, positions = arrays.pop("Z", None), arrays.pop("pos", None)
     symbols = arrays.pop("species", None)
     if numbers is None and symbols is not None:

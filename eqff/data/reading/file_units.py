@@ -5,38 +5,16 @@ Files of the MD17 family rarely state their units, and a wrong guess trains a po
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eqff.data.reading import stated_units
 from eqff.errors import ConfigError, DataError
-from eqff.units import energy_factor, length_factor
+from eqff.units import energy_factor, force_factor, length_factor, stress_factor
 
-# how files spell the units of eqff.units (lower case); the factors are there, not here
-SPELLINGS = {
-    "kcal/mol": "kcal/mol",
-    "kcal mol-1": "kcal/mol",
-    "kcal mol^-1": "kcal/mol",
-    "kcal per mol": "kcal/mol",
-    "kj/mol": "kJ/mol",
-    "kj mol-1": "kJ/mol",
-    "ev": "eV",
-    "electronvolt": "eV",
-    "mev": "meV",
-    "ha": "Hartree",
-    "hartree": "Hartree",
-    "hartrees": "Hartree",
-    "eh": "Hartree",
-    "a": "Å",
-    "å": "Å",
-    "ang": "Å",
-    "angstrom": "Å",
-    "angstroms": "Å",
-    "ångström": "Å",
-    "a0": "Bohr",
-    "bohr": "Bohr",
-    "nm": "nm",
-}
+MAX_FORCE_RMS = 8.0  # eV/Å, above it energies by convention in eV are doubted
+DEFINED = "defined by the format"
 
 
 @dataclass(frozen=True)
@@ -45,8 +23,10 @@ class Units:
 
     energy: str
     length: str
-    energy_source: str  # "option", "stated in the file" or "convention of the format"
+    energy_source: str  # "option", "stated in the file", "convention of the format" or "defined by the format"
     length_source: str
+    force: str | None = None  # e.g. "Hartree/Bohr"; None: energy over length
+    stress: str | None = None  # e.g. "GPa"; None: energy over length^3
     force_rms: float | None = None  # eV/Å, after conversion, of the frames that were judged
 
     @property
@@ -62,22 +42,35 @@ class Units:
     @property
     def force_factor(self) -> float:
         """Forces of the file times this are eV/Å."""
-        return self.energy_factor / self.length_factor
+        return self.energy_factor / self.length_factor if self.force is None else force_factor(self.force)
+
+    @property
+    def stress_factor(self) -> float:
+        """Stresses of the file times this are eV/Å^3."""
+        return self.energy_factor / self.length_factor**3 if self.stress is None else stress_factor(self.stress)
 
     @property
     def doubt(self) -> str | None:
         """A warning for the user if the magnitude of the forces speaks against the units."""
-        if self.force_rms is None or 0.02 <= self.force_rms <= 8.0:
+        if self.force_rms is None or 0.02 <= self.force_rms <= MAX_FORCE_RMS:
             return None
-        return f"a force RMS of {self.force_rms:.4g} eV/Å is unusual: are energies really in {self.energy}?"
+        unit = f"energies really in {self.energy}" if self.force is None else f"forces really in {self.force}"
+        return f"a force RMS of {self.force_rms:.4g} eV/Å is unusual: are {unit}?"
 
     def __str__(self) -> str:
-        return f"energies in {self.energy} ({self.energy_source}), lengths in {self.length} ({self.length_source})"
+        others = {"forces": self.force, "stress": self.stress}
+        more = "".join(f", {what} in {unit}" for what, unit in others.items() if unit is not None)
+        return (
+            f"energies in {self.energy} ({self.energy_source}), lengths in {self.length} ({self.length_source}){more}"
+        )
 
 
 def same_unit(one: str, other: str) -> bool:
-    """Whether two spellings mean one unit."""
-    return _spelling(one).lower() == _spelling(other).lower()
+    """Whether two spellings of units of energy or length mean one unit."""
+    return any(
+        spelling(one).lower() == spelling(other).lower()
+        for spelling in (stated_units.energy_unit, stated_units.length_unit)
+    )
 
 
 def decide_units(
@@ -88,12 +81,14 @@ def decide_units(
     forces: np.ndarray | None = None,
     energies: tuple[Sequence[float], Sequence[np.ndarray]] = ((), ()),
     shortest_distance: float | None = None,
+    force: tuple[str | None, str | None] = (None, None),
+    stress: tuple[str | None, str | None] = (None, None),
 ) -> Units:
     """Settle the units of a file; the first of (option, stated in the file, convention of the format) that is given.
 
     Args:    where: file name for messages; energy, length: (option, stated, convention), None where there is none;
              forces [..., 3], energies of some frames with their atomic numbers, shortest_distance: in the file's own
-             units, for the suggestion
+             units, for the suggestion; force, stress: (option, stated), None: of energies and lengths
     Returns: Units
     Raises:  DataError EQ3010 if a unit is neither given nor stated, EQ3013 if the file states one that is unknown,
              EQ3011 if it contradicts the option, EQ3012 if eV by convention meets forces that look like kcal/mol or
@@ -104,18 +99,71 @@ def decide_units(
     energy_unit, energy_source = _settle(where, "energy", energy, energy_factor, _suggestion(rms, total))
     hint = "" if shortest_distance is None else f"The shortest distance in frame 0 is {shortest_distance:.3g}"
     length_unit, length_source = _settle(where, "length", length, length_factor, hint)
-    units = Units(energy_unit, length_unit, energy_source, length_source)
+    units = Units(
+        energy_unit,
+        length_unit,
+        energy_source,
+        length_source,
+        _compound(where, "force", force, stated_units.force_unit),
+        _compound(where, "stress", stress, stated_units.stress_unit),
+    )
+    _check_together(where, units, (force[1] is not None, stress[1] is not None))
+    if energy[1] is not None and rms is not None and length[:2] == (None, None):
+        _check_forces_are_clear(where, units)
     converted = None if rms is None else rms * units.force_factor
-    odd = (converted is not None and converted > 8.0) or (total is not None and total != energy_unit)
+    odd = (converted is not None and converted > MAX_FORCE_RMS) or (total is not None and total != energy_unit)
     if energy_source.startswith("convention") and odd:
         raise DataError(
             "EQ3012",
             f"{where}: energy unit is not stated and would be {energy_unit} by convention, but: "
             f"{_suggestion(rms, total)}; pass energy_unit (--energy-unit on the command line) to say what it is",
         )
-    if converted is None:
-        return units
-    return Units(energy_unit, length_unit, energy_source, length_source, converted)
+    return replace(units, force_rms=converted)
+
+
+def _compound(
+    where: str, quantity: str, given: tuple[str | None, str | None], spelling: Callable[[str], str]
+) -> str | None:
+    """A unit of forces or stress; None where neither option nor file say one.  Raises: DataError EQ3011"""
+    option, stated = (None if unit is None else spelling(unit) for unit in given)
+    if option is not None and stated is not None and option != stated:
+        raise DataError(
+            "EQ3011",
+            f"{where}: {quantity}_unit={option!r}, but the file states {stated!r}; drop the option, or repair the file",
+        )
+    return stated if stated is not None else option
+
+
+def _check_together(where: str, units: Units, stated: tuple[bool, bool]) -> None:
+    """Whether the units of one file can belong together; forces or stress are `stated` by the file.
+
+    Raises: DataError EQ3602 for an energy by convention beside a force in another unit, EQ3604 for two that the file
+            states and that do not belong together
+    """
+    for (quantity, unit), by_file in zip((("force", units.force), ("stress", units.stress)), stated, strict=True):
+        energy = None if unit is None or "/" not in unit else unit.rpartition("/")[0]
+        if energy is not None and units.energy_source.startswith("convention") and energy != units.energy:
+            raise DataError(
+                "EQ3602",
+                f"{where}: the {quantity} is in {unit}, and the energy unit is not stated: is it {energy}, or "
+                f"{units.energy} by convention? Pass energy_unit (--energy-unit)",
+            )
+        if energy not in (None, units.energy) and by_file and units.energy_source.startswith("stated"):
+            raise DataError(
+                "EQ3604",
+                f"{where}: the file states energies in {units.energy}, but {quantity} in {unit}, which seldom belong "
+                f"together; correct the file, or leave out one of the labels (--{quantity}-key none)",
+            )
+
+
+def _check_forces_are_clear(where: str, units: Units) -> None:
+    """Energies in Hartree and lengths in Å leave open what forces are.  Raises: DataError EQ3603"""
+    if units.force is None and units.energy in ("Hartree", "Rydberg") and units.length == "Å":
+        raise DataError(
+            "EQ3603",
+            f"{where}: the file states energies in {units.energy} and no unit of forces, which may be "
+            f"{units.energy}/Bohr or {units.energy}/Å; pass force_unit (--force-unit)",
+        )
 
 
 def _settle(
@@ -125,7 +173,8 @@ def _settle(
     factor: Callable[[str], float],
     hint: str,
 ) -> tuple[str, str]:
-    option, stated, convention = (None if unit is None else _spelling(unit) for unit in given)
+    spelling = stated_units.energy_unit if quantity == "energy" else stated_units.length_unit
+    option, stated, convention = (None if unit is None else spelling(unit) for unit in given)
     if option is not None:
         factor(option)  # ConfigError for an unknown unit
     if stated is not None:
@@ -149,10 +198,6 @@ def _settle(
         f"{where}: the file does not state its {quantity} unit; pass {quantity}_unit "
         f"(--{quantity}-unit on the command line). {hint}",
     )
-
-
-def _spelling(unit: str) -> str:
-    return SPELLINGS.get(" ".join(unit.split()).lower(), unit)
 
 
 def _root_mean_square(forces: np.ndarray | None) -> float | None:

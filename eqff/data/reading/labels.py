@@ -1,30 +1,32 @@
 """Labels by the names the field uses, or by the names you give: what a file calls energy, forces and stress.
 
-Usual names are taken; two of one kind that differ (energy and REF_energy) are an error that asks which one is
-meant.  Names that only look like a label (mp2_energy) are never taken by themselves, but suggested.
+Usual names are taken, in upper or lower case; two of one kind that differ (energy and REF_energy) are an error that
+asks which is meant.  Names that only look like a label (mp2_energy) are never taken by themselves, but suggested.
+Beside forces, free_energy is preferred to the energy extrapolated to zero smearing: the forces are its derivatives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from eqff.data.frame import Frame
-from eqff.data.reading.file_units import Units, decide_units
+from eqff.data.reading import stated_units, stress
+from eqff.data.reading.file_units import DEFINED, Units, decide_units
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import DataError
-from eqff.units import VOIGT
 
 ENERGY_KEYS = (
     "energy REF_energy ref_energy dft_energy DFT_energy QM_energy Energy total_energy TotEnergy energy_U0 U0".split()
 )
 FORCES_KEYS = "forces REF_forces ref_forces dft_forces DFT_forces QM_forces force Forces".split()
-STRESS_KEYS = "stress REF_stress ref_stress dft_stress DFT_stress".split()
-VIRIAL_KEYS = "virial virials REF_virial REF_virials dft_virial DFT_virial".split()
-KEYS = {"energy": ENERGY_KEYS, "forces": FORCES_KEYS, "stress": STRESS_KEYS}
+KEYS = {"energy": ENERGY_KEYS, "forces": FORCES_KEYS, "stress": stress.STRESS_KEYS}
 NOT_LABELS = ("eqff_", "free_energy", "kinetic", "energies", "atom")  # predictions, parts, references
+FREE_ENERGY = "free_energy"
 NO_LABEL = "none"  # as a name: leave this label out
+FREE = "energy is free_energy, of which forces are derivatives; 'energy' differs (take it with --energy-key energy)"
+SLAB = "a stress belongs to frames that are periodic in three directions"
 SAME_STRESS = 0.01  # stress and virial may differ by this fraction of the largest component
 N_FRAMES_TO_JUDGE = 20  # frames read for the check of magnitudes
 
@@ -75,31 +77,47 @@ def find(contents: Contents, label: str, options: ReadOptions, where: str) -> tu
                 return place[key], key
         known = ", ".join(sorted({*contents.results, *contents.info, *contents.arrays})) or "no labels"
         raise DataError("EQ3031", f"{where} has no {key!r} for {label}; choose from {known}")
-    return _by_synonym(contents, label, KEYS[label], where)
+    value, name = _by_synonym(contents, label, KEYS[label], where)
+    if label != "energy" or name not in ("", "energy"):
+        return value, name
+    free = _named(contents.results, [FREE_ENERGY]) | _named(contents.info, [FREE_ENERGY])
+    with_forces = name == "" or _by_synonym(contents, "forces", KEYS["forces"], where)[1]
+    for other in free if with_forces and options.keys[1] != NO_LABEL else ():
+        if name == "" or not _equal(value, free[other]):
+            return free[other], other
+    return value, name
 
 
 def _by_synonym(contents: Contents, label: str, synonyms: list[str], where: str) -> tuple[Any, str]:
-    found = {label: contents.results[label]} if label in contents.results else {}
+    usable = {label: contents.results[label]} if label in contents.results else {}
     for place in (contents.info, contents.arrays):
-        found |= {name: place[name] for name in synonyms if name in place and name not in found}
-    if not found:
+        usable |= {name: value for name, value in _named(place, synonyms).items() if name not in usable}
+    if not usable:
         return None, ""
-    chosen, *others = found
+    chosen, *others = usable
     for other in others:
-        if not _equal(found[chosen], found[other]):
+        if not _equal(usable[chosen], usable[other]):
             raise DataError(
                 "EQ3033",
-                f"{where} has {' and '.join(map(repr, found))} for {label}, and they differ; say which is meant by "
+                f"{where} has {' and '.join(map(repr, usable))} for {label}, and they differ; say which is meant by "
                 f"{label}_key (--{label}-key)",
             )
-    return found[chosen], chosen
+    return usable[chosen], chosen
+
+
+def _named(place: Mapping[str, Any], synonyms: list[str]) -> dict[str, Any]:
+    """Entries under one of these names, in upper or lower case, in the order of the names."""
+    lower: dict[str, list[str]] = {}
+    for name in place:
+        lower.setdefault(name.lower(), []).append(name)
+    return {name: place[name] for synonym in synonyms for name in lower.get(synonym.lower(), ())}
 
 
 def to_frame(contents: Contents, options: ReadOptions, units: Units, where: str) -> Frame:
     """Contents with their labels, in eV and Å; a WholeFrame, whose labels may be missing, with options.structures.
 
-    Raises: DataError EQ3031, EQ3033 as `find`, EQ3032 a label of odd shape, EQ3034 a virial without volume,
-            EQ3202 stress and virial that contradict each other
+    Raises: DataError EQ3031, EQ3033 as `find`, EQ3032 a label of odd shape, EQ3202 stress and virial that contradict
+            each other, and those of `eqff.data.reading.stress`
     """
     if not options.structures:
         return _labelled(contents, options, units, where)
@@ -119,46 +137,44 @@ def _labelled(contents: Contents, options: ReadOptions, units: Units, where: str
     for label in KEYS:
         values[label], names[label] = find(contents, label, options, where)
         _note(contents, label, names[label], options)
-    try:
-        with np.errstate(all="ignore"):  # what is not finite is refused by name later
-            return _converted(contents, values, names, options, units, where)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            "EQ3032",
-            f"{where}: a label is not made of numbers of the expected shape ({error}); "
-            "repair the label or leave the frame out",
-        ) from None
+    n_atoms = len(contents.atomic_numbers)
+    with np.errstate(all="ignore"):  # what is not finite is refused by name later
+        energy = _numbers(values["energy"], names["energy"], (), where)
+        forces = _numbers(values["forces"], names["forces"], (n_atoms, 3), where)
+        pbc = np.array(contents.pbc, dtype=bool)
+        cell = np.array(contents.cell, dtype=np.float64) if pbc.any() else np.zeros((3, 3))
+        label_stress = _stress(contents, values["stress"], names["stress"], options, units, where)
+        used = {
+            *(synonym.lower() for synonyms in (*KEYS.values(), stress.VIRIAL_KEYS) for synonym in synonyms),
+            *(key.lower() for key in options.keys if key),
+            *(name.lower() for name in names.values()),
+        }
+        return Frame(
+            atomic_numbers=np.array(contents.atomic_numbers, dtype=np.int64),
+            positions=np.array(contents.positions, dtype=np.float64) * units.length_factor,
+            cell=cell * units.length_factor,
+            pbc=pbc,
+            energy=None if energy is None else float(energy) * units.energy_factor,
+            forces=None if forces is None else forces * units.force_factor,
+            stress=label_stress,
+            info={
+                key: value
+                for key, value in contents.info.items()
+                if key.lower() not in used and not (stated_units.is_unit_key(key) and isinstance(value, str))
+            },
+        )
 
 
-def _converted(
-    contents: Contents, values: dict[str, Any], names: dict[str, str], options: ReadOptions, units: Units, where: str
-) -> Frame:
-    pbc = np.array(contents.pbc, dtype=bool)
-    cell = np.array(contents.cell, dtype=np.float64) if pbc.any() else np.zeros((3, 3))
-    energy = None if values["energy"] is None else float(_numbers(values["energy"]).reshape(()))
-    forces = None if values["forces"] is None else _numbers(values["forces"])
-    stress = _stress(contents, values["stress"], names["stress"], cell, options, where) if pbc.any() else None
-    used = {*ENERGY_KEYS, *FORCES_KEYS, *STRESS_KEYS, *VIRIAL_KEYS, *(key for key in options.keys if key)}
-    return Frame(
-        atomic_numbers=np.array(contents.atomic_numbers, dtype=np.int64),
-        positions=np.array(contents.positions, dtype=np.float64) * units.length_factor,
-        cell=cell * units.length_factor,
-        pbc=pbc,
-        energy=None if energy is None else energy * units.energy_factor,
-        forces=None if forces is None else forces * units.force_factor,
-        stress=None if stress is None else stress * units.energy_factor / units.length_factor**3,
-        info={key: value for key, value in contents.info.items() if key not in used},
-    )
+def units_by_convention(path: str, contents: list[Contents], options: ReadOptions, *, defined: bool = False) -> Units:
+    """eV and Å unless options or headers of frames say otherwise, checked by the magnitude of forces or energies.
 
-
-def units_by_convention(
-    path: str, contents: list[Contents], options: ReadOptions, stated: tuple[str | None, str | None] = (None, None)
-) -> Units:
-    """eV and Å unless options or the file say otherwise, checked by the magnitude of forces or energies.
-
-    Args:   contents: the first frames of the file
-    Raises: DataError EQ3012 if the magnitudes speak against eV
+    Args:   contents: the first frames of the file; defined: whether the format leaves no other unit, so that odd
+            magnitudes are a warning
+    Raises: DataError EQ3012 if the magnitudes speak against eV, those of `file_units` and `stated_units`;
+            ConfigError EQ1008 for an order of stress
     """
+    stress.check_order(options.stress_order)
+    said = stated_units.stated(contents[0].info, f"{path}: frame 0") if contents else {}
     forces, energies, numbers = [], [], []
     for index, one in enumerate(contents):
         where = f"{path}: frame {index}"
@@ -173,13 +189,36 @@ def units_by_convention(
         if energy is not None and _judged(energy).size == 1:
             energies.append(float(_judged(energy).reshape(())))
             numbers.append(np.asarray(one.atomic_numbers))
-    return decide_units(
+    by_format = "eV" if defined and options.energy_unit is None else None
+    units = decide_units(
         path,
-        energy=(options.energy_unit, stated[0], "eV"),
-        length=(options.length_unit, stated[1], "Å"),
+        energy=(options.energy_unit, said.get("energy", by_format), "eV"),
+        length=(options.length_unit, said.get("length"), "Å"),
+        force=(options.force_unit, said.get("force")),
+        stress=(options.stress_unit, said.get("stress")),
         forces=np.concatenate(forces) if forces else None,
         energies=(energies, numbers),
     )
+    if by_format is not None and "energy" not in said:
+        length_source = DEFINED if units.length_source.startswith("convention") else units.length_source
+        return replace(units, energy_source=DEFINED, length_source=length_source)
+    return units
+
+
+def check_stated(contents: Contents, first: Mapping[str, str], where: str) -> None:
+    """Whether the header of a frame states the units that the first frame's header states.
+
+    Raises: DataError EQ3607
+    """
+    if not any("unit" in key.lower() for key in contents.info):
+        return
+    for quantity, unit in stated_units.stated(contents.info, where).items():
+        if unit != first.get(quantity):
+            before = f"frame 0 {first[quantity]!r}" if quantity in first else "frame 0 no unit"
+            raise DataError(
+                "EQ3607",
+                f"{where} states {unit!r} as the unit of {quantity}, {before}; give all frames the same units",
+            )
 
 
 def _judged(value: Any) -> np.ndarray:
@@ -190,87 +229,87 @@ def _judged(value: Any) -> np.ndarray:
         return np.zeros(0)
 
 
-def _numbers(value: Any) -> np.ndarray:
-    """float64, refusing truth values and text.  Raises: ValueError, TypeError"""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"expected numbers, found {str(value)[:40]!r}")
-    return array.astype(np.float64)
+def _numbers(value: Any, name: str, shape: tuple[int, ...], where: str) -> np.ndarray | None:
+    """float64 of this shape; None for no label.  Raises: DataError EQ3032, also for truth values and text"""
+    if value is None:
+        return None
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of unequal length
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind in "iuf" and array.size == int(np.prod(shape)) and (not shape or array.shape == shape):
+        return array.astype(np.float64).reshape(shape)
+    expected = "one number" if not shape else f"numbers of shape {list(shape)}"
+    found = f"shape {list(array.shape)}" if array.dtype.kind in "iuf" else repr(str(value)[:40])
+    raise DataError(
+        "EQ3032", f"{where}: {name!r} is {found}, expected {expected}; repair the label or leave the frame out"
+    )
 
 
 def _note(contents: Contents, label: str, name: str, options: ReadOptions) -> None:
     """Which name a label had, or which names look like it where it has none."""
     if name:
         options.log.names[label, name] += 1
+        if name.lower() == FREE_ENERGY and label == "energy" and options.energy_key is None:
+            other = contents.results.get("energy", next(iter(_named(contents.info, ["energy"]).values()), None))
+            if other is not None and not _equal(other, {**contents.info, **contents.results}[name]):
+                options.log.notes[FREE] += 1
         return
-    word, place = {"energy": ("energy", contents.info), "forces": ("force", contents.arrays)}.get(label, ("", {}))
-    if not word or dict(zip(KEYS, options.keys, strict=True))[label] is not None:
+    place = contents.arrays if label == "forces" else contents.info
+    words = {"energy": ["energy"], "forces": ["force"], "stress": ["stress", "virial"]}[label]
+    if dict(zip(KEYS, options.keys, strict=True))[label] is not None:
         return
+    sizes = ((), (1,)) if label == "energy" else ((6,), (9,), (3, 3)) if label == "stress" else ()
     for candidate, value in place.items():
-        is_label = word in candidate.lower() and not any(part in candidate.lower() for part in NOT_LABELS)
-        if is_label and np.shape(value) in ((), (1,), np.shape(contents.positions)):
+        lower = candidate.lower()
+        if not any(word in lower for word in words) or any(part in lower for part in NOT_LABELS):
+            continue
+        usual = label == "stress" and lower in {key.lower() for key in stress.VIRIAL_KEYS}
+        if not usual and np.shape(value) in (*sizes, np.shape(contents.positions) if label == "forces" else ()):
             options.log.candidates[label, candidate] += 1
 
 
 def _stress(
-    contents: Contents, stress: Any, name: str, cell: np.ndarray, options: ReadOptions, where: str
+    contents: Contents, value: Any, name: str, options: ReadOptions, units: Units, where: str
 ) -> np.ndarray | None:
-    """[6] Voigt in the file's units, from stress or virial; both are compared."""
-    if stress is not None and "virial" in name.lower():
-        return _from_virial(stress, cell, where)
-    if options.stress_key is not None or not contents.pbc.all():
-        return None if stress is None else voigt(stress)
-    virial, virial_name = _by_synonym(contents, "virial", VIRIAL_KEYS, where)
+    """[6] eV/Å^3, from stress or virial; both are compared."""
+    virial, virial_name = None, ""
+    if options.stress_key is None:
+        virial, virial_name = _by_synonym(contents, "virial", stress.VIRIAL_KEYS, where)
+    if not np.all(contents.pbc):
+        names = [label for label, there in ((name, value), (virial_name, virial)) if there is not None]
+        if names:
+            options.log.names.pop(("stress", name), None)
+            options.log.notes[f"{' and '.join(map(repr, names))} left out: {SLAB}"] += 1
+        return None
+    cell = np.array(contents.cell, dtype=np.float64)
+    of_stress = None if value is None else stress.from_label(value, name, cell, options, units, where)
     if virial is None:
-        return None if stress is None else voigt(stress)
-    from_virial = _from_virial(virial, cell, where)
-    if stress is None:
+        return of_stress
+    of_virial = stress.from_label(virial, virial_name, cell, options, units, where)
+    if of_stress is None:
         options.log.names["stress", virial_name] += 1
-        return from_virial
-    found = voigt(stress)
-    if np.abs(found - from_virial).max() > SAME_STRESS * max(np.abs(found).max(), np.abs(from_virial).max()):
-        ratio = float(found @ from_virial / (from_virial @ from_virial)) if from_virial.any() else float("nan")
+        return of_virial
+    if np.abs(of_stress - of_virial).max() > SAME_STRESS * max(np.abs(of_stress).max(), np.abs(of_virial).max()):
+        ratio = float(of_stress @ of_virial / (of_virial @ of_virial)) if of_virial.any() else float("nan")
         raise DataError(
             "EQ3202",
             f"{where} has {name!r} and {virial_name!r}, but {name} is {ratio:.4g} times -{virial_name}/volume, "
             "expected 1 (-1: another sign; 160.2: GPa; -1602: kbar of VASP); say which is meant by stress_key "
             "(--stress-key)",
         )
-    return found
-
-
-def voigt(stress: Any) -> np.ndarray:
-    """6 numbers (Voigt) or a 3 x 3 matrix as 9 numbers -> [6] in the order xx, yy, zz, yz, xz, xy.
-
-    Raises: ValueError for any other number of numbers
-    """
-    stress = _numbers(stress).reshape(-1)
-    if stress.size == 6:
-        return stress.copy()
-    if stress.size != 9:
-        raise ValueError(f"stress has {stress.size} numbers, expected 6 or 9")
-    matrix = stress.reshape(3, 3)
-    if np.abs(matrix - matrix.T).max() > 1e-3 * np.abs(matrix).max():
-        raise ValueError(f"stress is not symmetric: {matrix.tolist()}")
-    matrix = 0.5 * (matrix + matrix.T)
-    return np.array([matrix[i, j] for i, j in VOIGT])
-
-
-def _from_virial(virial: Any, cell: np.ndarray, where: str) -> np.ndarray:
-    """stress = -virial / volume; virial in the file's energy unit."""
-    with np.errstate(all="ignore"):
-        volume = abs(float(np.linalg.det(cell)))
-    if not 0.0 < volume < np.inf:
-        raise DataError(
-            "EQ3034",
-            f"{where}: a virial needs three lattice vectors, the cell has no volume; "
-            "state the cell, or leave the virial out",
-        )
-    return -voigt(virial) / volume
+    return of_stress
 
 
 def _equal(one: Any, other: Any) -> bool:
+    """Whether two labels are the same numbers; a matrix of stress may be written as six numbers in Voigt's order."""
     try:
+        one, other = (_six(value) if np.size(value) in (6, 9) else value for value in (one, other))
         return bool(np.allclose(np.asarray(one, dtype=float), np.asarray(other, dtype=float), rtol=0.0, atol=1e-8))
     except (TypeError, ValueError):
         return False
+
+
+def _six(value: Any) -> np.ndarray:
+    numbers = np.asarray(value, dtype=float).reshape(-1)
+    return numbers if numbers.size == 6 else numbers[[0, 4, 8, 5, 2, 1]]

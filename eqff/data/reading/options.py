@@ -17,6 +17,7 @@ class ReadLog:
     lost: str | None = None  # why reading ended before the end of the file (--recover)
     unlabelled: str | None = None  # why labels of a structure were not understood, for the first such structure
     names: Counter[tuple[str, str]] = field(default_factory=Counter)  # (label, its name in the file) -> frames
+    notes: Counter[str] = field(default_factory=Counter)  # what was decided about labels, in words -> frames
     candidates: Counter[tuple[str, str]] = field(
         default_factory=Counter
     )  # (label, a name that looks like it) -> frames
@@ -30,6 +31,9 @@ class ReadOptions:
     index: str | None = None  # frames to read: "0", "-1", "2:5", "::10"; None: all
     energy_unit: str | None = None  # a name in eqff.units.ENERGY
     length_unit: str | None = None  # a name in eqff.units.LENGTH
+    force_unit: str | None = None  # energy/length, e.g. "Hartree/Bohr"; None: of energies and lengths
+    stress_unit: str | None = None  # "GPa", "kbar", "eV/Å^3" ...; None: of energies and lengths
+    stress_order: str | None = None  # "voigt" or "vasp", see `eqff.data.reading.stress`
     energy_key: str | None = None  # "none" leaves the label out
     forces_key: str | None = None
     stress_key: str | None = None
@@ -38,6 +42,12 @@ class ReadOptions:
     structures: bool = False  # structures are wanted: frames keep all that the file says, labels may be missing
     first: int = 0  # for formats that can begin there
     log: ReadLog = field(default_factory=ReadLog, compare=False, repr=False)
+
+    @property
+    def about_labels(self) -> dict[str, str]:
+        """Options that only formats with labels under chosen names obey."""
+        names = ("energy_key", "forces_key", "stress_key", "force_unit", "stress_unit", "stress_order")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
     def keys(self) -> tuple[str | None, str | None, str | None]:

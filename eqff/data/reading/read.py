@@ -45,9 +45,10 @@ class Stream:
         self.format = options.format or find_format(self.path)
         self._format: Format = format_named(self.format)
         self._options = options.fresh()
-        if any(options.keys) and not self._format.takes_keys:
-            reason = f"label names cannot be chosen in format {self.format}"
-            raise ConfigError("EQ1030", f"{self.path}: {reason}; drop the key options")
+        if options.about_labels and not self._format.takes_keys:
+            given = " and ".join(options.about_labels)
+            reason = f"format {self.format} fixes names and units of its labels"
+            raise ConfigError("EQ1030", f"{self.path}: {reason}; leave out {given}")
         self._unit_problem: str | None = None
         with np.errstate(all="ignore"):
             self.units = self._units()
@@ -212,6 +213,9 @@ def read_frames(
     energy_key: str | None = None,
     forces_key: str | None = None,
     stress_key: str | None = None,
+    force_unit: str | None = None,
+    stress_unit: str | None = None,
+    stress_order: str | None = None,
     skip_bad: bool = False,
     recover: bool = False,
     format: str | None = None,
@@ -223,6 +227,8 @@ def read_frames(
              DeePMD folder, or any file ASE reads; FILE@INDEX reads the frames that `index` names;
              energy_unit, length_unit: needed where a file does not state them, e.g. "kcal/mol";
              energy_key, forces_key, stress_key: names of labels, "none" to leave one out;
+             force_unit, stress_unit: where they are not those of energies and lengths, e.g. "Hartree/Bohr", "GPa";
+             stress_order: of six numbers under another name than stress, "voigt" or "vasp";
              skip_bad: leave out frames that cannot be used; recover: keep the frames before damage;
              format: a name in data/formats; index: "0", "-1", "2:5", "::10"
     Returns: frames, every number finite
@@ -236,6 +242,9 @@ def read_frames(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        force_unit=force_unit,
+        stress_unit=stress_unit,
+        stress_order=stress_order,
         skip_bad=skip_bad,
         recover=recover,
     )

@@ -15,9 +15,10 @@ from ase.io.extxyz import per_config_properties, write_xyz
 
 from eqff.data.frame import LABELS, Frame
 from eqff.data.reading.index import split_index
-from eqff.data.reading.labels import WholeFrame, voigt
+from eqff.data.reading.labels import WholeFrame
 from eqff.data.reading.options import ReadOptions
 from eqff.data.reading.read import Stream
+from eqff.data.reading.stress import voigt
 from eqff.data.store.ase_store import to_atoms as labelled_atoms
 from eqff.errors import ConfigError, DataError
 

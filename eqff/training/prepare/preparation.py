@@ -88,6 +88,9 @@ def _read(data: DataConfig) -> tuple[Stream, Frames]:
         energy_key=data.energy_key,
         forces_key=data.forces_key,
         stress_key=data.stress_key,
+        force_unit=data.force_unit,
+        stress_unit=data.stress_unit,
+        stress_order=data.stress_order,
     )
     source = Stream(data.train, options)
     return source, Store(source.path) if source.is_store else FrameList(list(source))

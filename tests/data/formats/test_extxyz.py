@@ -111,9 +111,9 @@ def test_kcal_by_mistake_is_refused(tmp_path):
 
 
 def test_a_stress_that_is_none(tmp_path):
-    with pytest.raises(DataError, match=r"EQ3032.*expected 6 or 9"):
+    with pytest.raises(DataError, match=r"EQ3608.*expected 6 or 9"):
         read_text(tmp_path, frame_text(f'{CELL} {COLUMNS} energy=-1 REF_stress="1 2 3 4" pbc="T T T"'))
-    with pytest.raises(DataError, match=r"EQ3032.*not symmetric"):
+    with pytest.raises(DataError, match=r"EQ3608.*not symmetric"):
         read_text(tmp_path, frame_text(f'{CELL} {COLUMNS} energy=-1 REF_stress="1 2 3 9 4 5 3 5 6" pbc="T T T"'))
 
 

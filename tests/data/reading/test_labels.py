@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from eqff.data.reading.file_units import Units
-from eqff.data.reading.labels import FORCES_KEYS, STRESS_KEYS, VIRIAL_KEYS, Contents, to_frame, voigt
+from eqff.data.reading.labels import FORCES_KEYS, Contents, to_frame
 from eqff.data.reading.options import ReadOptions
+from eqff.data.reading.stress import STRESS_KEYS, VIRIAL_KEYS, voigt
 from eqff.errors import DataError
 
 CELL = np.array([[4.0, 0, 0], [1.0, 5.0, 0], [0.5, 0.2, 6.0]])  # volume 120
@@ -80,9 +81,9 @@ def test_names_that_look_like_labels_are_noted_not_taken():
         ({"energy": "low"}, "EQ3032"),
         ({"energy": [1.0, 2.0]}, "EQ3032"),
         ({"energy": True}, "EQ3032"),
-        ({"stress": [1.0, 2.0]}, "EQ3032"),
-        ({"stress": [[1.0, 2.0, 3.0], [9.0, 4.0, 5.0], [3.0, 5.0, 6.0]]}, "EQ3032"),
-        ({"virial": {"xx": 1.0}}, "EQ3032"),
+        ({"stress": [1.0, 2.0]}, "EQ3608"),
+        ({"stress": [[1.0, 2.0, 3.0], [9.0, 4.0, 5.0], [3.0, 5.0, 6.0]]}, "EQ3608"),
+        ({"virial": {"xx": 1.0}}, "EQ3608"),
         ({"energy": 1.0, "REF_energy": 2.0}, "EQ3033"),
     ],
 )
@@ -103,5 +104,5 @@ def test_a_virial_in_a_flat_cell():
 def test_voigt_order():
     np.testing.assert_array_equal(voigt(FULL), STRESS)
     np.testing.assert_array_equal(voigt(STRESS), STRESS)
-    with pytest.raises(ValueError, match="7 numbers"):
+    with pytest.raises(ValueError, match="6 or 9 numbers"):
         voigt(np.zeros(7))
