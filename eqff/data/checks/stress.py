@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from eqff import units
-from eqff.data.forensics.examination import N_PAIRS, UNRELATED, Finding, Subject
+from eqff.data.forensics.examination import N_PAIRS, Finding, Subject
 from eqff.data.forensics.strain import strain_work, volume
 
 GPA, KBAR = 1.0 / units.GPA, 10.0 / units.GPA  # 1 eV/Å^3 in GPa and in kBar
+RELATED = 0.7  # correlation with a pair model, below it the labels are no stress of these frames
 SPREAD = 0.5  # of the logarithm of the slope, for a correct stress
 PRICE = 6.0  # prior against a fault
 
@@ -111,7 +112,7 @@ def _judged(
     if abs(correlation) < RELATED:
         return Finding(
             check="stress",
-            severity="warning" if abs(correlation) < UNRELATED else "fail",
+            severity="fail",
             fault="stress of other frames",
             message=f"{text}: expected a correlation above {RELATED:g}",
             remedy="check how the arrays were assembled, and the order of the six numbers",

@@ -141,13 +141,12 @@ def _contents(block: Block, where: str) -> Contents:
 
 def _parsed(block: Block) -> Contents:
     from ase.data import atomic_masses
-    from ase.io.extxyz import key_val_str_to_dict
 
     info: dict[str, Any] = {}
     if block.vectors:  # the comment of this dialect is free text
         info["comment"] = block.comment
     elif block.comment:
-        info = key_val_str_to_dict(block.comment)
+        info = _header(block.comment)
     info = {HEADER.get(key.lower(), key): value for key, value in info.items()}
     arrays = _columns(block.lines, info.pop("Properties", None))
     arrays = {ASE_NAMES.get(name.lower(), name): values for name, values in arrays.items()}
@@ -163,6 +162,8 @@ def _parsed(block: Block) -> Contents:
         raise ValueError("Properties must name species (or Z) and pos")
     lattice, pbc = info.pop("Lattice", None), info.pop("pbc", None)
     cell = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, dtype=np.float64).T
+    if cell.shape == (9,):  # under another spelling than ASE's
+        cell = cell.reshape(3, 3)
     if cell.shape != (3, 3):
         raise ValueError(f"Lattice has {cell.size} numbers, expected 9")
     for k, line in enumerate(block.vectors):
@@ -173,6 +174,17 @@ def _parsed(block: Block) -> Contents:
     if pbc.shape != (3,) or pbc.dtype.kind not in "bi":
         raise ValueError(f"pbc={pbc.tolist()}, expected three of T and F")
     return Contents(numbers, positions, cell, pbc.astype(bool), info, arrays)
+
+
+def _header(comment: str) -> dict[str, Any]:
+    """Entries of the comment line.  ASE refuses `stress` and `virial` of six numbers, so these are hidden from it."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    try:
+        return dict(key_val_str_to_dict(comment))
+    except ValueError:
+        hidden = key_val_str_to_dict(re.sub(r"(^|\s)(stress|virial)=", r"\1eqff_six_\2=", comment))
+        return {key.removeprefix("eqff_six_"): value for key, value in hidden.items()}
 
 
 def _columns(lines: list[str], properties: Any) -> dict[str, np.ndarray]:

@@ -145,8 +145,8 @@ def _check_together(where: str, units: Units, stated: tuple[bool, bool]) -> None
         if energy is not None and units.energy_source.startswith("convention") and energy != units.energy:
             raise DataError(
                 "EQ3602",
-                f"{where}: the {quantity} is in {unit}, and the energy unit is not stated: is it {energy}, or "
-                f"{units.energy} by convention? Pass energy_unit (--energy-unit)",
+                f"{where}: the {quantity} is in {unit}, and the energy unit is not stated: {energy} or, by "
+                f"convention, {units.energy}; pass energy_unit (--energy-unit)",
             )
         if energy not in (None, units.energy) and by_file and units.energy_source.startswith("stated"):
             raise DataError(
