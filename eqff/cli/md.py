@@ -150,6 +150,12 @@ def command(
                 "EQ1212", f"output={str(output)!r} would overwrite the structure it starts from; choose another name"
             )
     atoms = read_structure(source, reading)
+    if atoms.has("momenta") and atoms.get_momenta().any() and not (keep_momenta or resume):
+        typer.echo(
+            f"note: the momenta in {split_index(source)[0].name} are not used; velocities are drawn at "
+            f"{temperature:g} K, or start with those of the file: --keep-momenta",
+            err=True,
+        )
     calculator = evaluation.calculator(potential, len(atoms))
     title = f"{potential_name(potential)}: {atoms.get_chemical_formula()}, {ensemble.value}"
     if ensemble == Ensemble.nvt:

@@ -164,3 +164,12 @@ def test_defaults_are_those_of_the_task():
     assert options["guard"] is True
     for field in fields(Limits):
         assert options[field.name] == field.default
+
+
+def test_momenta_of_the_file_are_not_dropped_without_a_word(run):
+    atoms = molecule("CH3CH2OH")
+    atoms.set_momenta(np.full((9, 3), 0.1))
+    ase.io.write("moving.extxyz", atoms)
+    start = ("toy", "--structure", "moving.extxyz", "--steps", 2, "--no-plot", "--force")
+    assert "momenta in moving.extxyz are not used" in run(*start).stderr
+    assert "momenta" not in run(*start, "--keep-momenta").stderr
