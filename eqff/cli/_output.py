@@ -32,3 +32,10 @@ def print_report(title: str, lines: Sequence[str]) -> None:
 def potential_name(potential: str) -> str:
     """Short name of a potential that was given by name or path."""
     return Path(potential).name.removesuffix(".eqff.pt")
+
+
+def lattice_text(cell: Sequence[float]) -> tuple[str, str]:
+    """Lengths and angles of a cell as text.  Args: cell: a, b, c in Å, alpha, beta, gamma in degrees"""
+    lengths = " x ".join(f"{length:.4f}" for length in cell[:3])
+    angles = " ".join(f"{angle:.2f}" for angle in cell[3:])
+    return f"{lengths} Å", f"{angles} degrees"
