@@ -39,3 +39,12 @@ def lattice_text(cell: Sequence[float]) -> tuple[str, str]:
     lengths = " x ".join(f"{length:.4f}" for length in cell[:3])
     angles = " ".join(f"{angle:.2f}" for angle in cell[3:])
     return f"{lengths} Å", f"{angles} degrees"
+
+
+def composition_warning(formulas: Sequence[str], limit: int = 20) -> str:
+    """Energies of compositions that the potential was not trained on; all are named, up to a limit."""
+    more = f" and {len(formulas) - limit} more" if len(formulas) > limit else ""
+    return (
+        f"warning: energies of {', '.join(formulas[:limit])}{more} have an unknown constant, and their forces are "
+        "extrapolated: the potential was not trained on these compositions"
+    )
