@@ -123,8 +123,8 @@ def _show(title: str, found: "Errors", source: "Source", program: str, written: 
         typer.echo(f"  MAE {mae} meV, RMSE {rmse} meV; per atom {of_atom} and {of_atom_rmse} meV/atom")
     if "energy_per_atom_aligned" in found.values:
         typer.echo(
-            "note: most of the energy error is an offset, as between levels of theory: the pictures show energies both as "
-            f"they are and aligned ({found.alignment} taken off); forces need no alignment"
+            "note: most of the energy error is an offset, as between levels of theory: the pictures show energies both "
+            f"as they are and aligned ({found.alignment} taken off); forces need no alignment"
         )
     if found.by_element:
         names = ("forces_mae_meV_A", "forces_rmse_meV_A", "forces_max_meV_A")

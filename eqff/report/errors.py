@@ -136,7 +136,7 @@ def _bars(axes: Any, values: Values, rows: Sequence[Mapping[str, Any]], names: S
     axes.bar(place - 0.2, [row["forces_mae_meV_A"] for row in rows], 0.4, color=plots.BLUE, label="MAE")
     axes.bar(place + 0.2, [row["forces_rmse_meV_A"] for row in rows], 0.4, color=plots.ORANGE, label="RMSE")
     axes.set_xticks(place, [f"{name}\n({row['n_atoms']})" for name, row in zip(names, rows, strict=True)], fontsize=8)
-    axes.set_xlabel(f"{label}; (number of atoms)")
+    axes.set_xlabel(f"{label},\n(number of atoms)")
     axes.set_ylabel("error of components (meV/Å)")
     plots._legend_above(axes)
 

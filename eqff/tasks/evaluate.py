@@ -147,13 +147,12 @@ def offsets(error: np.ndarray, formulas: Sequence[str]) -> tuple[np.ndarray, str
     """What another level of theory, or a composition that was not trained, adds to energies.
 
     Args:    error [n] eV; formulas: of the n frames
-    Returns: ([n] eV, in words): the mean error of each composition, if there are two frames or more for each on average;
-             else a shift for each element by least squares, if the frames are at least twice as many as elements;
-             else the mean error
+    Returns: ([n] eV, in words): the mean error of each composition, if there are about two frames for each; else a
+             shift for each element by least squares, if there are two frames for each; else the mean error
     """
     names = sorted(set(formulas))
     rows = np.array([names.index(formula) for formula in formulas])
-    if 2 * len(names) <= len(error):
+    if 2 * len(names) <= len(error) + 1:
         means = np.bincount(rows, weights=error) / np.bincount(rows)
         return means[rows], "the mean error of each composition"
     counts = [Formula(formula).count() for formula in formulas]
