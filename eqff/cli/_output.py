@@ -30,8 +30,10 @@ def print_report(title: str, lines: Sequence[str]) -> None:
 
 
 def potential_name(potential: str) -> str:
-    """Short name of a potential that was given by name or path."""
-    return Path(potential).name.removesuffix(".eqff.pt")
+    """Short name of a potential that was given by name or path; that of the run for best.eqff.pt in a run folder."""
+    from eqff.artifact import lookup
+
+    return lookup.potential_name(potential)
 
 
 def lattice_text(cell: Sequence[float]) -> tuple[str, str]:
