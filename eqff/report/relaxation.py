@@ -42,7 +42,7 @@ def plot_relaxation(
             "alpha": 0.5 if many else 1.0,
         }
         name = names[index] if names else str(index)
-        label = f"{name}{'' if good else ' (not converged)'}"
+        label: str | None = f"{name}{'' if good else ' (not converged)'}"
         if many:  # the first of each kind stands for all
             kind = "converged" if good else "not converged"
             label = None if kind in kinds else f"{kind} ({n_converged if good else len(converged) - n_converged})"

@@ -29,13 +29,13 @@ class Thermochemistry(NamedTuple):
 
 
 def check_conditions(temperature: float, pressure: float, symmetry_number: int) -> None:
-    """Raises: ConfigError EQ4401 temperature, EQ4402 pressure, EQ4403 symmetry number"""
+    """Raises: ConfigError EQ1491 temperature, EQ1492 pressure, EQ1493 symmetry number"""
     if not (temperature > 0.0 and math.isfinite(temperature)):
-        raise ConfigError("EQ4401", f"temperature={temperature:g} K: expected a number > 0; give e.g. 298.15")
+        raise ConfigError("EQ1491", f"temperature={temperature:g} K: expected a number > 0; give e.g. 298.15")
     if not (pressure > 0.0 and math.isfinite(pressure)):
-        raise ConfigError("EQ4402", f"pressure={pressure:g} bar: expected a number > 0; give e.g. 1")
+        raise ConfigError("EQ1492", f"pressure={pressure:g} bar: expected a number > 0; give e.g. 1")
     if symmetry_number < 1:
-        raise ConfigError("EQ4403", f"symmetry_number={symmetry_number}: expected a number >= 1; give 1 if unsure")
+        raise ConfigError("EQ1493", f"symmetry_number={symmetry_number}: expected a number >= 1; give 1 if unsure")
 
 
 def thermochemistry(

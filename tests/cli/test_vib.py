@@ -62,7 +62,7 @@ def test_unrelaxed_with_a_warning_and_json(run, tmp_path):
         (["two.xyz", "-o", "two.xyz"], "EQ1251"),
         (["two.xyz", "--steps", "0"], "EQ5322"),
         (["two.xyz", "--fmax", "0"], "EQ1241"),
-        (["two.xyz", "--temperature", "0"], "EQ4401"),
+        (["two.xyz", "--temperature", "0"], "EQ1491"),
     ],
 )
 def test_errors(run, tmp_path, arguments, id):

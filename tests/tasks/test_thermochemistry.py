@@ -61,7 +61,7 @@ def test_a_crystal_is_harmonic_and_imaginary_modes_are_left_out():
 
 @pytest.mark.parametrize(
     ("options", "id"),
-    [({"temperature": 0.0}, "EQ4401"), ({"pressure": -1.0}, "EQ4402"), ({"symmetry_number": 0}, "EQ4403")],
+    [({"temperature": 0.0}, "EQ1491"), ({"pressure": -1.0}, "EQ1492"), ({"symmetry_number": 0}, "EQ1493")],
 )
 def test_errors(options, id):
     with pytest.raises(ConfigError) as caught:
