@@ -131,3 +131,16 @@ def test_offsets_of_a_level_of_theory_are_found_by_composition_by_element_or_as_
     shift, words = offsets(np.array([1.0, 2.0, 3.0]), ["C2H6O", "CH4O", "CH2O"])
     np.testing.assert_allclose(shift, 2.0)
     assert words == "the mean error"
+
+
+def test_energies_are_drawn_aligned_where_most_of_the_error_is_an_offset(potential, tmp_path):
+    noise = 0.006 * np.array([1, -1, 1, -1, 1, -1])
+    shifted = [labelled(potential, water(seed), energy=-30.0 + noise[seed]) for seed in range(6)]
+    found = evaluate(potential, shifted)
+    assert found.metrics["energy_per_atom_mae_meV"] == pytest.approx(10_000, rel=1e-3)
+    assert found.metrics["energy_per_atom_aligned_mae_meV"] == pytest.approx(2.0)  # 6 meV over three atoms
+    label, value = found.values["energy_per_atom_aligned"]
+    np.testing.assert_allclose(np.abs(value - label), 0.002)
+    assert found.alignment == "the mean error of each composition"
+    plain = evaluate(potential, [labelled(potential, water(seed), energy=noise[seed]) for seed in range(6)])
+    assert "energy_per_atom_aligned" not in plain.values
