@@ -14,6 +14,7 @@ Importing eqff imports nothing heavy; the names above are fetched when first use
 import importlib as _importlib
 import importlib.metadata as _metadata
 import typing as _typing
+from pathlib import Path as _Path
 
 if _typing.TYPE_CHECKING:
     from eqff.api import compile, evaluate, export, predict, relax
@@ -44,10 +45,21 @@ __all__ = [
     "train",
 ]
 
-try:
-    __version__ = _metadata.version("eqff")
-except _metadata.PackageNotFoundError:  # run from a checkout that is not installed
-    __version__ = "0+unknown"
+
+def _version() -> str:
+    """That of the installed package, or of the checkout that is run without being installed."""
+    try:
+        return _metadata.version("eqff")
+    except _metadata.PackageNotFoundError:
+        project = _Path(__file__).parents[1] / "pyproject.toml"
+        if not project.is_file():
+            return "0+unknown"
+        import tomllib
+
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+
+
+__version__ = _version()
 
 _HOMES = {
     "EqffCalculator": "eqff.engines.ase",

@@ -19,7 +19,7 @@ import eqff
 from eqff import registry
 from eqff.artifact import archive, vectors
 from eqff.artifact.header import FORMAT, FORMAT_DIFFERENCE, PROVENANCE, UNITS
-from eqff.artifact.lookup import SUFFIX
+from eqff.artifact.lookup import SUFFIX, potential_name
 from eqff.artifact.scripting import check_operators
 from eqff.errors import PotentialError
 from eqff.graph import Structure
@@ -71,7 +71,7 @@ def export(
     program = torch.jit.script(model)
     header = {
         "format": FORMAT if baseline is None else FORMAT_DIFFERENCE,
-        "name": path.name.removesuffix(SUFFIX),
+        "name": potential_name(path),
         "family": family,
         "config": dict(config),
         "species": species,

@@ -11,6 +11,7 @@ HARTREE = 27.211386245988  # eV
 BOHR = 0.529177210903  # Å
 GPA = 1.0 / 160.2176634  # eV/Å^3
 BOLTZMANN = 8.617333262e-5  # eV/K
+G_PER_CM3 = 1.66053906660  # 1 amu/Å^3
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # order of six stress components: xx yy zz yz xz xy
 

@@ -1,5 +1,6 @@
 """Importing eqff is free, inference needs torch and no training stack, and nothing global is ever changed."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -64,6 +65,15 @@ def test_importing_eqff_loads_nothing_heavy(tmp_path):
     heavy = {"torch", "numpy", "ase", "vesin", "typer", "rich", "pydantic"} & {name.split(".")[0] for name in modules}
     assert not heavy
     assert [name for name in modules if name.startswith("eqff")] == ["eqff"]
+
+
+def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    installed = importlib.metadata.version("eqff")
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert eqff._version() == installed
 
 
 def test_errors_come_without_torch(tmp_path):

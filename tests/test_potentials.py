@@ -154,6 +154,11 @@ def test_the_folder_is_complete_and_says_the_same_everywhere(name: str) -> None:
     assert abs(atoms.get_forces()).max() < 0.01
 
 
+def test_the_file_says_which_version_wrote_it(name: str) -> None:
+    versions = inspect(name)["versions"]
+    assert all(value[0].isdigit() and "unknown" not in value for value in versions.values()), versions
+
+
 def test_test_errors_are_those_of_the_card(name: str) -> None:
     """On real DFT frames, where they are at hand."""
     metrics = json.loads((FOLDER / name / "metrics.json").read_text())["test"]

@@ -50,6 +50,13 @@ def find(name_or_path: str | Path) -> Path:
     raise PotentialError("EQ4102", f"potential={name!r}: neither a file nor a known name; give {_known(name)}")
 
 
+def potential_name(path: str | Path) -> str:
+    """What a potential is called: the name of its file, or that of the run folder for best.eqff.pt."""
+    path = Path(path)
+    name = path.name.removesuffix(SUFFIX)
+    return path.resolve().parent.name or name if name == "best" and path.with_name("model.json").is_file() else name
+
+
 def default_structure(name_or_path: str | Path) -> Path | None:
     """Structure beside a named potential, or the best one of a run, as `structure.xyz`; None if there is none.
 

@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eqff.cli._output import plain, print_report
+import typer
+
+from eqff.cli._output import lattice_text, plain, print_report
 
 if TYPE_CHECKING:
     from eqff.engines.ase import EqffCalculator
     from eqff.tasks.md import MDConfig, MDReport, MDSample
+    from eqff.tasks.md.report import CellReport
 
 UNITS = {  # names in JSON
     "mean_temperature": "mean_temperature_K",
@@ -19,15 +22,27 @@ UNITS = {  # names in JSON
     "fluctuation": "fluctuation_meV_per_atom",
     "max_force": "max_force_eV_A",
 }
+CELL_UNITS = {
+    "mass": "mass_amu",
+    "start": "start_A_degrees",
+    "mean": "mean_A_degrees",
+    "volume": "volume_A3",
+    "volume_deviation": "volume_deviation_A3",
+    "density": "density_g_cm3",
+    "pressure": "pressure_GPa",
+    "pressure_deviation": "pressure_deviation_GPa",
+}
 
 
 class Bar:
-    """Progress on stderr with temperature, speed and time left; nothing if stderr is not a terminal."""
+    """Progress on stderr with temperature, speed and time left; a line now and then if stderr is not a terminal."""
 
     def __init__(self, title: str, config: "MDConfig", replicas: int, hidden: bool) -> None:
         from rich.console import Console
         from rich.logging import RichHandler
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from eqff.report.terminal import Pace
 
         self.console = Console(stderr=True, highlight=False)
         self.hidden = hidden
@@ -47,6 +62,9 @@ class Bar:
         self.replica = -1
         self.shown_at = -math.inf
         self.started_at, self.started_fs = math.nan, 0.0
+        self.part = ""
+        self.pace: Pace | None = None
+        self.new_pace = None if hidden or self.console.is_terminal else Pace
 
     def __enter__(self) -> "Bar":
         self.progress.start()
@@ -68,15 +86,28 @@ class Bar:
         now = time.monotonic()
         if replica != self.replica:
             self.replica, self.started_at, self.started_fs = replica, now, sample.time_fs
-            part = f" ({replica + 1} of {self.replicas})" if self.replicas > 1 else ""
-            self.progress.reset(self.task, description=self.title + part)
+            self.part = f" ({replica + 1} of {self.replicas})" if self.replicas > 1 else ""
+            self.progress.reset(self.task, description=self.title + self.part)
+            self.pace = None if self.new_pace is None else self.new_pace()
+        left = None if self.pace is None else self.pace.due(sample.step, self.config.steps)
+        if left is not None:
+            share = f"step {sample.step} of {self.config.steps} ({100 * sample.step / self.config.steps:.0f} %)"
+            text = f"{self.title}{self.part}: {share}, {self._state(sample, now, ', ')}, {left}"
+            self.console.print(text.removesuffix(", "), markup=False, soft_wrap=True)
         if now - self.shown_at < 0.1 and sample.step < self.config.steps:
             return
         self.shown_at = now
-        speed = f"{sample.temperature:4.0f} K"
+        self.progress.update(self.task, completed=sample.step, speed=self._state(sample, now, "  "))
+
+    def _state(self, sample: "MDSample", now: float, between: str) -> str:
+        """Temperature, volume of npt, and speed."""
+        parts = [f"{sample.temperature:.0f} K"]
+        if math.isfinite(sample.volume):
+            parts.append(f"{sample.volume:.1f} Å^3")
         if sample.time_fs > self.started_fs and now > self.started_at:
-            speed += f"  {(sample.time_fs - self.started_fs) * 1e-6 / (now - self.started_at) * 86400.0:.3g} ns/day"
-        self.progress.update(self.task, completed=sample.step, speed=speed)
+            speed = (sample.time_fs - self.started_fs) * 1e-6 / (now - self.started_at) * 86400.0
+            parts.append(f"{speed:.3g} ns/day")
+        return between.join(parts)
 
 
 def draw(picture: Path, config: "MDConfig", report: "MDReport", title: str) -> None:
@@ -97,7 +128,22 @@ def draw(picture: Path, config: "MDConfig", report: "MDReport", title: str) -> N
         target_temperature_K=None if config.ensemble == "nve" else config.temperature,
         distances=None if distances is None else distances._asdict(),
         spectrum=None if spectrum is None else spectrum._asdict(),
+        cell=_cell_curves(config, report),
     )
+
+
+def _cell_curves(config: "MDConfig", report: "MDReport") -> dict[str, Any] | None:
+    """What `plot_md` draws of the cell at constant pressure."""
+    if config.ensemble != "npt" or report.cell is None:
+        return None
+    samples, cell = report.samples, report.cell
+    return {
+        "volume_A3": samples["volume"],
+        "mass_amu": cell.mass,
+        "pressure_GPa": samples["pressure"],
+        "target_pressure_GPa": config.pressure_gpa,
+        "start_lengths_A": cell.start[:3],
+    }
 
 
 def plain_report(report: "MDReport", picture: Path | None) -> dict[str, Any]:
@@ -105,6 +151,8 @@ def plain_report(report: "MDReport", picture: Path | None) -> dict[str, Any]:
     values = {**report._asdict(), "picture": picture}
     for name in ("samples", "pair_distances", "spectrum"):
         del values[name]
+    if report.cell is not None:
+        values["cell"] = plain(report.cell._asdict(), CELL_UNITS)
     result: dict[str, Any] = plain(values, UNITS)
     return result
 
@@ -126,6 +174,8 @@ def show(title: str, config: "MDConfig", report: "MDReport", picture: Path | Non
     elif not report.conserved:
         lines.append("drift        not applicable: the thermostat exchanges energy")
     lines.append(f"temperature  {report.mean_temperature:.0f} K, mean of the second half")
+    if report.cell is not None:
+        lines += _cell_lines(config, report.cell)
     lines.append(f"max. force   {report.max_force:.2f} eV/Å")
     lines.append(f"program      {program}")
     lines.append(f"trajectory   {report.trajectory}")
@@ -134,6 +184,23 @@ def show(title: str, config: "MDConfig", report: "MDReport", picture: Path | Non
     if picture is not None:
         lines.append(f"picture      {picture}")
     print_report(head, lines)
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+
+
+def _cell_lines(config: "MDConfig", cell: "CellReport") -> list[str]:
+    """Cell and density; at constant pressure, means of the second half with standard deviations, and the start."""
+    lengths, angles = lattice_text(cell.mean)
+    density = f"{cell.density:.4f} g/cm^3"
+    if cell.pressure is None:
+        return [f"cell         {lengths}, {angles}; {cell.volume:.2f} Å^3, {density}"]
+    spread = 100.0 * cell.volume_deviation / cell.volume if cell.volume_deviation is not None else 0.0
+    return [
+        f"volume       {cell.volume:.2f} ± {cell.volume_deviation:.2f} Å^3 ({spread:.2g} %), mean of the second half",
+        f"density      {density}",
+        f"pressure     {cell.pressure:.3g} ± {cell.pressure_deviation:.2g} GPa, target {config.pressure_gpa:g} GPa",
+        f"cell         {lengths}, {angles}; at the start {lattice_text(cell.start)[0]}",
+    ]
 
 
 def describe_program(calculator: "EqffCalculator") -> str:

@@ -30,5 +30,23 @@ def print_report(title: str, lines: Sequence[str]) -> None:
 
 
 def potential_name(potential: str) -> str:
-    """Short name of a potential that was given by name or path."""
-    return Path(potential).name.removesuffix(".eqff.pt")
+    """Short name of a potential that was given by name or path; that of the run for best.eqff.pt in a run folder."""
+    from eqff.artifact import lookup
+
+    return lookup.potential_name(potential)
+
+
+def lattice_text(cell: Sequence[float]) -> tuple[str, str]:
+    """Lengths and angles of a cell as text.  Args: cell: a, b, c in Å, alpha, beta, gamma in degrees"""
+    lengths = " x ".join(f"{length:.4f}" for length in cell[:3])
+    angles = " ".join(f"{angle:.2f}" for angle in cell[3:])
+    return f"{lengths} Å", f"{angles} degrees"
+
+
+def composition_warning(formulas: Sequence[str], limit: int = 20) -> str:
+    """Energies of compositions that the potential was not trained on; all are named, up to a limit."""
+    more = f" and {len(formulas) - limit} more" if len(formulas) > limit else ""
+    return (
+        f"warning: energies of {', '.join(formulas[:limit])}{more} have an unknown constant, and their forces are "
+        "extrapolated: the potential was not trained on these compositions"
+    )

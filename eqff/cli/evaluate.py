@@ -18,7 +18,7 @@ from eqff.cli._options import (
     evaluates,
     reads,
 )
-from eqff.cli._output import plain, potential_name
+from eqff.cli._output import composition_warning, plain, potential_name
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError
 
@@ -75,11 +75,7 @@ def command(
     else:
         _show(title, found, source, loaded.program, [output, *pictures])
     if found.unknown_compositions:
-        typer.echo(
-            f"warning: energies of {', '.join(found.unknown_compositions[:6])} have an unknown constant: the potential "
-            "was not trained on these compositions; see 'energy aligned'",
-            err=True,
-        )
+        typer.echo(f"{composition_warning(found.unknown_compositions)}; see 'aligned'", err=True)
 
 
 def _plain(found: "Errors", potential: "LoadedPotential", source: "Source") -> dict[str, Any]:
@@ -116,9 +112,20 @@ def _show(title: str, found: "Errors", source: "Source", program: str, written: 
         typer.echo(f"warning: {source.units.doubt}", err=True)
     typer.echo(error_table(metrics, QUANTITIES))
     if "energy_aligned_mae_meV" in metrics:
-        mae, rmse = (number(metrics[f"energy_aligned_{kind}_meV"]) for kind in ("mae", "rmse"))
-        typer.echo(f"  energy, mean error {metrics['energy_mean_error_meV']:+.3g} meV; aligned (with the mean error of")
-        typer.echo(f"  each composition taken off): MAE {mae} meV, RMSE {rmse} meV")
+        mae, rmse, of_atom, of_atom_rmse = (
+            number(metrics[f"{name}_aligned_{kind}_meV"])
+            for name in ("energy", "energy_per_atom")
+            for kind in ("mae", "rmse")
+        )
+        typer.echo(
+            f"  energy, mean error {metrics['energy_mean_error_meV']:+.3g} meV; aligned ({found.alignment} taken off):"
+        )
+        typer.echo(f"  MAE {mae} meV, RMSE {rmse} meV; per atom {of_atom} and {of_atom_rmse} meV/atom")
+    if "energy_per_atom_aligned" in found.values:
+        typer.echo(
+            "note: most of the energy error is an offset, as between levels of theory: the pictures show energies both "
+            f"as they are and aligned ({found.alignment} taken off); forces need no alignment"
+        )
     if found.by_element:
         names = ("forces_mae_meV_A", "forces_rmse_meV_A", "forces_max_meV_A")
         header = ["", "MAE", "RMSE", "max", "unit", "atoms"]

@@ -22,6 +22,7 @@ def command(
     header = contents.header
     rows = {
         "file": f"{contents.path} ({len(contents.content) / 1e6:.2f} MB)",
+        "name": header.get("name", "not stated"),
         "integrity": f"all {len(header['members']) + 1} members and the whole file match their SHA-256",
         "digest": contents.digest,
         "species": " ".join(header["species"]),

@@ -18,11 +18,21 @@ from eqff.cli._options import (
     evaluates,
     reads,
 )
-from eqff.cli._output import plain
+from eqff.cli._output import composition_warning, plain
 from eqff.data.reading.options import ReadOptions
 
 if TYPE_CHECKING:
-    from eqff.tasks.predict import PredictReport
+    from collections.abc import Sequence
+
+    from eqff.tasks.predict import FrameResult, PredictReport
+
+UNITS = {  # names in JSON
+    "energy": "energy_eV",
+    "max_force": "max_force_eV_A",
+    "energy_error": "energy_error_eV",
+    "energy_error_aligned": "energy_error_aligned_eV",
+    "forces_mae": "forces_mae_eV_A",
+}
 
 
 @reads(*LABELLED)
@@ -76,7 +86,8 @@ def command(
             )
             raise
     if as_json:
-        typer.echo(json.dumps(plain(report._asdict())))
+        listed = [plain(one._asdict(), UNITS) for one in report.listed]
+        typer.echo(json.dumps(plain({**report._asdict(), "listed": listed})))
     else:
         _show(report, shard)
     _warn(report)
@@ -84,12 +95,7 @@ def command(
 
 def _warn(report: "PredictReport") -> None:
     if report.unknown_compositions:
-        shown = ", ".join(report.unknown_compositions[:6]) + (" ..." if len(report.unknown_compositions) > 6 else "")
-        typer.echo(
-            f"warning: energies of {shown} have an unknown constant, and their forces are extrapolated: the potential "
-            "was not trained on these compositions",
-            err=True,
-        )
+        typer.echo(composition_warning(report.unknown_compositions), err=True)
     for note in report.notes:
         typer.echo(f"warning: {note}", err=True)
     if report.n_bad:
@@ -111,6 +117,28 @@ def _show(report: "PredictReport", shard: str) -> None:
     before = f", {report.n_resumed} of them done before" if report.n_resumed else ""
     typer.echo(f"{report.output}: {report.n_frames} frames{part}, {report.n_atoms} atoms{before}")
     typer.echo(f"  {report.frames_per_second:.3g} frames/s, {report.wall_seconds:.1f} s; {report.program}")
+    if report.listed:
+        _show_frames(report.listed)
     if report.errors:
         typer.echo("errors against the labels of the file:")
         typer.echo(error_table(report.errors, QUANTITIES))
+
+
+def _show_frames(results: "Sequence[FrameResult]") -> None:
+    """Energy and largest force of each frame, and its errors where there are labels."""
+    from eqff.report.terminal import number, table
+
+    columns = [["frame", *(str(one.frame) for one in results)], ["formula", *(one.formula for one in results)]]
+    columns.append(["energy eV", *(f"{one.energy:.6f}" for one in results)])
+    columns.append(["largest force eV/Å", *(f"{one.max_force:.4f}" for one in results)])
+    optional = {  # divisors give meV/atom and meV/Å
+        "energy error meV/atom": [(one.energy_error, one.n_atoms) for one in results],
+        "aligned meV/atom": [(one.energy_error_aligned, one.n_atoms) for one in results],
+        "force MAE meV/Å": [(one.forces_mae, 1) for one in results],
+    }
+    for name, values in optional.items():
+        if any(value is not None for value, _ in values):
+            columns.append([name, *("" if value is None else number(1e3 * value / n) for value, n in values)])
+    typer.echo(table(list(zip(*columns, strict=True))))
+    if any(one.energy_error_aligned is not None for one in results):
+        typer.echo("  aligned: without the mean error of the composition, which differs between levels of theory")

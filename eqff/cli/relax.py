@@ -19,11 +19,13 @@ from eqff.cli._options import (
     reads,
     starting_file,
 )
-from eqff.cli._output import plain, potential_name, print_report
+from eqff.cli._output import composition_warning, plain, potential_name, print_report
 from eqff.data.reading.options import ReadOptions
 from eqff.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eqff.tasks.relax import RelaxConfig, Relaxed, RelaxReport, RelaxStep
 
 
@@ -37,10 +39,15 @@ class Optimizer(StrEnum):
 
 MAX_ROWS = 30  # of the table
 UNITS = {  # names in JSON
+    "start_energy": "start_energy_eV",
     "energy": "energy_eV",
     "energy_change": "energy_change_eV",
     "max_force": "max_force_eV_A",
     "max_stress_gpa": "max_stress_GPa",
+    "start_cell": "start_cell_A_degrees",
+    "cell": "cell_A_degrees",
+    "start_volume": "start_volume_A3",
+    "volume": "volume_A3",
 }
 
 
@@ -103,6 +110,9 @@ def command(
         )
     frames = read_structures(source, reading)
     calculator = evaluation.calculator(potential, max(len(atoms) for atoms in frames))
+    foreign = calculator.foreign_compositions(frames)
+    if foreign:
+        typer.echo(composition_warning(foreign), err=True)
     with StatusLine(hidden=as_json) as line:
         try:
             report = run_relax(config, frames, calculator, lambda step: line.show(_progress(step, len(frames), fmax)))
@@ -112,7 +122,9 @@ def command(
     if picture is not None:
         _draw(picture, config, report, f"{potential_name(potential)}: {file.name}")
     if as_json:
-        typer.echo(json.dumps({**_plain(report, picture), "program": calculator.program}))
+        typer.echo(
+            json.dumps({**_plain(report, picture), "unknown_compositions": foreign, "program": calculator.program})
+        )
     else:
         _show(config, report, picture, calculator.program)
     left = [result.structure for result in report.results if not result.converged]
@@ -146,12 +158,16 @@ def _draw(picture: Path, config: "RelaxConfig", report: "RelaxReport", title: st
         config.fmax,
         [result.converged for result in report.results],
         title,
+        [f"{result.structure}: {result.formula}" for result in report.results],
     )
 
 
 def _plain(report: "RelaxReport", picture: Path | None) -> dict[str, Any]:
     """The report for JSON, without the steps (they are in the trajectory)."""
     results = [{name: value for name, value in one._asdict().items() if name != "course"} for one in report.results]
+    for one in results:
+        if one["volume"] is not None:
+            one["volume_change_percent"] = 100.0 * (one["volume"] / one["start_volume"] - 1.0)
     return {
         "n_converged": report.n_converged,
         "wall_seconds": report.wall_seconds,
@@ -166,12 +182,14 @@ def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None, pr
     shown = report.results
     if len(shown) > MAX_ROWS:  # those that need a look first
         shown = tuple(sorted(shown, key=lambda result: result.converged)[:MAX_ROWS])
-    lines = ["structure  formula          steps       energy eV   change eV  force eV/Å"]
+    lines = ["structure  formula          steps        start eV       energy eV   change eV  force eV/Å"]
     if config.cell:
         lines[0] += "  stress GPa"
     lines += [_row(result) for result in shown]
     if len(shown) < len(report.results):
         lines.append(f"... and {len(report.results) - len(shown)} more")
+    if config.cell:
+        lines += _cell_lines([result for result in shown if result.cell is not None])
     lines.append(f"program      {program}")
     lines.append(f"structures   {report.output}")
     if report.trajectory is not None:
@@ -181,10 +199,36 @@ def _show(config: "RelaxConfig", report: "RelaxReport", picture: Path | None, pr
     print_report(f"{title}: {n_calls} force calls in {report.wall_seconds:.1f} s ({config.optimizer})", lines)
 
 
+def _cell_lines(results: "Sequence[Relaxed]") -> list[str]:
+    """A table: the cell of each structure at the start, at the end, and the change."""
+    from eqff.report.terminal import table
+
+    rows = [["structure", "", "a Å", "b Å", "c Å", "alpha", "beta", "gamma", "volume Å^3"]]
+    for result in results:
+        before, after = result.start_cell, result.cell
+        if before is None or after is None or result.start_volume is None or result.volume is None:
+            continue
+        lengths = [_percent(new, old) for new, old in zip(after[:3], before[:3], strict=True)]
+        angles = [f"{round(new - old, 2) + 0.0:+.2f}" for new, old in zip(after[3:], before[3:], strict=True)]
+        name = str(result.structure)
+        rows.append([name, "start", *_cell_numbers(before), f"{result.start_volume:.3f}"])
+        rows.append(["", "end", *_cell_numbers(after), f"{result.volume:.3f}"])
+        rows.append(["", "change", *lengths, *angles, _percent(result.volume, result.start_volume)])
+    return table(rows).replace("\n  ", "\n").removeprefix("  ").split("\n") if len(rows) > 1 else []
+
+
+def _cell_numbers(cell: "Sequence[float]") -> list[str]:
+    return [*(f"{length:.4f}" for length in cell[:3]), *(f"{angle:.2f}" for angle in cell[3:])]
+
+
+def _percent(new: float, old: float) -> str:
+    return f"{100.0 * (new / old - 1.0):+.2f} %"
+
+
 def _row(result: "Relaxed") -> str:
     row = (
-        f"{result.structure:9d}  {result.formula:15.15s} {result.n_steps:6d} {result.energy:15.6f} "
-        f"{result.energy_change:11.6f} {result.max_force:11.6f}"
+        f"{result.structure:9d}  {result.formula:15.15s} {result.n_steps:6d} {result.start_energy:15.6f} "
+        f"{result.energy:15.6f} {result.energy_change:11.6f} {result.max_force:11.6f}"
     )
     if result.max_stress_gpa is not None:
         row += f" {result.max_stress_gpa:11.4f}"

@@ -46,6 +46,10 @@ def command(
         Optional[str],
         typer.Option(help="Unit of the energies, if the file of frames does not state it, e.g. kcal/mol."),
     ] = None,
+    split: Annotated[
+        Optional[Path],
+        typer.Option(help="Which frames train and which validate: a file of `eqff data split`.", show_default="random"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder where it stopped.")] = False,
     init_from: Annotated[
         Optional[str],
@@ -84,6 +88,8 @@ def command(
     folder, limit = output or default_folder(config), seconds(time_limit)
     options = {"preset": preset, "data.energy_unit": energy_unit}
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)
+    if split is not None:
+        overrides += (f"data.split={json.dumps(str(split.resolve()))}",)
     overrides += tuple(assignments or ())
     if init_from is not None:
         place = str(Path(init_from).resolve()) if Path(init_from).exists() else init_from

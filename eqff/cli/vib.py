@@ -17,11 +17,21 @@ from eqff.cli._options import (
     reads,
     starting_file,
 )
-from eqff.cli._output import potential_name, print_report
+from eqff.cli._output import plain, potential_name, print_report
 from eqff.data.reading.options import ReadOptions
 
 if TYPE_CHECKING:
+    from eqff.tasks.thermochemistry import Thermochemistry
     from eqff.tasks.vibrations import Mode, VibrationsReport
+
+UNITS = {  # names in JSON
+    "temperature": "temperature_K",
+    "pressure": "pressure_bar",
+    "enthalpy": "enthalpy_eV",
+    "entropy": "entropy_eV_K",
+    "gibbs": "gibbs_eV",
+    "n_ignored": "n_imaginary_ignored",
+}
 
 
 @reads(*STRUCTURE)
@@ -47,15 +57,23 @@ def command(
     reading: ReadOptions = READING,
     evaluation: Evaluation = EVALUATION,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results in an existing folder.")] = False,
+    temperature: Annotated[float, typer.Option(help="K, of enthalpy, entropy and free energy.")] = 298.15,
+    pressure: Annotated[float, typer.Option(help="bar, of a molecule as an ideal gas.")] = 1.0,
+    symmetry_number: Annotated[
+        int, typer.Option(min=1, help="Rotations that leave a molecule as it is: 1 for ethanol, 2 for H2O, 12 for CH4.")
+    ] = 1,
+    plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the frequencies.")] = True,
     modes: Annotated[bool, typer.Option("--modes/--no-modes", help="Write a trajectory of every vibration.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Frequencies, zero-point energy and normal modes, from the analytic Hessian of the relaxed structure."""
+    """Frequencies, normal modes, H, S and G, from the analytic Hessian of the relaxed structure."""
     from eqff.data.reading.structures import read_structure
     from eqff.report.terminal import StatusLine
+    from eqff.tasks.thermochemistry import check_conditions, thermochemistry
     from eqff.tasks.vibrations import UNRELAXED, VibrationsConfig, run_vibrations
 
     config = VibrationsConfig(relax=relax, fmax=fmax, steps=steps, output=output, modes=modes, force=force)
+    check_conditions(temperature, pressure, symmetry_number)
     atoms = read_structure(starting_file(potential, structure), reading)
     # a compiled program cannot be differentiated twice, and its minimum would not quite be that of the Hessian
     calculator = evaluation.calculator(potential, len(atoms))
@@ -75,10 +93,27 @@ def command(
             err=True,
         )
     title = f"{potential_name(potential)}: {report.atoms.get_chemical_formula()}"
+    thermal = thermochemistry(report, temperature, pressure, symmetry_number)
+    picture = config.output / "frequencies.png" if plot else None
+    if picture is not None:
+        _draw(picture, report, title)
     if as_json:
-        typer.echo(json.dumps(_plain(report)))
+        more = {"thermochemistry": plain(thermal._asdict(), UNITS), "picture": plain(picture)}
+        typer.echo(json.dumps({**_plain(report), **more}))
     else:
-        _show(title, config.output, report)
+        _show(title, config.output, report, thermal, picture)
+
+
+def _draw(picture: Path, report: "VibrationsReport", title: str) -> None:
+    import numpy as np
+
+    from eqff.report.vibrations import plot_frequencies
+
+    of_kind = {
+        kind: np.array([mode.frequency for mode in report.modes if mode.kind == kind])
+        for kind in ("vibration", "imaginary")
+    }
+    plot_frequencies(picture, of_kind["vibration"], of_kind["imaginary"], title)
 
 
 def _plain(report: "VibrationsReport") -> dict[str, Any]:
@@ -96,7 +131,9 @@ def _plain(report: "VibrationsReport") -> dict[str, Any]:
     }
 
 
-def _show(title: str, folder: Path, report: "VibrationsReport") -> None:
+def _show(
+    title: str, folder: Path, report: "VibrationsReport", thermal: "Thermochemistry", picture: Path | None
+) -> None:
     from ase import units
 
     if report.relaxed is not None:
@@ -115,8 +152,19 @@ def _show(title: str, folder: Path, report: "VibrationsReport") -> None:
         largest = max(abs(mode.frequency) for mode in report.rigid)
         lines.append(f"free motions of the whole: {len(report.rigid)}, should be 0 cm-1, largest {largest:.2g}")
     if report.n_imaginary:
-        lines.append(f"{report.n_imaginary} IMAGINARY: no minimum; not in the zero-point energy")
+        names = ", ".join(_frequency(mode).strip() for mode in report.modes if mode.kind == "imaginary")
+        lines.append(
+            f"{report.n_imaginary} IMAGINARY ({names} cm-1): no minimum; not in the energies and entropy below"
+        )
     lines.append(f"zero-point energy  {report.zero_point_energy:.6f} eV")
+    at = f"{thermal.temperature:g} K" + ("" if thermal.pressure is None else f" and {thermal.pressure:g} bar")
+    joule = thermal.entropy / (units.J / units.mol)
+    lines.append(f"at {at}: {thermal.model}")
+    lines.append(f"  enthalpy H       {thermal.enthalpy:.6f} eV")
+    lines.append(f"  entropy S        {1e3 * thermal.entropy:.6f} meV/K = {joule:.2f} J/mol/K")
+    lines.append(f"  free energy G    {thermal.gibbs:.6f} eV")
+    if picture is not None:
+        lines.append(f"picture            {picture}")
     lines.append(f"results            {folder}")
     print_report(f"{title}: {len(report.modes)} modes", lines)
 

@@ -11,6 +11,7 @@ from eqff.report import plots
 MANY = 3000  # points, above which their density is drawn
 PANELS = (  # quantity, title, its unit, unit of its errors, factor from the former to the latter
     ("energy_per_atom", "energy per atom", "eV/atom", "meV/atom", 1e3),
+    ("energy_per_atom_aligned", "energy per atom, aligned", "eV/atom", "meV/atom", 1e3),
     ("forces", "force components", "eV/Å", "meV/Å", 1e3),
     ("forces_norm", "force lengths", "eV/Å", "meV/Å", 1e3),
     ("stress", "stress", "GPa", "GPa", 1.0),
@@ -30,8 +31,8 @@ def plot_parity(path: str | Path, values: Values, title: str = "") -> None:
     all_axes = figure.subplots(1, max(len(shown), 1), squeeze=False)[0]
     for axes, (name, text, unit, error_unit, factor) in zip(all_axes, shown, strict=False):
         label, value = _in_unit(name, values)
-        offset = float(label.mean()) if name == "energy_per_atom" else 0.0
-        label, value = label - offset, value - offset
+        offset = float(label.mean()) if name.startswith("energy_per_atom") else 0.0
+        label, value = label - offset, value - offset  # of labels and predictions alike: errors do not change
         _cloud(axes, label, value, plots.BLUE)
         low, high = min(label.min(), value.min()), max(label.max(), value.max())
         margin = 0.03 * (high - low) or 1e-3
@@ -135,7 +136,7 @@ def _bars(axes: Any, values: Values, rows: Sequence[Mapping[str, Any]], names: S
     axes.bar(place - 0.2, [row["forces_mae_meV_A"] for row in rows], 0.4, color=plots.BLUE, label="MAE")
     axes.bar(place + 0.2, [row["forces_rmse_meV_A"] for row in rows], 0.4, color=plots.ORANGE, label="RMSE")
     axes.set_xticks(place, [f"{name}\n({row['n_atoms']})" for name, row in zip(names, rows, strict=True)], fontsize=8)
-    axes.set_xlabel(f"{label}; (number of atoms)")
+    axes.set_xlabel(f"{label},\n(number of atoms)")
     axes.set_ylabel("error of components (meV/Å)")
     plots._legend_above(axes)
 

@@ -1,6 +1,6 @@
 """The picture page of a simulation, from plain arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from eqff.report import plots
 from eqff.report.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from eqff.units import G_PER_CM3
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY, "black")
 MAX_WAVENUMBER = 4500.0  # cm-1
@@ -27,20 +28,24 @@ def plot_md(
     target_temperature_K: float | None = None,
     distances: Mapping[str, Any] | None = None,
     spectrum: Mapping[str, Any] | None = None,
+    cell: Mapping[str, Any] | None = None,
 ) -> None:
-    """Energies, temperature, the conserved quantity, pair distances, autocorrelation and spectrum of velocities.
+    """Energies, temperature, the conserved quantity, pair distances, autocorrelation and spectrum of velocities; at
+    constant pressure also volume and density, pressure, and the lengths of the cell.
 
     Args: path: of the PNG; arrays [n_samples]; n_atoms: divisor of the energies; conserved_eV: None when nothing is
           conserved; drift: meV/atom/ps, drawn as a line; target_temperature_K: None without a thermostat;
           distances: radius [n] Å, curves {name: [n]}, normalised; spectrum: lag_fs, autocorrelation, wavenumber,
-          density {element: [n]}, resolution, nyquist in cm-1
+          density {element: [n]}, resolution, nyquist in cm-1; cell: volume_A3 and pressure_GPa [n_samples], mass_amu,
+          target_pressure_GPa, start_lengths_A (three; the shape of the cell is constant)
     """
     time_fs = np.asarray(time_fs, dtype=float)
     in_ps = time_fs.max(initial=0.0) >= 2000.0
     time, unit = (time_fs * 1e-3, "ps") if in_ps else (time_fs, "fs")
     scale = 1e3 / n_atoms  # eV -> meV per atom
-    figure = plots._figure(11.0, 10.5)
-    (energies, temperature), (conserved, pairs), (correlation, density) = figure.subplots(3, 2)
+    figure = plots._figure(11.0 if cell is None else 16.0, 10.5)
+    rows = figure.subplots(3, 2 if cell is None else 3)
+    (energies, temperature), (conserved, pairs), (correlation, density) = (row[:2] for row in rows)
 
     potential, kinetic = np.asarray(potential_eV, dtype=float), np.asarray(kinetic_eV, dtype=float)
     total = potential + kinetic
@@ -71,13 +76,48 @@ def plot_md(
             conserved.plot(time, line, color=VERMILION, linewidth=1.3, label=f"drift {drift:+.2g} meV/atom/ps")
         conserved.set_ylabel("conserved energy (meV/atom)")
         plots._legend_above(conserved)
-    for axes in (energies, temperature, conserved):
+    in_time = [energies, temperature, conserved]
+    if cell is not None:
+        in_time += [row[2] for row in rows]
+        _draw_cell(in_time[3:], time, cell)
+    for axes in in_time:
         axes.set_xlabel(f"time ({unit})")
         if len(time) > 1:
             axes.set_xlim(time[0], time[-1])
     _draw_distances(pairs, distances)
     _draw_spectrum(correlation, density, spectrum)
     plots._finish(figure, path, title)
+
+
+def _draw_cell(panels: Sequence[Any], time: np.ndarray, cell: Mapping[str, Any]) -> None:
+    """Volume with density on the right, pressure, and lengths of the cell."""
+    volumes, pressures, lengths = panels
+    volume, pressure = np.asarray(cell["volume_A3"], dtype=float), np.asarray(cell["pressure_GPa"], dtype=float)
+    volumes.plot(time, volume, color=BLUE, linewidth=0.9, label="instantaneous")
+    volumes.plot(time, plots._running_mean(volume), color="black", linewidth=1.3, label="mean")
+    volumes.set_ylabel("volume (Å$^3$)")
+    mass = cell["mass_amu"] * G_PER_CM3
+
+    def inverse(values: np.ndarray) -> np.ndarray:  # Å^3 -> g/cm^3 and back
+        return mass / np.maximum(values, 1e-12)
+
+    volumes.secondary_yaxis("right", functions=(inverse, inverse)).set_ylabel("density (g/cm$^3$)")
+    plots._legend_above(volumes)
+    pressures.plot(time, pressure, color=VERMILION, linewidth=0.9, label="instantaneous")
+    pressures.plot(time, plots._running_mean(pressure), color="black", linewidth=1.3, label="mean")
+    target = cell["target_pressure_GPa"]
+    pressures.axhline(target, color=GREY, linestyle="--", linewidth=1.0, label=f"target {target:g} GPa")
+    pressures.set_ylabel("pressure (GPa)")
+    plots._legend_above(pressures)
+    scale = (volume / volume[0]) ** (1.0 / 3.0)
+    drawn: dict[str, float] = {}  # lengths that are equal share a curve
+    for name, start in zip("abc", cell["start_lengths_A"], strict=True):
+        same = next((names for names, length in drawn.items() if abs(length - start) < 1e-6 * start), None)
+        drawn[name if same is None else f"{same} = {name}"] = start if same is None else drawn.pop(same)
+    for colour, (name, start) in zip(COLOURS, drawn.items(), strict=False):
+        lengths.plot(time, start * scale, color=colour, linewidth=1.0, label=name)
+    lengths.set_ylabel("length of cell vectors (Å)")
+    plots._legend_above(lengths)
 
 
 def _draw_distances(axes: Any, distances: Mapping[str, Any] | None) -> None:

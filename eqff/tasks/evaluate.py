@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from ase.formula import Formula
 
 from eqff.artifact.potential import Potential, Prediction, check_finite
 from eqff.data.frame import Frame, hill_formula
@@ -16,6 +17,7 @@ from eqff.graph import grouped, n_edges
 from eqff.tasks.metrics import QUANTITIES, error_metrics, pairs
 
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)  # eV/Å, length of the label
+MOSTLY = 4.0  # energy error over what is left of it after alignment, from where pictures show both
 NAMES = ("id", "name", "label", "config_type", "key")  # entries of info that identify a frame
 
 
@@ -30,6 +32,7 @@ class Evaluation(NamedTuple):
     worst_energy: list[dict[str, Any]]  # frames, largest error per atom first
     worst_forces: list[dict[str, Any]]  # frames, longest error of one atom first
     unknown_compositions: list[str]
+    alignment: str  # what `energy_aligned` has taken off the errors; "" without energies
     values: dict[str, tuple[np.ndarray, np.ndarray]]  # quantity -> (labels, predictions), flat, eV and Å
     force_elements: np.ndarray  # [n] Z of each row of forces_vector
 
@@ -107,37 +110,74 @@ def compare(
         for name, both in collected.items()
         if both
     }
+    metrics, alignment = _metrics(values), ""
+    if "energy" in values:
+        label, value = values["energy"]
+        shift, alignment = offsets(value - label, compositions)
+        n_atoms = np.array([sum(Formula(formula).count().values()) for formula in compositions])
+        metrics |= _aligned(value - label, shift, n_atoms)
+        if _other_level(metrics):
+            values["energy_per_atom_aligned"] = (label / n_atoms, (value - shift) / n_atoms)
     force_elements = np.concatenate(elements) if elements else np.zeros(0, dtype=np.int64)
     return Evaluation(
         n_frames=len(frames),
         n_atoms=sum(len(frame.atomic_numbers) for frame in frames),
-        metrics=_metrics(values, compositions),
+        metrics=metrics,
         by_element=_by_element(values, force_elements),
         by_force=_by_force(values),
         worst_energy=_largest(worst_energy, "energy_per_atom_error_meV", n_worst),
         worst_forces=_largest(worst_forces, "forces_vector_error_meV_A", n_worst),
         unknown_compositions=_unknown(potential, frames),
+        alignment=alignment,
         values=values,
         force_elements=force_elements,
     )
 
 
-def _metrics(values: dict[str, tuple[np.ndarray, np.ndarray]], compositions: list[str]) -> dict[str, float]:
+def _metrics(values: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, (label, value) in values.items():
         found |= error_metrics(name, label, value)
         if name == "forces_vector":
             del found["forces_vector_r2"]  # the labels are zero
-        if name == "energy":
-            error = value - label
-            found["energy_mean_error_meV"] = float(error.mean()) * 1e3
-            aligned = error.copy()
-            for composition in set(compositions):
-                rows = np.array([one == composition for one in compositions])
-                aligned[rows] -= error[rows].mean()
-            found["energy_aligned_mae_meV"] = float(np.abs(aligned).mean()) * 1e3
-            found["energy_aligned_rmse_meV"] = float(np.sqrt((aligned**2).mean())) * 1e3
     return found
+
+
+def offsets(error: np.ndarray, formulas: Sequence[str]) -> tuple[np.ndarray, str]:
+    """What another level of theory, or a composition that was not trained, adds to energies.
+
+    Args:    error [n] eV; formulas: of the n frames
+    Returns: ([n] eV, in words): the mean error of each composition, if there are about two frames for each; else a
+             shift for each element by least squares, if there are two frames for each; else the mean error
+    """
+    names = sorted(set(formulas))
+    rows = np.array([names.index(formula) for formula in formulas])
+    if 2 * len(names) <= len(error) + 1:
+        means = np.bincount(rows, weights=error) / np.bincount(rows)
+        return means[rows], "the mean error of each composition"
+    counts = [Formula(formula).count() for formula in formulas]
+    elements = sorted(set().union(*counts))
+    if 2 * len(elements) <= len(error):
+        table = np.array([[count.get(element, 0) for element in elements] for count in counts], dtype=float)
+        return table @ np.linalg.lstsq(table, error, rcond=None)[0], "a least-squares shift for each element"
+    return np.full(len(error), error.mean()), "the mean error"
+
+
+def _aligned(error: np.ndarray, shift: np.ndarray, n_atoms: np.ndarray) -> dict[str, float]:
+    left = (error - shift) * 1e3
+    return {
+        "energy_mean_error_meV": float(error.mean()) * 1e3,
+        "energy_aligned_mae_meV": float(np.abs(left).mean()),
+        "energy_aligned_rmse_meV": float(np.sqrt((left**2).mean())),
+        "energy_per_atom_aligned_mae_meV": float(np.abs(left / n_atoms).mean()),
+        "energy_per_atom_aligned_rmse_meV": float(np.sqrt(((left / n_atoms) ** 2).mean())),
+    }
+
+
+def _other_level(metrics: dict[str, float]) -> bool:
+    """Whether most of the error is an offset, as between levels of theory."""
+    whole, left = metrics["energy_per_atom_mae_meV"], metrics["energy_per_atom_aligned_mae_meV"]
+    return whole > MOSTLY * left and whole > 1.0
 
 
 def _by_element(values: dict[str, tuple[np.ndarray, np.ndarray]], elements: np.ndarray) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ Shard i of n is the i-th of n consecutive parts: the concatenated files of all s
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +28,10 @@ from eqff.engines.ase import charge_and_spin
 from eqff.engines.ase.baseline import baseline_of
 from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
 from eqff.graph import Structure, grouped, n_edges
-from eqff.tasks.metrics import ErrorSums
+from eqff.tasks.metrics import ErrorSums, pairs
 from eqff.tasks.resumable import ResumableFile
 
+MAX_LISTED = 10  # frames whose results the report lists; of more frames none
 MAX_BAD_NAMED = 20  # failed frames whose reasons the report keeps
 MANY_FRAMES = 2**31  # more than any file has: the frames were not counted
 
@@ -67,6 +68,19 @@ class PredictConfig:
             )
 
 
+class FrameResult(NamedTuple):
+    """Results of a frame, for a table."""
+
+    frame: int
+    formula: str
+    n_atoms: int
+    energy: float  # eV
+    max_force: float  # eV/Å, the longest
+    energy_error: float | None  # eV, against the label; None without one
+    energy_error_aligned: float | None  # eV, without the mean error of its composition; None unless several share it
+    forces_mae: float | None  # eV/Å, of components
+
+
 class PredictReport(NamedTuple):
     """Summary of a run; numbers of frames count from 0 in the whole input."""
 
@@ -83,6 +97,7 @@ class PredictReport(NamedTuple):
     program: str  # that computed them: the one in the file or a compiled one
     wall_seconds: float
     frames_per_second: float  # of this run, without loading the potential
+    listed: tuple[FrameResult, ...]  # every frame with results, if all were done in this run and are at most 10
     already_there: bool  # the output was finished before; nothing was done, and only `output` is known
 
 
@@ -140,8 +155,24 @@ def run_predict(
         program=potential.program + ("" if potential.baseline is None else f" + {potential.baseline}"),
         wall_seconds=elapsed,
         frames_per_second=(work.n_frames - n_resumed) / elapsed if elapsed > 0 else math.nan,
+        listed=aligned(work.listed) if work.n_frames <= MAX_LISTED and not n_resumed else (),
         already_there=output.finished,
     )
+
+
+def aligned(results: Sequence[FrameResult]) -> tuple[FrameResult, ...]:
+    """Energy errors also without the mean error of their composition, where several frames share one."""
+    errors: dict[str, list[float]] = {}
+    for result in results:
+        if result.energy_error is not None:
+            errors.setdefault(result.formula, []).append(result.energy_error)
+    found = []
+    for result in results:
+        same = errors.get(result.formula, [])
+        if result.energy_error is not None and len(same) > 1:
+            result = result._replace(energy_error_aligned=result.energy_error - sum(same) / len(same))
+        found.append(result)
+    return tuple(found)
 
 
 def _rows(stream: Stream, shard: tuple[int, int]) -> tuple[range, int | None]:
@@ -191,6 +222,7 @@ class _Work:
         self.unknown: list[str] = list(memory["unknown"])
         self.notes: list[str] = list(memory["notes"])
         self._seen: set[str] = set()
+        self.listed: list[FrameResult] = []
 
     def memory(self) -> dict[str, Any]:
         """The counts as JSON values."""
@@ -260,6 +292,8 @@ class _Work:
         if labels is not None:
             self.errors.add(prediction, labels)
         formula = str(atoms.get_chemical_formula())
+        if len(self.listed) < MAX_LISTED:
+            self.listed.append(_result(index, formula, prediction, labels))
         if formula not in self._seen:
             self._seen.add(formula)
             counts = [int((atoms.symbols == symbol).sum()) for symbol in self.potential.species]
@@ -281,6 +315,21 @@ class _Work:
         """Once."""
         if not any(note.startswith(kind or text) for note in self.notes):
             self.notes.append(text)
+
+
+def _result(index: int, formula: str, prediction: Prediction, labels: Frame | None) -> FrameResult:
+    both = {} if labels is None else pairs(prediction, labels)
+    errors = {name: value - label for name, (label, value) in both.items()}
+    return FrameResult(
+        frame=index,
+        formula=formula,
+        n_atoms=len(prediction.forces),
+        energy=float(prediction.energy),
+        max_force=float(np.linalg.norm(prediction.forces, axis=1).max(initial=0.0)),
+        energy_error=float(errors["energy"][0]) if "energy" in errors else None,
+        energy_error_aligned=None,
+        forces_mae=float(np.abs(errors["forces"]).mean()) if "forces" in errors else None,
+    )
 
 
 def rename_labels(atoms: Atoms) -> None:

@@ -83,10 +83,15 @@ class Relaxed(NamedTuple):
     problem: str  # the error that stopped it; "" without error
     n_steps: int
     n_force_calls: int  # evaluations of the potential
-    energy: float  # eV; NaN if it could not be evaluated once
+    start_energy: float  # eV; NaN, as the next three, if it could not be evaluated once
+    energy: float  # eV
     energy_change: float  # eV, end minus start
     max_force: float  # eV/Å, as in RelaxStep
-    max_stress_gpa: float | None  # largest remaining component; None unless the cell was relaxed
+    max_stress_gpa: float | None  # largest remaining component; None unless the cell was relaxed, as the next four
+    start_cell: tuple[float, ...] | None  # a, b, c in Å, alpha, beta, gamma in degrees
+    cell: tuple[float, ...] | None
+    start_volume: float | None  # Å^3
+    volume: float | None  # Å^3
     course: tuple[RelaxStep, ...]
 
 
@@ -189,6 +194,7 @@ class _Walk:
         clear_results(self.atoms)
         clear_labels(self.atoms)
         self._calculator = calculator
+        self._start_cell = atoms.cell.copy()
         self._good = self.atoms.copy()
 
     def run(self) -> Iterator[Atoms]:
@@ -237,6 +243,7 @@ class _Walk:
 
     def result(self) -> Relaxed:
         start, end = (self.course[0], self.course[-1]) if self.course else (None, None)
+        relaxed = self.config.cell and bool(self.course)
         return Relaxed(
             structure=self.index,
             formula=self.atoms.get_chemical_formula(),
@@ -245,10 +252,15 @@ class _Walk:
             problem=self.problem,
             n_steps=end.step if end else 0,
             n_force_calls=len(self.course),
+            start_energy=start.energy if start else math.nan,
             energy=end.energy if end else math.nan,
             energy_change=end.energy - start.energy if start and end else math.nan,
             max_force=end.max_force if end else math.nan,
             max_stress_gpa=None if self.stress is None else float(np.abs(self.stress).max() / units.GPa),
+            start_cell=tuple(self._start_cell.cellpar().tolist()) if relaxed else None,
+            cell=tuple(self._good.cell.cellpar().tolist()) if relaxed else None,
+            start_volume=float(self._start_cell.volume) if relaxed else None,
+            volume=float(self._good.cell.volume) if relaxed else None,
             course=tuple(self.course),
         )
 

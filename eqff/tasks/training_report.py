@@ -45,11 +45,12 @@ def training_report(folder: str | Path) -> Path:
     potential = artifact.load(potential_file, accelerate="off")
     found = evaluate(potential, [source.frames[index] for index in validation], "validation")
     worst = [row | {"frame": int(validation[row["frame"]])} for row in found.worst_forces]  # row of the file
+    name = folder.resolve().name
     with tempfile.TemporaryDirectory() as place:
         pictures = {name: Path(place) / f"{name}.png" for name in ("learning curve", "parity", "errors")}
-        plot_learning_curve(pictures["learning curve"], rows)
-        plot_parity(pictures["parity"], found.values)
-        plot_errors(pictures["errors"], found.values, found.by_element, found.by_force)
+        plot_learning_curve(pictures["learning curve"], rows, name)
+        plot_parity(pictures["parity"], found.values, name)
+        plot_errors(pictures["errors"], found.values, found.by_element, found.by_force, name)
         drawn = {f"{caption}, validation frames": path.read_bytes() for caption, path in pictures.items()}
     parameters = sum(parameter.numel() for parameter in potential.module.parameters())
     facts: dict[str, dict[str, Any]] = {
@@ -63,7 +64,7 @@ def training_report(folder: str | Path) -> Path:
         | {"peak memory of this process": memory_text(peak)},
     }
     path = folder / "report.html"
-    write_training_page(path, training_page(f"Training of {folder.name}", rows, found.metrics, worst, drawn, facts))
+    write_training_page(path, training_page(f"Training of {name}", rows, found.metrics, worst, drawn, facts))
     return path
 
 

@@ -32,6 +32,7 @@ def test_random(tmp_path):
     assert "12 train, 5 validation, 3 test; 0 in none (random)" in output
     split = load_split(tmp_path / "s.json")
     assert split.sha256 in output
+    assert output.splitlines()[-1] == f"train    eqff train {SAMPLE} --split {tmp_path / 's.json'}"
     order = np.random.Generator(np.random.PCG64(3)).permutation(20)
     assert split.train.tolist() == order[:12].tolist()
     assert split.origin["source"] == SAMPLE.name

@@ -8,7 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
+from ase.build import bulk, molecule
 from typer.testing import CliRunner
 
 from eqff import cli, config
@@ -144,6 +144,18 @@ def test_replicas_are_numbered_and_drawn(run, tmp_path):
     assert [report["trajectory"] for report in reports] == ["r_0.traj", "r_1.traj"]
     suffixes = (".csv", ".png", ".restart.npz", ".traj")
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"r_{i}{suffix}" for i in (0, 1) for suffix in suffixes]
+
+
+def test_constant_pressure_in_words_and_json(run, tmp_path):
+    ase.io.write("crystal.extxyz", bulk("C", "diamond", a=3.57, cubic=True))
+    options = ["--structure", "crystal.extxyz", "--ensemble", "npt", "--no-guard", "--timestep", 0.1]
+    said = run("toy", *options, "--steps", 4).output
+    for word in ("volume       45", "density      3.5", "pressure     ", "target 0.0001 GPa", "at the start 3.5700 x"):
+        assert word in said
+    cell = json.loads(run("toy", *options, "--steps", 4, "--force", "--json").stdout)["cell"]
+    assert cell["density_g_cm3"] == pytest.approx(3.51, rel=0.02)  # diamond
+    assert cell["start_A_degrees"] == pytest.approx([3.57] * 3 + [90.0] * 3)
+    assert run("toy", *options[:2], "--steps", 1, "--force").output.count("g/cm^3") == 1
 
 
 def test_limits_of_the_guard_are_printed_and_stop_the_run(run, tmp_path):

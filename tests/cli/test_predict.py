@@ -50,6 +50,41 @@ def source(tmp_path):
     return tmp_path / "in.extxyz"
 
 
+def test_a_few_frames_are_listed_with_energies_forces_and_errors(run, source, tmp_path):
+    output = run("in.extxyz", "-o", "out.extxyz").output
+    frames = ase.io.read("out.extxyz", ":")
+    for index, frame in enumerate(frames):
+        largest = np.linalg.norm(frame.arrays["eqff_forces"], axis=1).max()
+        (row,) = [line.split() for line in output.splitlines() if line.split()[:1] == [str(index)]]
+        assert row[1:4] == [frame.get_chemical_formula(), f"{frame.info['eqff_energy']:.6f}", f"{largest:.4f}"]
+    report = json.loads(run("in.extxyz", "-o", "out.extxyz", "--force", "--json").stdout)
+    first, second, _ = report["listed"]
+    assert first["energy_error_eV"] == pytest.approx(frames[0].info["eqff_energy"] - 1.0, abs=1e-5)
+    assert first["forces_mae_eV_A"] == pytest.approx(np.abs(frames[0].arrays["eqff_forces"]).mean(), abs=1e-5)
+    assert second["energy_error_eV"] is None
+    ase.io.write("many.extxyz", [molecule("H2O")] * 11)
+    assert "largest force" not in run("many.extxyz", "-o", "many_out.extxyz").output
+
+
+def test_a_shift_of_the_level_of_theory_is_taken_off_beside_the_whole_error(run):
+    frames = []
+    for seed in range(3):
+        atoms = molecule("H2O")
+        atoms.rattle(0.05, seed=seed)
+        frames.append(atoms)
+    ase.io.write("plain.extxyz", frames)
+    run("plain.extxyz", "-o", "plain_out.extxyz")
+    for frame, done in zip(frames, ase.io.read("plain_out.extxyz", ":"), strict=True):
+        frame.calc = SinglePointCalculator(frame, energy=done.info["eqff_energy"] - 30.0)
+    ase.io.write("shifted.extxyz", frames)
+    result = run("shifted.extxyz", "-o", "shifted_out.extxyz")
+    assert "10000" in result.output  # meV/atom
+    assert "without the mean error of the composition" in result.output
+    listed = json.loads(run("shifted.extxyz", "-o", "shifted_out.extxyz", "--force", "--json").stdout)["listed"]
+    assert [one["energy_error_eV"] for one in listed] == pytest.approx([30.0] * 3, abs=1e-4)
+    assert [one["energy_error_aligned_eV"] for one in listed] == pytest.approx([0.0] * 3, abs=1e-4)
+
+
 def test_prints_what_was_done_and_errors_with_units(run, source, potential, tmp_path):
     result = run("in.extxyz", "-o", "out.extxyz")
     assert result.exit_code == 0, result.output

@@ -76,8 +76,24 @@ def test_a_periodic_cell(run):
     assert result.exit_code == 0, result.output
     assert "stress GPa" in result.output
     final = ase.io.read("out.xyz")
+    for text in ("volume Å^3", f"{atoms.cell.volume:.3f}", f"{final.cell.volume:.3f}", "change", "start eV"):
+        assert text in result.output
+    (one,) = json.loads(run("box.extxyz", "--cell", "--fmax", 0.2, "-o", "out.xyz", "--force", "--json").stdout)[
+        "results"
+    ]
+    assert one["start_cell_A_degrees"] == pytest.approx([6.0, 6.2, 5.5, 90, 90, 90])
+    assert one["volume_change_percent"] == pytest.approx(100 * (final.cell.volume / (6.0 * 6.2 * 5.5) - 1), abs=1e-6)
     assert abs(final.cell.volume - atoms.cell.volume) > 0.1
     assert final.get_stress().shape == (6,)
+
+
+def test_every_foreign_composition_is_named_once(run):
+    ase.io.write("many.extxyz", [molecule(name) for name in ("CH3CH2OH", "CH3OH", "H2O", "CH4", "H2O")])
+    result = run("many.extxyz", "--steps", 50, "--fmax", 0.1)
+    assert result.stderr.count("warning") == 1
+    assert "energies of CH4O, H2O, CH4 have an unknown constant" in result.stderr
+    found = json.loads(run("many.extxyz", "--fmax", 0.1, "--force", "--json").stdout)
+    assert found["unknown_compositions"] == ["CH4O", "H2O", "CH4"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from toys import SAMPLE
 from typer.testing import CliRunner
 
-from eqff import cli
+from eqff import artifact, cli
 from eqff.config import overridden
 
 
@@ -50,6 +50,7 @@ def test_train_then_export_on_the_command_line(tmp_path, smallest_recipe):
     assert result.exit_code == 0, result.output
     assert "meV/Å" in result.output
     potential = tmp_path / "run" / "best.eqff.pt"
+    assert artifact.inspect(potential)["name"] == "run"
     result = runner.invoke(app, ["export", str(tmp_path / "run"), "-o", str(potential), "--force"])
     assert result.exit_code == 0, result.output
     trajectory = tmp_path / "steps.extxyz"  # of a structure that the run has left
@@ -57,6 +58,7 @@ def test_train_then_export_on_the_command_line(tmp_path, smallest_recipe):
         app, ["md", str(potential), "--steps", "2", "--no-guard", "--no-plot", "-o", str(trajectory)]
     )
     assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[1].startswith("run: ")
     assert len(ase.io.read(trajectory)) == 9
 
 
@@ -83,6 +85,17 @@ def test_preset_and_unit_go_before_what_set_says(tmp_path, monkeypatch):
     assert CliRunner().invoke(cli.build(), arguments).exit_code == 0
     assert seen[0] == (Path("frames.extxyz"), Path("runs/frames"))
     assert overridden({}, seen[1]) == {"preset": "accurate", "data": {"energy_unit": "kcal/mol"}}
+
+
+def test_a_saved_split_is_found_from_here(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "eqff.training.run.train", lambda *positional, **named: seen.extend(named["overrides"]) or tmp_path
+    )
+    arguments = ["train", "elsewhere/frames.extxyz", "--split", "frames.split.json"]
+    assert CliRunner().invoke(cli.build(), arguments).exit_code == 0
+    assert overridden({}, seen) == {"data": {"split": str(tmp_path / "frames.split.json")}}
 
 
 def test_dry_run_of_a_data_file_alone():

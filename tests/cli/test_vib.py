@@ -30,6 +30,10 @@ def test_ethanol_in_words_and_files(run, tmp_path):
     for word in ("C2H6O: 27 modes", "relaxed first", "free motions of the whole: 6", "zero-point energy  2.1"):
         assert word in result.output
     assert "IMAGINARY" not in result.output
+    assert "at 298.15 K and 1 bar: ideal gas, nonlinear, symmetry number 1" in result.output
+    entropy = float(result.output.split(" meV/K = ")[1].split()[0])
+    assert entropy == pytest.approx(270.0, abs=4.0)  # one conformer of ethanol; measured with all of them: 281
+    assert (tmp_path / "vib" / "frequencies.png").read_bytes()[1:4] == b"PNG"
     assert len(list((tmp_path / "vib" / "modes").iterdir())) == 21
 
 
@@ -41,6 +45,8 @@ def test_unrelaxed_with_a_warning_and_json(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert "no stationary point" in result.stderr
     report = json.loads(result.stdout)
+    assert report["thermochemistry"]["pressure_bar"] == 1.0
+    assert report["thermochemistry"]["n_imaginary_ignored"] == report["n_imaginary"]
     assert report["relax_steps"] is None
     assert report["kinds"].count("rigid") == 6
     assert len(report["frequencies_cm1"]) == 27
@@ -56,6 +62,7 @@ def test_unrelaxed_with_a_warning_and_json(run, tmp_path):
         (["two.xyz", "-o", "two.xyz"], "EQ1251"),
         (["two.xyz", "--steps", "0"], "EQ5322"),
         (["two.xyz", "--fmax", "0"], "EQ1241"),
+        (["two.xyz", "--temperature", "0"], "EQ1491"),
     ],
 )
 def test_errors(run, tmp_path, arguments, id):

@@ -101,3 +101,28 @@ def test_empty_panels_say_why(tmp_path, figures):
     said = " ".join(text.get_text() for axes in figures[0].axes for text in axes.texts)
     for words in ("thermostat exchanges energy", "no pairs", "too short for a spectrum"):
         assert words in said
+
+
+def test_constant_pressure_shows_volume_density_pressure_and_cell(tmp_path, figures):
+    n = 400
+    volume = 160.0 * (1.0 + 0.01 * np.sin(np.arange(n)))
+    cell = {
+        "volume_A3": volume,
+        "pressure_GPa": np.cos(np.arange(n)),
+        "mass_amu": 8 * 28.085,
+        "target_pressure_GPa": 0.5,
+        "start_lengths_A": (4.0, 4.0, 10.0),
+    }
+    plot_md(tmp_path / "md.png", *run(n), cell=cell)
+    volumes, pressures, lengths = (figures[0].axes[i] for i in (2, 5, 8))
+    np.testing.assert_allclose(curves(volumes)["instantaneous"].get_ydata(), volume)
+    (density,) = volumes.child_axes
+    assert density.get_ylabel() == "density (g/cm$^3$)"
+    low, high = sorted(density.get_ylim())
+    assert low < 8 * 28.085 / 0.602214076 / 160.0 < high  # 1 g/cm^3 = 0.602214 amu/Å^3
+    np.testing.assert_allclose(curves(pressures)["target 0.5 GPa"].get_ydata(), 0.5)
+    assert pressures.get_ylabel() == "pressure (GPa)"
+    drawn = curves(lengths)
+    assert set(drawn) == {"a = b", "c"}
+    a, c = drawn["a = b"].get_ydata(), drawn["c"].get_ydata()
+    np.testing.assert_allclose(a * a * c / (4.0 * 4.0 * 10.0), volume / volume[0])

@@ -31,3 +31,12 @@ def test_odd_runs_can_be_drawn(monkeypatch, tmp_path):
     curves(monkeypatch, tmp_path, [np.array([1.0])], [np.array([0.0])], 0.01, [True])
     upper, _ = curves(monkeypatch, tmp_path, [np.arange(3.0)] * 40, [np.ones(3)] * 40, 0.01, [True] * 40)
     assert len(upper) == 40
+
+
+def test_every_curve_has_a_name(monkeypatch, tmp_path):
+    step = np.array([2.0, 1.0])
+    upper, lower = curves(monkeypatch, tmp_path, [step], [step], 0.01, [True], "", ["0: Si8"])
+    assert [line.get_label() for line in upper] == ["0: Si8"]
+    assert lower[0].axes.get_xlabel() == "step"
+    upper, _ = curves(monkeypatch, tmp_path, [step] * 9, [step] * 9, 0.01, [True] * 7 + [False] * 2)
+    assert [line.get_label() for line in upper if line.get_label()[0] != "_"] == ["converged (7)", "not converged (2)"]

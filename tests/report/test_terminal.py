@@ -1,4 +1,7 @@
-from eqff.report.terminal import FramesBar, StatusLine, error_table, number, table
+import numpy as np
+import pytest
+
+from eqff.report.terminal import FramesBar, Pace, StatusLine, duration, error_table, number, table
 
 
 def test_columns_stand_under_each_other():
@@ -52,3 +55,44 @@ def test_status_line_is_for_terminals_only(capsys, monkeypatch):
     with StatusLine(hidden=True) as line:
         line.show("step 1")
         assert line.status is None
+
+
+@pytest.mark.parametrize(("hours", "n_lines"), [(0.005, 0), (0.02, 2), (1, 10), (72, 432)])
+def test_lines_of_progress_come_by_time_and_never_as_a_flood(hours, n_lines):
+    seconds, said = 3600 * hours, []
+    now = 0.0
+    pace = Pace(lambda: now)
+    for step in range(20_001):
+        now = seconds * step / 20_000
+        left = pace.due(step, 20_000)
+        if left is not None:
+            said.append((now, left))
+    assert len(said) == pytest.approx(n_lines, rel=0.02, abs=2)
+    gaps = np.diff([0.0, *(at for at, _ in said)])
+    assert (gaps >= 30.0).all()
+    assert (gaps <= 700.0).all()
+    if hours == 1:
+        assert said[4] == (pytest.approx(1470.0, abs=1.0), "35 min left")
+
+
+def test_time_left_counts_what_this_run_does_only():
+    now = 0.0
+    pace = Pace(lambda: now)
+    assert pace.due(900, 1000) is None  # resumed
+    now = 50.0
+    assert pace.due(950, 1000) == "50 s left"
+    assert pace.due(951, 1000) is None
+
+
+def test_durations_in_words():
+    assert [duration(x) for x in (5, 600, 7200, 400_000)] == ["5 s", "10 min", "2.0 h", "4.6 d"]
+
+
+def test_frames_are_counted_in_lines_where_no_terminal_shows_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr("eqff.report.terminal.SHORTEST", 0.0)
+    with FramesBar("predict") as bar:
+        bar.advance(1, 2)
+    assert "predict: 1 of 2 frames" in capsys.readouterr().err
+    with FramesBar("predict", hidden=True) as bar:
+        bar.advance(1, 2)
+    assert capsys.readouterr().err == ""

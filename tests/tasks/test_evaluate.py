@@ -7,7 +7,7 @@ from toys import Repulsion, potential_of
 
 from eqff.data.frame import Frame
 from eqff.errors import DataError, GraphError
-from eqff.tasks.evaluate import evaluate
+from eqff.tasks.evaluate import evaluate, offsets
 from eqff.units import energy_factor
 
 
@@ -114,3 +114,33 @@ def test_factor_of_a_wrong_unit_shows(potential):
     frame = labelled(potential, water(0))
     wrong = Frame(**{**vars(frame), "forces": frame.forces / energy_factor("kcal/mol")})
     assert evaluate(potential, [wrong]).metrics["forces_r2"] < 0.1
+
+
+def test_offsets_of_a_level_of_theory_are_found_by_composition_by_element_or_as_a_constant():
+    rng = np.random.default_rng(0)
+    error = np.array([3.0, 5.0, -1.0, 1.0])
+    shift, words = offsets(error, ["H2O", "H2O", "CH4", "CH4"])
+    np.testing.assert_allclose(shift, [4.0, 4.0, 0.0, 0.0])
+    assert "each composition" in words
+    alkanes = [f"C{n}H{2 * n + 2}" for n in range(1, 9)]
+    error = np.array([-30.0 * n + 0.5 * (2 * n + 2) for n in range(1, 9)])  # eV per C and per H
+    noise = rng.normal(0.0, 1e-3, 8)
+    shift, words = offsets(error + noise, alkanes)
+    np.testing.assert_allclose(shift, error, atol=5e-3)
+    assert "each element" in words
+    shift, words = offsets(np.array([1.0, 2.0, 3.0]), ["C2H6O", "CH4O", "CH2O"])
+    np.testing.assert_allclose(shift, 2.0)
+    assert words == "the mean error"
+
+
+def test_energies_are_drawn_aligned_where_most_of_the_error_is_an_offset(potential, tmp_path):
+    noise = 0.006 * np.array([1, -1, 1, -1, 1, -1])
+    shifted = [labelled(potential, water(seed), energy=-30.0 + noise[seed]) for seed in range(6)]
+    found = evaluate(potential, shifted)
+    assert found.metrics["energy_per_atom_mae_meV"] == pytest.approx(10_000, rel=1e-3)
+    assert found.metrics["energy_per_atom_aligned_mae_meV"] == pytest.approx(2.0)  # 6 meV over three atoms
+    label, value = found.values["energy_per_atom_aligned"]
+    np.testing.assert_allclose(np.abs(value - label), 0.002)
+    assert found.alignment == "the mean error of each composition"
+    plain = evaluate(potential, [labelled(potential, water(seed), energy=noise[seed]) for seed in range(6)])
+    assert "energy_per_atom_aligned" not in plain.values

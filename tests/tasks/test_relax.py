@@ -86,6 +86,18 @@ def test_cell_and_atoms_relax_to_the_lattice_constant_of_a_scan():
     assert result.max_stress_gpa == pytest.approx(np.abs(relaxed.get_stress()).max() * 160.2176634, rel=1e-6)
 
 
+def test_lattice_and_volume_before_and_after():
+    atoms = bulk("C", "fcc", a=1.9)
+    final, result = relax(RelaxConfig(fmax=1e-2, cell=True), atoms, calculator(Bonds(0.0)))
+    np.testing.assert_allclose(result.start_cell, atoms.cell.cellpar())
+    np.testing.assert_allclose(result.cell, final.cell.cellpar())
+    assert result.start_volume == pytest.approx(1.9**3 / 4)
+    assert result.volume == pytest.approx(final.get_volume())
+    assert result.energy - result.start_energy == pytest.approx(result.energy_change)
+    _, positions_only = relax(RelaxConfig(steps=0), atoms, calculator(Bonds(0.0)))
+    assert positions_only.cell is positions_only.volume is None
+
+
 def test_scipys_remark_about_the_logarithm_of_the_cell_does_not_reach_the_user(tmp_path, monkeypatch):
     def remarking(atoms, *options, **more):
         warnings.warn("logm result may be inaccurate, approximate err = 7e-13", RuntimeWarning, stacklevel=1)

@@ -1,6 +1,7 @@
 """eqff data split: which frames train, which validate, which test."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -114,6 +115,11 @@ def command(
         typer.echo(f"repeats  {len(repeated)} frames repeat an earlier one exactly: {where}")
     typer.echo(f"sha256   {split.sha256}")
     typer.echo(f"wrote    {', '.join(str(path) for path in written)}")
+    if target.suffix:
+        command = ["eqff", "train", str(file), "--split", str(target)]
+        if reading.energy_unit is not None:
+            command += ["--energy-unit", reading.energy_unit]
+        typer.echo(f"train    {shlex.join(command)}")
 
 
 def _from_files(n_frames: int, train: Path, validation: Optional[Path], test: Optional[Path]) -> "Split":

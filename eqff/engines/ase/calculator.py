@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.formula import Formula
 
 from eqff import artifact
 from eqff.artifact.background import Acceleration
@@ -249,6 +250,18 @@ class EqffCalculator(Calculator):
             )
         self._numbers, self._species = numbers.copy(), species
         return species
+
+    def foreign_compositions(self, structures: Sequence[Atoms]) -> list[str]:
+        """Formulas of known elements on which the potential was not trained, for a caller who names all of them: this
+        calculator does not warn of the first any more."""
+        potential, formulas = self.potential, []
+        for formula in dict.fromkeys(atoms.get_chemical_formula() for atoms in structures):
+            symbols = Formula(formula).count()
+            known = symbols.keys() <= set(potential.species)
+            if known and not potential.knows_composition([symbols.get(symbol, 0) for symbol in potential.species]):
+                formulas.append(formula)
+        self._warned.add("composition")
+        return formulas
 
     def _check_charge_and_spin(self, atoms: Atoms) -> None:
         """Warn once, or refuse if strict, because potentials ignore charge and spin."""

@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ase import Atoms
+from ase.geometry import cell_to_cellpar
 
 from eqff.tasks.md.config import MDConfig
 from eqff.tasks.md.integrators import CONSERVED
 from eqff.tasks.md.observables import PairDistances, Spectrum, drift
+from eqff.units import G_PER_CM3
 
-LOG_HEADER = ("step", "time_fs", "potential_eV", "kinetic_eV", "total_eV", "temperature_K", "conserved_eV", "volume_A3")
+LOG_HEADER = (
+    *("step", "time_fs", "potential_eV", "kinetic_eV", "total_eV", "temperature_K", "conserved_eV", "volume_A3"),
+    "pressure_GPa",
+)
+COOLED = 0.7  # mean temperature over that of the start: well below 1, and above the half that remains at a minimum
+SETTLED = 100.0  # fs after which kinetic and potential energy have exchanged what they exchange
 
 
 class MDSample(NamedTuple):
@@ -24,9 +32,23 @@ class MDSample(NamedTuple):
     temperature: float  # K
     conserved: float  # eV, what the equations of motion conserve; NaN for Langevin
     volume: float  # Å^3, NaN unless npt
+    pressure: float  # GPa, of virial and motion, NaN unless npt
 
 
 SAMPLE_TYPE = np.dtype([(name, "i8" if name == "step" else "f8") for name in MDSample._fields])
+
+
+class CellReport(NamedTuple):
+    """The cell of a structure periodic in three directions; means are those of the second half of the run."""
+
+    mass: float  # amu
+    start: tuple[float, ...]  # a, b, c in Å, alpha, beta, gamma in degrees
+    mean: tuple[float, ...]  # of the cell with the mean volume
+    volume: float  # Å^3, mean
+    volume_deviation: float | None  # Å^3, standard deviation; None unless npt, as below
+    density: float  # g/cm^3, of the mean volume
+    pressure: float | None  # GPa, mean
+    pressure_deviation: float | None  # GPa, standard deviation
 
 
 class MDReport(NamedTuple):
@@ -50,6 +72,8 @@ class MDReport(NamedTuple):
     samples: np.ndarray  # [n_samples] structured array with the fields of MDSample
     pair_distances: PairDistances | None
     spectrum: Spectrum | None
+    cell: CellReport | None  # None unless periodic in three directions
+    notes: tuple[str, ...]  # what a user may wonder about
 
 
 def log_row(sample: MDSample) -> str:
@@ -68,13 +92,15 @@ def read_log(path: Path, n_bytes: int, n_rows: int) -> np.ndarray:
         lines = file.read(n_bytes).decode().splitlines()[1:]
     for index, line in enumerate(lines):
         step, *values = line.split(",")
+        values += ["nan"] * (len(LOG_HEADER) - 1 - len(values))  # a log from before the pressure was written
         samples[index] = (int(step), *map(float, values))
     return samples
 
 
 def make_report(
     config: MDConfig,
-    n_atoms: int,
+    atoms: Atoms,
+    start_cell: np.ndarray,
     samples: np.ndarray,
     max_force: float,
     wall_seconds: float,
@@ -83,7 +109,11 @@ def make_report(
     pair_distances: PairDistances | None,
     spectrum: Spectrum | None,
 ) -> MDReport:
-    """Figures of a finished run.  Args: timed: number of steps after the warm-up, and their seconds"""
+    """Figures of a finished run.
+
+    Args: atoms: at its end; start_cell [3, 3] Å; timed: number of steps after the warm-up, and their seconds
+    """
+    n_atoms = len(atoms)
     duration_ps = config.steps * config.timestep * 1e-3
     slope, fluctuation, resolution = None, None, None
     conserved = CONSERVED[config.integrator]
@@ -110,4 +140,45 @@ def make_report(
         samples=samples,
         pair_distances=pair_distances,
         spectrum=spectrum,
+        cell=cell_report(atoms, start_cell, samples),
+        notes=cooling_note(config, samples),
+    )
+
+
+def cell_report(atoms: Atoms, start_cell: np.ndarray, samples: np.ndarray) -> CellReport | None:
+    """The cell and, at constant pressure, how it changed.  Args: atoms: at the end of a run"""
+    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+        return None
+    second = samples[len(samples) // 2 :]
+    final = float(atoms.get_volume())
+    moving = bool(np.isfinite(second["volume"]).all())
+    volume = float(second["volume"].mean()) if moving else final
+    mass = float(atoms.get_masses().sum())
+    mean = cell_to_cellpar(atoms.cell.array * (volume / final) ** (1.0 / 3.0))  # the barostat keeps the shape
+    return CellReport(
+        mass=mass,
+        start=tuple(cell_to_cellpar(start_cell).tolist()),
+        mean=tuple(mean.tolist()),
+        volume=volume,
+        volume_deviation=float(second["volume"].std()) if moving else None,
+        density=mass / volume * G_PER_CM3,
+        pressure=float(second["pressure"].mean()) if moving else None,
+        pressure_deviation=float(second["pressure"].std()) if moving else None,
+    )
+
+
+def cooling_note(config: MDConfig, samples: np.ndarray) -> tuple[str, ...]:
+    """Why a run at constant energy is colder than the temperature it was given: it began at a minimum."""
+    if config.ensemble != "nve" or config.keep_momenta or config.steps * config.timestep < SETTLED:
+        return ()
+    start, second = samples[0], samples[len(samples) // 2 :]
+    mean, rise = float(second["temperature"].mean()), float(second["potential"].mean() - start["potential"])
+    if rise <= 0.0 or not mean < COOLED * start["temperature"]:
+        return ()
+    kelvin = start["temperature"]
+    return (
+        f"the run began near a minimum of the energy with velocities of {kelvin:.0f} K, and a part of the kinetic "
+        f"energy (half of it, if bonds are springs) became potential energy: the mean is {mean:.0f} K. For a mean of "
+        f"about {kelvin:.0f} K start with --temperature {2.0 * kelvin:.0f}, or run --ensemble nvt first and continue "
+        "from its last frame with --structure TRAJECTORY --keep-momenta",
     )

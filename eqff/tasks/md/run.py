@@ -54,7 +54,7 @@ class _Simulation:
     def __init__(self, config: MDConfig, atoms: Atoms, calculator: Any) -> None:
         self.started = time.perf_counter()
         _check(config, atoms)
-        self.config, self.atoms = config, atoms.copy()
+        self.config, self.atoms, self.start_cell = config, atoms.copy(), atoms.cell.array.copy()
         self.options = checkpoint.fingerprint(config, self.atoms, calculator)
         self.saved = checkpoint.load(config.checkpoint, self.options) if config.resume else None
         if self.saved is not None and self.saved.step > config.steps:
@@ -144,7 +144,8 @@ class _Simulation:
         now = time.perf_counter()
         return make_report(
             config,
-            len(self.atoms),
+            self.atoms,
+            self.start_cell,
             samples[:n_samples],
             self.guard.max_force_seen,
             now - self.started,
@@ -187,16 +188,18 @@ class _Simulation:
         """The row of this step.  Raises: RunError if the guard refuses it"""
         kinetic = float(self.atoms.get_kinetic_energy())
         temperature = self._temperature(kinetic)
-        total, conserved, volume = moment.energy + kinetic, math.nan, math.nan
+        total, conserved, volume, pressure = moment.energy + kinetic, math.nan, math.nan, math.nan
         if self.config.integrator == "nve":
             conserved = total
         elif self.config.integrator != "langevin":
             conserved = self.dynamics.get_conserved_energy()
         if self.config.ensemble == "npt":
             volume = float(abs(np.linalg.det(moment.cell)))
+            if moment.stress is not None:
+                pressure = (2.0 * kinetic / (3.0 * volume) - float(moment.stress[:3].mean())) / units.GPa
         self.guard.check(moment, kinetic, temperature, conserved)
         time_fs = moment.step * self.config.timestep
-        return MDSample(moment.step, time_fs, moment.energy, kinetic, total, temperature, conserved, volume)
+        return MDSample(moment.step, time_fs, moment.energy, kinetic, total, temperature, conserved, volume, pressure)
 
     def _temperature(self, kinetic: float) -> float:
         return _temperature(kinetic, self.n_free)

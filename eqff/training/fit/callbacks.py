@@ -53,4 +53,4 @@ class MetricsFile(lightning.Callback):
         """Draw the learning curve."""
         if self.rows and trainer.global_rank == 0:
             with run_file(self.picture) as temporary:
-                plot_learning_curve(temporary, self.rows)
+                plot_learning_curve(temporary, self.rows, self.path.resolve().parent.name)

@@ -112,6 +112,54 @@ def test_seed_decides_everything(tmp_path, copper):
     assert positions(1, "c.xyz") != positions(2, "d.xyz")
 
 
+class Free(Calculator):
+    """No forces: an ideal gas."""
+
+    implemented_properties = ("energy", "free_energy", "forces", "stress")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.0, "free_energy": 0.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+
+
+def test_npt_of_an_ideal_gas_reports_its_pressure_and_density(tmp_path):
+    gas = bulk("Si", "diamond", a=5.431, cubic=True) * (2, 2, 2)
+    options = {"ensemble": "npt", "temperature": 500.0, "steps": 20, "guard": None}
+    report = run_md(config(tmp_path, **options), gas, Free())
+    samples = report.samples
+    boltzmann, angstrom = 1.380649e-23, 1e-10  # J/K, m
+    pressure = (len(gas) - 1) * boltzmann * samples["temperature"] / (samples["volume"] * angstrom**3) * 1e-9
+    np.testing.assert_allclose(samples["pressure"], pressure, rtol=1e-5)  # p V = N k T, without the centre of mass
+    cell = report.cell
+    second = samples[len(samples) // 2 :]
+    assert cell.pressure == pytest.approx(second["pressure"].mean())
+    assert cell.volume == pytest.approx(second["volume"].mean())
+    assert cell.density == pytest.approx(2.329 * 10.862**3 / cell.volume, rel=1e-3)  # silicon: 2.329 g/cm^3
+    np.testing.assert_allclose(cell.start, [10.862, 10.862, 10.862, 90, 90, 90])
+    assert np.prod(cell.mean[:3]) == pytest.approx(cell.volume)
+    assert cell.volume_deviation > 0
+
+
+def test_density_is_known_for_crystals_only_and_constant_volume_has_no_pressure(tmp_path, copper):
+    cell = run_md(config(tmp_path, steps=1), copper, EMT()).cell
+    assert cell.density == pytest.approx(8.96, rel=3e-3)  # copper
+    assert cell.pressure is None
+    assert run_md(config(tmp_path, steps=1, force=True), molecule("N2"), EMT()).cell is None
+
+
+def test_half_of_the_temperature_is_explained_where_a_run_begins_at_a_minimum(tmp_path, copper):
+    sites = copper.positions.copy()
+    options = {"timestep": 4.0, "steps": 100, "temperature": 300.0}
+    report = run_md(config(tmp_path, **options), copper, Harmonic(sites))
+    assert report.mean_temperature == pytest.approx(150.0, rel=0.15)  # equipartition
+    (note,) = report.notes
+    assert "--temperature 600" in note
+    assert "--keep-momenta" in note
+    warm = ase.io.read(report.trajectory)
+    for other in ({"keep_momenta": True}, {"ensemble": "nvt"}, {"steps": 5}):
+        assert not run_md(config(tmp_path, force=True, **(options | other)), warm, Harmonic(sites)).notes
+
+
 def test_files_hold_what_was_computed_and_atoms_stay(tmp_path, copper):
     copper.rattle(0.05, seed=1)
     before, seen = copper.copy(), []
