@@ -53,6 +53,7 @@ def _model_record(prepared: Prepared) -> dict[str, Any]:
         "licence": config.data.licence or provenance.get("licence", ""),
         "min_distance_A": numbers.min_distance,
         "reference_rank": numbers.reference_rank,
+        "isolated_atoms_eV": numbers.isolated_atoms,
         # only needed where the frames do not determine the reference energy of every element
         "compositions": spanning_formulas(prepared.frames) if numbers.reference_rank < len(numbers.species) else [],
     }
@@ -75,6 +76,9 @@ def _without_nan(numbers: Statistics) -> dict[str, Any]:
     """Statistics for JSON, with null instead of NaN for species that do not occur."""
     plain: dict[str, Any] = {}
     for name, value in dataclasses.asdict(numbers).items():
+        if isinstance(value, dict):
+            plain[name] = value
+            continue
         values = [None if isinstance(x, float) and math.isnan(x) else x for x in _as_list(value)]
         plain[name] = values if isinstance(value, tuple) else values[0]
     return plain
