@@ -42,7 +42,7 @@ class Frame:
     def label_weights(self) -> tuple[float, float, float]:
         """Weights of energy, forces and stress in the loss: config_weight times config_energy_weight, ...; default 1.
 
-        Raises: DataError EQ5501 as `label_weights`
+        Raises: DataError EQ3881 as `label_weights`
         """
         return label_weights(self.info)
 
@@ -141,7 +141,7 @@ def check_frame(frame: Frame, where: str) -> None:
     """The gate for data: a structure that `eqff.graph.check_atoms` accepts, and labels of the right shape, all finite.
 
     Args:   where: what to call it in the message, e.g. "water.xyz: frame 12"
-    Raises: GraphError for the structure, DataError EQ3001 (shape of a label), EQ3002 (a label is not finite), EQ5501 (a
+    Raises: GraphError for the structure, DataError EQ3001 (shape of a label), EQ3002 (a label is not finite), EQ3881 (a
             weight is no weight)
     """
     check_atoms(frame.positions, frame.atomic_numbers, frame.cell, frame.pbc, where)
@@ -163,7 +163,7 @@ def label_weights(info: dict[str, Any], where: str = "") -> tuple[float, float, 
     """Weights of energy, forces and stress in the loss, from what a file says about a frame; 1 where it says nothing.
 
     Args:   where: how the message begins
-    Raises: DataError EQ5501 for a weight that is negative or no number
+    Raises: DataError EQ3881 for a weight that is negative or no number
     """
     weights = []
     for name in (WEIGHT, *WEIGHTS):
@@ -173,7 +173,7 @@ def label_weights(info: dict[str, Any], where: str = "") -> tuple[float, float, 
         except (TypeError, ValueError):
             weights.append(math.nan)
         if not 0.0 <= weights[-1] < math.inf:
-            raise DataError("EQ5501", f"{where}{name}={value!r}: expected a number >= 0; correct it or leave it out")
+            raise DataError("EQ3881", f"{where}{name}={value}: expected a number >= 0; correct it or leave it out")
     common, energy, forces, stress = weights
     return common * energy, common * forces, common * stress
 

@@ -48,12 +48,12 @@ class IsolatedAtoms:
         self.spread[number] = max(self.spread.get(number, 0.0) + before - self.energies[number], energy - before)
 
     def check(self) -> None:
-        """Raises: DataError EQ5510 if two isolated atoms of an element have different energies."""
+        """Raises: DataError EQ3884 if two isolated atoms of an element have different energies."""
         for number, spread in self.spread.items():
             if spread > SAME:
                 low = self.energies[number]
                 raise DataError(
-                    "EQ5510",
+                    "EQ3884",
                     f"isolated atoms of {SYMBOLS[number]} have energies from {low:.6f} to {low + spread:.6f} eV, "
                     "expected one energy for an element; keep the frame of the ground state and remove the others",
                 )

@@ -53,10 +53,11 @@ def _model_record(prepared: Prepared) -> dict[str, Any]:
         "licence": config.data.licence or provenance.get("licence", ""),
         "min_distance_A": numbers.min_distance,
         "reference_rank": numbers.reference_rank,
-        "isolated_atoms_eV": numbers.isolated_atoms,
         # only needed where the frames do not determine the reference energy of every element
         "compositions": spanning_formulas(prepared.frames) if numbers.reference_rank < len(numbers.species) else [],
     }
+    if numbers.isolated_atoms:
+        data["isolated_atoms_eV"] = numbers.isolated_atoms
     if plan.initial_weights is not None:
         data["init_from"] = Path(plan.initial_weights).name
     record = {"family": plan.family, "config": config_io.to_mapping(plan.model_config), "data": data}

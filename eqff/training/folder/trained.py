@@ -149,14 +149,10 @@ def export_run(
     Raises: as load_run and eqff.exporter.export
     """
     run = load_run(folder)
-    measured_errors: dict[str, Any] = {
-        "validation": {
-            "forces_mae_meV_A": _measured_number(run.validation, "forces_mae_meV_A"),
-            "energy_mae_meV": _measured_number(run.validation, "energy_mae_meV"),
-            "n_frames": run.data["n_validation"],
-            "epoch": run.validation.get("epoch"),
-        }
-    }
+    names = ("forces_mae_meV_A", "energy_mae_meV", "stress_mae_GPa")  # absent where no validation frame has the label
+    validation = {name: run.validation[name] for name in names if not math.isnan(run.validation.get(name, math.nan))}
+    validation |= {"n_frames": run.data["n_validation"], "epoch": run.validation.get("epoch")}
+    measured_errors: dict[str, Any] = {"validation": validation}
     if metrics is not None:
         measured_errors |= _read_json(metrics)
     metadata = {
@@ -179,12 +175,6 @@ def export_run(
         structures=structures,
         force=force,
     )
-
-
-def _measured_number(row: Mapping[str, float], name: str) -> float | None:
-    """None where no validation frame has the label."""
-    value = row.get(name, math.nan)
-    return None if math.isnan(value) else value
 
 
 def _structures(path: Path, config: dict[str, Any]) -> list[Structure]:

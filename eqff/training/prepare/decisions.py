@@ -30,18 +30,18 @@ def divide(
 
     Args:    isolated [n] frames that are isolated atoms
     Returns: (split, a sentence about frames that are not where the user may expect them)
-    Raises:  ConfigError EQ1069 if the saved split is of another number of frames, and as `counts`; DataError EQ5503 if
+    Raises:  ConfigError EQ1069 if the saved split is of another number of frames, and as `counts`; DataError EQ3883 if
              all frames are isolated atoms
     """
     n_frames = len(frames)
     if len(isolated) == n_frames:
         raise DataError(
-            "EQ5503", f"{data.train}: its {n_frames} frames are isolated atoms; add frames of atoms with neighbours"
+            "EQ3883", f"{data.train}: its {n_frames} frames are isolated atoms; add frames of atoms with neighbours"
         )
     if data.split is None:
         labelled = np.logical_or.reduce([frames.has(label) for label in LABELS])
         labelled[isolated] = False
-        pool = np.flatnonzero(labelled)
+        pool = np.flatnonzero(labelled) if labelled.any() else np.setdiff1d(np.arange(n_frames), isolated)
         drawn = random_split(len(pool), *counts(data, training, len(pool)), seed=data.split_seed)
         parts = (pool[part] for part in (drawn.train, drawn.validation, drawn.test))
         split = always_training(Split(*parts, n_frames, drawn.seed), isolated)

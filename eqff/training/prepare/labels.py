@@ -31,7 +31,7 @@ def trained_labels(
 
     Args:    train, used [n]: frames that train, and that train or validate, without isolated atoms;
              stress: weight that a resumed run had; where: name of the file
-    Raises:  DataError EQ5500 if no training frame has a label with a weight
+    Raises:  DataError EQ3880 if no training frame has a label with a weight
     """
     has = {label: frames.has(label) for label in LABELS}
     if loss.stress is None:
@@ -43,7 +43,7 @@ def trained_labels(
         found = {label: int(has[label][train].sum()) for label in LABELS}
         shown = ", ".join(f"{label} in {n} (weight {weights[label]:g})" for label, n in found.items())
         raise DataError(
-            "EQ5500",
+            "EQ3880",
             f"{where}: {len(train)} training frames have no label to train on: {shown}; compute energies or "
             "forces, or give their names in extended XYZ: --set data.energy_key=NAME, data.forces_key=NAME",
         )
@@ -74,11 +74,11 @@ def _sentence(label: str, n_labelled: int, n_frames: int, weights: Mapping[str, 
 
 
 def weight_sentence(numbers: Statistics) -> str | None:
-    """What is said about weights of frames.  Raises: DataError EQ5502 if all are 0"""
+    """What is said about weights of frames.  Raises: DataError EQ3882 if all are 0"""
     low, high = numbers.weight_range
     if high == 0.0:
         raise DataError(
-            "EQ5502", f"{WEIGHT}=0 for all training frames: nothing is left to train on; raise some of them"
+            "EQ3882", f"{WEIGHT}=0 for all training frames: nothing is left to train on; raise some of them"
         )
     return None if low == high == 1.0 else f"weights: {WEIGHT} of the file, {low:g} to {high:g}, multiplies the loss"
 
