@@ -124,10 +124,9 @@ def command(
     for run in (folder for folder in folders if (folder / "config.toml").is_file()):
         best, ready = best_row(read_metrics(run / "metrics.csv")), run / "best.eqff.pt"
         if best:
-            typer.echo(
-                f"best on validation frames: forces {best['forces_mae_meV_A']:.2f} meV/Å, "
-                f"energy {best['energy_mae_meV']:.2f} meV (epoch {best['epoch']:.0f})"
-            )
+            units = {"forces_mae_meV_A": ("forces", "meV/Å"), "energy_mae_meV": ("energy", "meV")}
+            errors = ", ".join(f"{what} {best[k]:.2f} {unit}" for k, (what, unit) in units.items() if k in best)
+            typer.echo(f"best on validation frames: {errors} (epoch {best['epoch']:.0f})")
         if ready.is_file() and best and read_toml(run / "config.toml")["training"]["report"]:
             typer.echo(f"report     {training_report(run)}")
         if ready.is_file():

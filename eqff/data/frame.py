@@ -12,6 +12,8 @@ from eqff.errors import DataError
 from eqff.graph import check_atoms
 
 LABELS = ("energy", "forces", "stress")
+WEIGHT = "config_weight"  # name in a file of the weight of a frame in the loss, as in MACE
+WEIGHTS = tuple(f"config_{label}_weight" for label in LABELS)  # and of its labels, which are multiplied by it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,27 @@ class Frame:
     energy: float | None = None  # eV
     forces: np.ndarray | None = None  # [n_atoms, 3] eV/Å
     stress: np.ndarray | None = None  # [6] eV/Å^3, Voigt xx yy zz yz xz xy, ASE sign
-    info: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)  # what else the file says about the frame
+
+    @property
+    def config_type(self) -> str | None:
+        """What kind of frame it is, where the file says so: config_type=bulk."""
+        value = _stated(self.info, "config_type")
+        return None if value is None else str(value)
+
+    @property
+    def label_weights(self) -> tuple[float, float, float]:
+        """Weights of energy, forces and stress in the loss: config_weight times config_energy_weight, ...; default 1.
+
+        Raises: DataError EQ3881 as `label_weights`
+        """
+        return label_weights(self.info)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the file gives the frame or a label of it a weight other than 1."""
+        given = [_stated(self.info, name) for name in (WEIGHT, *WEIGHTS)]
+        return any(value is not None and (not isinstance(value, int | float) or value != 1) for value in given)
 
     def __repr__(self) -> str:
         labels = [name for name in ("forces", "stress") if getattr(self, name) is not None]
@@ -46,15 +68,17 @@ class Census:
     labels: dict[str, int]  # label -> number of frames that have it
     periodic: int  # frames periodic in at least one direction
     compositions: dict[str, int]  # formula, Hill order -> number of frames
+    weighted: int = 0  # frames with a weight other than 1
 
     def __str__(self) -> str:
         labels = ", ".join(f"{name} {count}" for name, count in self.labels.items())
         shown = [f"{formula} ({count})" for formula, count in list(self.compositions.items())[:6]]
         if len(self.compositions) > 6:
             shown.append(f"and {len(self.compositions) - 6} more")
+        weights = f"; weights: {self.weighted} frames ({WEIGHT}), training obeys them" if self.weighted else ""
         return (
             f"{self.n_frames} frames, {self.n_atoms} atoms; labels: {labels}; periodic: {self.periodic}; "
-            f"composition: {', '.join(shown)}"
+            f"composition: {', '.join(shown)}{weights}"
         )
 
 
@@ -62,7 +86,7 @@ class Counter:
     """Takes a census frame by frame."""
 
     def __init__(self) -> None:
-        self.n_frames, self.n_atoms, self.periodic = 0, 0, 0
+        self.n_frames, self.n_atoms, self.periodic, self.weighted = 0, 0, 0, 0
         self.labels = dict.fromkeys(LABELS, 0)
         self.compositions: dict[bytes, int] = {}  # sorted atomic numbers -> frames
 
@@ -73,6 +97,7 @@ class Counter:
         self.periodic += bool(frame.pbc.any())
         for name in LABELS:
             self.labels[name] += getattr(frame, name) is not None
+        self.weighted += frame.is_weighted
         composition = np.sort(frame.atomic_numbers).astype(np.uint8).tobytes()
         self.compositions[composition] = self.compositions.get(composition, 0) + 1
 
@@ -80,7 +105,7 @@ class Counter:
         """The census of all frames counted so far."""
         formulas = {hill_formula(np.frombuffer(c, dtype=np.uint8)): n for c, n in self.compositions.items()}
         by_count = sorted(formulas.items(), key=lambda item: (-item[1], item[0]))
-        return Census(self.n_frames, self.n_atoms, dict(self.labels), self.periodic, dict(by_count))
+        return Census(self.n_frames, self.n_atoms, dict(self.labels), self.periodic, dict(by_count), self.weighted)
 
 
 def census(frames: Iterable[Frame]) -> Census:
@@ -116,9 +141,11 @@ def check_frame(frame: Frame, where: str) -> None:
     """The gate for data: a structure that `eqff.graph.check_atoms` accepts, and labels of the right shape, all finite.
 
     Args:   where: what to call it in the message, e.g. "water.xyz: frame 12"
-    Raises: GraphError for the structure, DataError EQ3001 (shape of a label), EQ3002 (a label is not finite)
+    Raises: GraphError for the structure, DataError EQ3001 (shape of a label), EQ3002 (a label is not finite), EQ3881 (a
+            weight is no weight)
     """
     check_atoms(frame.positions, frame.atomic_numbers, frame.cell, frame.pbc, where)
+    label_weights(frame.info, f"{where}: ")
     for name, shape in (("energy", ()), ("forces", (len(frame.atomic_numbers), 3)), ("stress", (6,))):
         if getattr(frame, name) is None:
             continue
@@ -130,6 +157,32 @@ def check_frame(frame: Frame, where: str) -> None:
             )
         if not np.isfinite(value).all():
             raise DataError("EQ3002", f"{where}: {name}{_first_bad(value)}; remove the frame or repair the value")
+
+
+def label_weights(info: dict[str, Any], where: str = "") -> tuple[float, float, float]:
+    """Weights of energy, forces and stress in the loss, from what a file says about a frame; 1 where it says nothing.
+
+    Args:   where: how the message begins
+    Raises: DataError EQ3881 for a weight that is negative or no number
+    """
+    weights = []
+    for name in (WEIGHT, *WEIGHTS):
+        value = _stated(info, name)
+        try:
+            weights.append(1.0 if value is None else float(np.asarray(value, dtype=np.float64).reshape(())))
+        except (TypeError, ValueError):
+            weights.append(math.nan)
+        if not 0.0 <= weights[-1] < math.inf:
+            raise DataError("EQ3881", f"{where}{name}={value}: expected a number >= 0; correct it or leave it out")
+    common, energy, forces, stress = weights
+    return common * energy, common * forces, common * stress
+
+
+def _stated(info: dict[str, Any], name: str) -> Any:
+    """Value of a name in a file, whatever its case; None where it is absent."""
+    if name in info:
+        return info[name]
+    return next((value for key, value in info.items() if str(key).casefold() == name), None)
 
 
 def _first_bad(value: np.ndarray) -> str:

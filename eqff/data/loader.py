@@ -28,7 +28,8 @@ class FrameData(Data):
     """One frame as tensors: the fields of a Structure with n_graphs = 1, and labels.
 
     energy [1] eV, forces [n_atoms, 3] eV/Å, stress [1, 6] eV/Å^3 in Voigt order; has_energy, has_forces, has_stress [1]
-    bool (an absent label is 0); frame_index [1].  Floats are float64, integers int64.  Batching concatenates everything
+    bool (an absent label is 0, and so is a stress without a volume); label_weights [1, 3] of energy, forces, stress in
+    the loss; frame_index [1].  Floats are float64, integers int64.  Batching concatenates everything
     and shifts senders and receivers by the number of atoms before them.
     """
 
@@ -241,7 +242,8 @@ def frame_data(
         stress=torch.tensor(stress, dtype=torch.float64).unsqueeze(0),
         has_energy=torch.tensor([frame.energy is not None]),
         has_forces=torch.tensor([frame.forces is not None]),
-        has_stress=torch.tensor([frame.stress is not None]),
+        has_stress=torch.tensor([frame.stress is not None and abs(float(np.linalg.det(frame.cell))) > 0.0]),
+        label_weights=torch.tensor([frame.label_weights], dtype=torch.float64),
         frame_index=torch.tensor([index]),
         num_nodes=n_atoms,
     )

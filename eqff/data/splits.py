@@ -179,6 +179,13 @@ def without(split: Split, frames: np.ndarray) -> Split:
     return Split(parts[0], parts[1], parts[2], split.n_frames, split.seed, split.origin)
 
 
+def always_training(split: Split, frames: np.ndarray) -> Split:
+    """The split with these frames in its training part and in no other."""
+    rest = without(split, frames)
+    train = np.concatenate([rest.train, frames]).astype(np.int64)
+    return Split(train, rest.validation, rest.test, split.n_frames, split.seed, split.origin)
+
+
 def check_leaks(split: Split, identities: Sequence[bytes]) -> None:
     """Check that no frame is in two parts under two numbers.
 

@@ -33,7 +33,7 @@ def training_page(
     per_epoch = last["time_s"] / last["epoch"]
     summary = [("epochs", f"{last['epoch']:.0f}"), ("steps", f"{last['step']:.0f}")]
     summary += [("time", f"{last['time_s'] / 60.0:.1f} minutes"), ("per epoch", f"{per_epoch:.2f} s")]
-    best = min(rows, key=lambda row: row["forces_mae_meV_A"])
+    best = min(rows, key=lambda row: row.get("forces_mae_meV_A", row["validation_loss"]))
     summary += [("best epoch", f"{best['epoch']:.0f}, the one that is exported")]
     errors = [(text, metrics[name]) for name, text in METRICS if name in metrics]
     frames = [

@@ -32,16 +32,17 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    r"""L = w_F l(F - F_ref) + w_E l(E - E_ref) + w_S l((s - s_ref) V / n_atoms), means over components and frames.
+    r"""L = w_F l(F - F_ref) + w_E l(E - E_ref) + w_S l((s - s_ref) V / n_atoms), means over labels.
 
-    Energies are per atom or per frame, eV; forces eV/Å; stress is multiplied by the volume per atom, eV.
+    Energies are per atom or per frame, eV; forces eV/Å; stress is multiplied by the volume per atom, eV. A label that a
+    frame does not have counts for nothing.
     """
 
     forces: float = 1.0  # weight w_F of the forces
     energy_per_atom: float = 1.0  # weight w_E of the energies
     final_energy_per_atom: float | None = None  # w_E at the end of the run, approached geometrically; default: constant
     energy: Literal["per_atom", "total"] = "per_atom"  # whether w_E is for the energy per atom or of the whole frame
-    stress: float = 0.0  # weight w_S of the stress; 0: stress labels are neither needed nor used
+    stress: float | None = None  # weight w_S of the stress; by default 3 where training frames have one; 0: not used
     kind: Literal["mse", "mae", "l2", "huber"] = "mse"  # function l; l2: mean length of force errors, otherwise as mae
     huber_delta: float = 0.01  # eV/Å (and eV/atom) up to which the Huber function is quadratic, and linear beyond
 
@@ -121,7 +122,7 @@ def check(config: RunConfig) -> None:
         "training.loss.stress": training.loss.stress,
     }
     for name, value in not_negative.items():
-        if not value >= 0:
+        if value is not None and not value >= 0:
             raise ConfigError("EQ1075", f"{name}={value}: expected >= 0; correct the value")
     if training.compile is True:
         check_compile(training, config.data.n_train)

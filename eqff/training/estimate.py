@@ -12,7 +12,8 @@ import torch
 
 from eqff.data.loader import make_loader, n_batches, to_structure
 from eqff.training.config import RunConfig
-from eqff.training.fit.losses import errors, loss_weights
+from eqff.training.fit.lone_atoms import LoneAtoms
+from eqff.training.fit.losses import errors, labels_of, loss_weights
 from eqff.training.fit.optimizers import make_optimizer
 from eqff.training.fit.step import CompiledStep, EagerStep
 from eqff.training.prepare.preparation import Prepared, prepare
@@ -74,12 +75,13 @@ def estimate(config: RunConfig) -> Estimate:
 def _measure(prepared: Prepared) -> Estimate:
     training, plan = prepared.config.training, prepared.plan
     size = {"max_edges": training.max_edges} if training.max_edges else {"batch_size": training.batch_size}
-    loader = make_loader(prepared.dataset[plan.split.train], shuffle=True, seed=training.seed, **size)
+    loader = make_loader(prepared.dataset[plan.batched.train], shuffle=True, seed=training.seed, **size)
     parameters = [p for p in prepared.model.parameters() if p.requires_grad]
     initial = copy.deepcopy(prepared.model.state_dict())
     optimizer = make_optimizer(parameters, dataclasses.replace(training, learning_rate=0.0))
-    step = (CompiledStep if plan.compile else EagerStep)(prepared.model, training.loss)
-    weights = loss_weights(training.loss, 0.0)
+    alone = LoneAtoms(plan.model_config.species, plan.statistics.isolated_atoms)
+    step = (CompiledStep if plan.compile else EagerStep)(prepared.model, plan.loss, alone)
+    weights = loss_weights(plan.loss, 0.0)
     times: list[float] = []
     cpu_times: list[float] = []
     largest, first_done = (0, 0), math.inf  # the first step includes compiling
@@ -87,8 +89,7 @@ def _measure(prepared: Prepared) -> Estimate:
         start, cpu_start = time.perf_counter(), time.process_time()
         structure = to_structure(batch)
         optimizer.zero_grad()
-        stress = batch.stress if training.loss.stress > 0.0 else None
-        step(structure, batch.energy, batch.forces, weights, stress).backward()
+        step(structure, labels_of(batch, stress=bool(plan.loss.stress)), weights).backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
         cpu_times.append(time.process_time() - cpu_start)
@@ -99,15 +100,15 @@ def _measure(prepared: Prepared) -> Estimate:
     prepared.model.load_state_dict(initial)
     step_s = statistics.median(times[2:] or times[-1:])
     start = time.perf_counter()
-    first = next(iter(make_loader(prepared.dataset[plan.split.validation], batch_size=training.batch_size)))
-    stress = first.stress if training.loss.stress > 0.0 else None
-    errors(prepared.model, to_structure(first), first.energy, first.forces, create_graph=False, stress=stress)
-    validation_s = (time.perf_counter() - start) / first.num_graphs * len(plan.split.validation)
+    first = next(iter(make_loader(prepared.dataset[plan.batched.validation], batch_size=training.batch_size)))
+    labels = labels_of(first, stress=bool(plan.loss.stress))
+    errors(alone.held(prepared.model), to_structure(first), labels, create_graph=False)
+    validation_s = (time.perf_counter() - start) / first.num_graphs * len(plan.batched.validation)
     epoch_s = n_batches(loader) * step_s
     return Estimate(
         n_parameters=sum(p.numel() for p in prepared.model.parameters()),
-        n_train=len(plan.split.train),
-        n_validation=len(plan.split.validation),
+        n_train=len(plan.batched.train),
+        n_validation=len(plan.batched.validation),
         n_batches=n_batches(loader),
         n_epochs=plan.epochs,
         compiled=plan.compile,

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eqff.data.splits import Split
+import numpy as np
+
+from eqff.data.splits import Split, without
 from eqff.data.statistics import Statistics
+from eqff.training.config import LossConfig
 
 logger = logging.getLogger("eqff.training")
 
@@ -18,6 +21,14 @@ class UsedBaseline(NamedTuple):
     file: Path | None  # of a baseline that is a potential
 
 
+class Kept(NamedTuple):
+    """What a resumed run keeps of its first plan, where the user says nothing else."""
+
+    epochs: int | None = None  # None: decided anew, as all of these
+    stress: float | None = None  # training.loss.stress
+    isolated: bool = True  # whether isolated atoms are recognised, which runs of eqff 0.1 did not do
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The decisions of a run, and the sentences that are printed about them.
@@ -26,10 +37,12 @@ class Plan:
     """
 
     split: Split
+    isolated: np.ndarray  # [n] frames that are isolated atoms: in split.train, but in no batch, see fit/lone_atoms
+    loss: LossConfig  # with all weights
     statistics: Statistics  # of the training frames, with the reference energies
     family: str
     model_config: Any  # the family's Config, complete
-    labels: tuple[str, ...]  # that every frame must have
+    labels: tuple[str, ...]  # that are trained on, where frames have them
     epochs: int
     validate_every: int  # epochs
     checkpoint_every: int  # epochs
@@ -41,15 +54,21 @@ class Plan:
     sentences: tuple[str, ...]  # one or more for each decision that the user did not take
     warnings: tuple[str, ...]
 
+    @property
+    def batched(self) -> Split:
+        """The split without isolated atoms."""
+        return without(self.split, self.isolated) if len(self.isolated) else self.split
+
     def decided(self) -> dict[str, Any]:
         """Key of the configuration -> the value that the run uses, which may differ from what the user wrote."""
         return {
-            "data.n_train": len(self.split.train),
-            "data.n_validation": len(self.split.validation),
+            "data.n_train": len(self.batched.train),
+            "data.n_validation": len(self.batched.validation),
             "training.epochs": self.epochs,
             "training.validate_every": self.validate_every,
             "training.checkpoint_every": self.checkpoint_every,
             "training.compile": self.compile,
+            "training.loss.stress": self.loss.stress,
         }
 
     def log(self) -> None:
@@ -64,6 +83,7 @@ class Plan:
         return {
             "decided": self.decided(),
             "labels": list(self.labels),
+            "isolated_atoms": self.statistics.isolated_atoms,
             "compiled_kernels": self.compiled_kernels,
             "n_edges": self.n_edges,
             "initial_weights": self.initial_weights,

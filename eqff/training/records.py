@@ -56,6 +56,8 @@ def _model_record(prepared: Prepared) -> dict[str, Any]:
         # only needed where the frames do not determine the reference energy of every element
         "compositions": spanning_formulas(prepared.frames) if numbers.reference_rank < len(numbers.species) else [],
     }
+    if numbers.isolated_atoms:
+        data["isolated_atoms_eV"] = numbers.isolated_atoms
     if plan.initial_weights is not None:
         data["init_from"] = Path(plan.initial_weights).name
     record = {"family": plan.family, "config": config_io.to_mapping(plan.model_config), "data": data}
@@ -75,6 +77,9 @@ def _without_nan(numbers: Statistics) -> dict[str, Any]:
     """Statistics for JSON, with null instead of NaN for species that do not occur."""
     plain: dict[str, Any] = {}
     for name, value in dataclasses.asdict(numbers).items():
+        if isinstance(value, dict):
+            plain[name] = value
+            continue
         values = [None if isinstance(x, float) and math.isnan(x) else x for x in _as_list(value)]
         plain[name] = values if isinstance(value, tuple) else values[0]
     return plain

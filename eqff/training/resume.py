@@ -11,6 +11,7 @@ from eqff.errors import ConfigError, PotentialError, RunError
 from eqff.training.config import RunConfig
 from eqff.training.folder.run_file import BEST, CONFIG, LAST, MODEL, PLAN
 from eqff.training.folder.trained import read_checkpoint
+from eqff.training.plan import Kept
 from eqff.training.prepare.preparation import Prepared
 
 logger = logging.getLogger("eqff.training")
@@ -38,6 +39,7 @@ class Earlier(NamedTuple):
 
     config: RunConfig  # what the user said
     decided: dict[str, Any]  # key of the configuration -> value, as `Plan.decided`
+    isolated: bool = True  # whether isolated atoms were recognised
 
 
 def read_earlier(folder: Path) -> Earlier | None:
@@ -45,7 +47,16 @@ def read_earlier(folder: Path) -> Earlier | None:
     if not (folder / CONFIG).is_file() or not (folder / PLAN).is_file():
         return None
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    return Earlier(config_io.from_toml(RunConfig, folder / CONFIG), plan["decided"])
+    config, decided = config_io.from_toml(RunConfig, folder / CONFIG), plan["decided"]
+    decided.setdefault("training.loss.stress", config.training.loss.stress or 0.0)
+    return Earlier(config, decided, "isolated_atoms" in plan)
+
+
+def kept(earlier: Earlier | None, config: RunConfig) -> Kept:
+    """What a resumed run keeps of the decisions about it."""
+    if earlier is None:
+        return Kept()
+    return Kept(epochs_to_keep(earlier, config), earlier.decided.get("training.loss.stress"), earlier.isolated)
 
 
 def epochs_to_keep(earlier: Earlier | None, config: RunConfig) -> int | None:
@@ -82,7 +93,7 @@ def check_same_run(folder: Path, earlier: Earlier | None, prepared: Prepared) ->
     if earlier is None:
         return
     training = prepared.config.training
-    changes = [*_changes(_values(*earlier), _values(prepared.config, prepared.plan.decided()))]
+    changes = [*_changes(_values(earlier.config, earlier.decided), _values(prepared.config, prepared.plan.decided()))]
     changes += _changed_data(folder, prepared)
     allowed = {*FREE, *ROUNDING, *SCHEDULE, *(() if training.max_edges else PROCESSES)}
     refused = [change for change in changes if change[0] not in allowed and not _moved(change)]

@@ -20,7 +20,7 @@ from eqff.training.folder.trained import export_run
 from eqff.training.prepare.preparation import Prepared, prepare
 from eqff.training.prepare.recipe import read_config
 from eqff.training.records import write_records
-from eqff.training.resume import check_same_run, epochs_to_keep, prepare_folder, read_earlier
+from eqff.training.resume import check_same_run, kept, prepare_folder, read_earlier
 
 logger = logging.getLogger("eqff.training")
 
@@ -73,7 +73,7 @@ def train(
     if first:
         prepare_folder(folder, resume)
     earlier = read_earlier(folder) if resume else None
-    prepared = prepare(config, folder, epochs_to_keep(earlier, config))  # nothing has been written before this succeeds
+    prepared = prepare(config, folder, kept(earlier, config))  # nothing has been written before this succeeds
     with only_run(folder) if first else contextlib.nullcontext():
         if first:
             prepare_folder(folder, resume)  # again: another run may have started and ended in the meantime

@@ -30,7 +30,7 @@ from eqff.data.loader import FrameDataset, make_loader, to_structure
 from eqff.data.splits import Split, split_from_indices
 from eqff.report import plots
 from eqff.tasks.metrics import error_metrics
-from eqff.training.fit.losses import errors
+from eqff.training.fit.losses import errors, labels_of
 from eqff.training.folder.trained import load_run
 
 BATCH_SIZE = 5
@@ -180,7 +180,7 @@ def compare(model: nn.Module, config: Mapping[str, Any], frames: Sequence[Frame]
     dataset = FrameDataset(frames, tuple(config["species"]), config["r_max"])
     energy, forces = [], []
     for batch in make_loader(dataset, batch_size=10 * BATCH_SIZE):
-        found = errors(model, to_structure(batch), batch.energy, batch.forces, create_graph=False)
+        found = errors(model, to_structure(batch), labels_of(batch, stress=False), create_graph=False)
         energy.append(found.energy)
         forces.append(found.forces.reshape(-1))
     energy_error, force_error = torch.cat(energy).numpy(), torch.cat(forces).numpy()

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from eqff.data.frame import Frame, census, check_frame, hill_formula
-from eqff.errors import EqffError
+from eqff.data.frame import Frame, census, check_frame, hill_formula, label_weights
+from eqff.data.reading.read import read_frames
+from eqff.data.reading.write import write_frames
+from eqff.errors import DataError, EqffError
 
 
 @pytest.mark.parametrize(
@@ -50,3 +54,29 @@ def test_check_frame_names_frame_and_atom(change, id, text):
         check_frame(Frame(**(good | change)), "x.npz: frame 12")
     assert caught.value.id.startswith(id)
     assert "x.npz: frame 12" in caught.value.message
+
+
+def test_weights_of_labels_are_products_and_have_the_names_of_mace() -> None:
+    assert label_weights({}) == (1.0, 1.0, 1.0)
+    stated = {"config_weight": 2.0, "config_energy_weight": 3, "Config_Stress_Weight": "0.5", "weight": 46.07}
+    assert label_weights(stated) == (6.0, 2.0, 1.0)
+    assert label_weights({"config_weight": 0}) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), "heavy", [1.0, 2.0]])
+def test_a_weight_that_is_none_is_refused_with_its_frame(weight: object) -> None:
+    frame = Frame(atomic_numbers=np.array([1]), positions=np.zeros((1, 3)), info={"config_forces_weight": weight})
+    with pytest.raises(DataError, match=r"EQ3881: a\.xyz: frame 3: config_forces_weight="):
+        check_frame(frame, "a.xyz: frame 3")
+    assert census([frame]).weighted == 1  # counting refuses nothing
+
+
+@pytest.mark.parametrize("suffix", ["h5", "extxyz"])
+def test_weights_and_kind_of_a_frame_survive_conversion(tmp_path: Path, suffix: str) -> None:
+    header = "Properties=species:S:1:pos:R:3 energy=1.0 config_type=bulk config_weight=2.0 config_stress_weight=0"
+    (tmp_path / "a.xyz").write_text(f"1\n{header}\nCu 0 0 0\n1\nenergy=2.0\nCu 0 0 0\n")
+    write_frames(tmp_path / f"b.{suffix}", read_frames(tmp_path / "a.xyz"))
+    first, second = read_frames(tmp_path / f"b.{suffix}")
+    assert (first.config_type, first.label_weights) == ("bulk", (2.0, 2.0, 0.0))
+    assert (second.config_type, second.label_weights) == (None, (1.0, 1.0, 1.0))
+    assert "weights: 1 frames (config_weight), training obeys them" in str(census([first, second]))

@@ -29,6 +29,7 @@ def prepared(mapping: Mapping[str, Any], frames: str = "a" * 64, split: str = "b
     """A prepared run that decides what the user says: 10 frames train, 2 validate."""
     config = config_io.from_mapping(RunConfig, mapping, where="recipe")
     decided = {"data.n_train": 10, "data.n_validation": 2, "training.epochs": config.training.epochs}
+    decided["training.loss.stress"] = config.training.loss.stress or 0.0
     plan = SimpleNamespace(split=SimpleNamespace(sha256=split), epochs=config.training.epochs, decided=lambda: decided)
     return SimpleNamespace(config=config, plan=plan, source=SimpleNamespace(sha256=frames))
 

@@ -60,6 +60,7 @@ def command(
     from eqff.data import splits
     from eqff.data.frame import hill_formula
     from eqff.data.identity import identity
+    from eqff.data.isolated import is_isolated
     from eqff.data.reading.read import Stream
 
     if method not in METHODS:
@@ -70,14 +71,17 @@ def command(
     _refuse_existing(target, force)
     stream = Stream(file, reading)
     formulas: dict[str, int] = {}
-    identities, compositions = [], []
+    identities, compositions, isolated = [], [], []
     for frame in with_progress(stream, f"read {file.name}", hidden=as_json):
         identities.append(identity(frame))
+        isolated.append(is_isolated(frame))
         compositions.append(formulas.setdefault(hill_formula(frame.atomic_numbers), len(formulas)))
     n_frames = len(identities)
     _, first = np.unique(np.array([np.frombuffer(i, dtype="<u8") for i in identities]), axis=0, return_index=True)
     repeated = np.delete(np.arange(n_frames), first)
     pool = np.sort(first) if drop_duplicates and method != "files" else np.arange(n_frames)
+    always = pool[np.array(isolated)[pool]]  # isolated atoms train, whatever is drawn
+    pool = np.setdiff1d(pool, always) if method != "files" else pool
     if train_file is not None:
         split = _from_files(n_frames, train_file, validation_file, test_file)
         if drop_duplicates:
@@ -98,7 +102,7 @@ def command(
     parts = split.train, split.validation, split.test
     if method != "files":
         parts = pool[parts[0]], pool[parts[1]], pool[parts[2]]
-    split = splits.Split(*parts, n_frames, split.seed, origin)
+    split = splits.always_training(splits.Split(*parts, n_frames, split.seed, origin), always)
     splits.check_leaks(split, identities)
     written = _write(split, target, force)
     sizes = {part: len(getattr(split, part)) for part in splits.PARTS}
@@ -110,6 +114,9 @@ def command(
     left_out = n_frames - sum(sizes.values())
     typer.echo(f"frames   {n_frames} in {file.name}, of {len(formulas)} compositions")
     typer.echo(f"split    {', '.join(f'{n} {part}' for part, n in sizes.items())}; {left_out} in none ({method})")
+    if len(always):
+        shown = ", ".join(map(str, always[:6].tolist())) + (", ..." if len(always) > 6 else "")
+        typer.echo(f"isolated frames {shown}: isolated atoms, which always train")
     if len(repeated):
         where = "left out" if drop_duplicates else f"in one part each, the first is frame {repeated[0]}"
         typer.echo(f"repeats  {len(repeated)} frames repeat an earlier one exactly: {where}")

@@ -1,7 +1,6 @@
 """The best weights of a run: best.ckpt at every new best, best.eqff.pt soon afterwards, while the run continues."""
 
 import logging
-import math
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from eqff.artifact import inspect
 from eqff.errors import EqffError
 from eqff.training.fit.callbacks import MetricsFile
 from eqff.training.folder import trained
+from eqff.training.folder.metrics_file import score
 from eqff.training.folder.run_file import BEST
 
 logger = logging.getLogger("eqff.training")
@@ -22,7 +22,7 @@ SHARE = 0.02  # largest part of the run's time that exports may take
 
 
 class BestCheckpoint(Checkpoint):
-    """Keeps best.ckpt: the weights with the lowest force error on validation frames, together with their errors.
+    """Keeps best.ckpt: the weights with the lowest errors on validation frames (`score`), together with these.
 
     A resumed run compares with the file itself, so that it never replaces better weights.
 
@@ -51,7 +51,7 @@ class BestCheckpoint(Checkpoint):
         better = False
         if trainer.global_rank == 0:
             row = self.metrics.rows[-1]
-            better = row["forces_mae_meV_A"] < self.row.get("forces_mae_meV_A", math.inf)
+            better = score(row) < score(self.row)
             self.row = dict(row) if better else self.row
         if trainer.world_size > 1:
             better = trainer.strategy.broadcast(better)

@@ -1,6 +1,7 @@
 """What a run writes during training: metrics.csv, a line in the log for every validation, a learning curve."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from eqff.training.folder.metrics_file import COLUMNS, read_metrics, write_metri
 from eqff.training.folder.run_file import run_file
 
 logger = logging.getLogger("eqff.training")
+SHOWN = (
+    ("forces_mae_meV_A", "forces", "meV/Å"),
+    ("energy_mae_meV", "energy", "meV"),
+    ("stress_mae_GPa", "stress", "GPa"),
+)
 
 
 class MetricsFile(lightning.Callback):
@@ -43,9 +49,12 @@ class MetricsFile(lightning.Callback):
         row["time_s"] = round(time.monotonic() - self.started, 1)
         self.rows.append(row)
         write_metrics(self.path, self.rows)
+        shown = [
+            f"{what} {row[name]:.2f} {unit}" for name, what, unit in SHOWN if not math.isnan(row.get(name, math.nan))
+        ]
         logger.info(
-            "epoch %d/%d  forces %.2f meV/Å  energy %.2f meV  (validation MAE)  train loss %.3e  lr %.2e  %.0f s",
-            *(row["epoch"], trainer.max_epochs, row["forces_mae_meV_A"], row["energy_mae_meV"]),
+            "epoch %d/%d  %s  (validation MAE)  train loss %.3e  lr %.2e  %.0f s",
+            *(row["epoch"], trainer.max_epochs, "  ".join(shown)),
             *(row["train_loss"], row["learning_rate"], row["time_s"]),
         )
 

@@ -1,6 +1,6 @@
 """Loss and metrics of energies, forces and stress."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,16 @@ from eqff.units import VOIGT
 TINY = 1e-24  # eV^2/Å^2: so that the length of a force error has a gradient where the error is 0
 
 
+class Labels(NamedTuple):
+    """What a batch is compared with; a frame without a label has 0 there, and 0 in `weight`."""
+
+    energy: Tensor  # [n_graphs] eV
+    forces: Tensor  # [n_atoms, 3] eV/Å
+    stress: Tensor | None  # [n_graphs, 6] eV/Å^3, Voigt order xx yy zz yz xz xy, ASE sign; None: not trained on
+    weight: Tensor  # [n_graphs, 3] of energy, forces, stress
+    count: Tensor  # [3] atoms with forces, frames with energy, with stress, over which means are taken; >= 1
+
+
 class Errors(NamedTuple):
     """Predicted minus reference."""
 
@@ -22,27 +32,49 @@ class Errors(NamedTuple):
     virial: Tensor | None = None  # [n_graphs, 6] eV: stress times volume; None where it is not trained
 
 
-def errors(
-    model: Model,
-    structure: Structure,
-    energy: Tensor,
-    forces: Tensor,
-    create_graph: bool,
-    stress: Tensor | None = None,
-) -> Errors:
-    """Evaluate a batch against its labels.
+def present(batch: Any) -> Tensor:
+    """Which labels the frames of a batch have: [n_graphs, 3] bool, energy, forces, stress."""
+    return torch.stack([batch.has_energy, batch.has_forces, batch.has_stress], 1)
 
-    Args: energy [n_graphs] eV; forces [n_atoms, 3] eV/Å; create_graph: keep the result differentiable, for training;
-          stress [n_graphs, 6] eV/Å^3, Voigt order xx yy zz yz xz xy, ASE sign; every cell needs a volume then
+
+def counts(batch: Any) -> Tensor:
+    """[3] atoms with forces, frames with energy, frames with stress; float64."""
+    has = present(batch)
+    return torch.stack([has[:, 1][batch.batch].sum(), has[:, 0].sum(), has[:, 2].sum()]).to(torch.float64)
+
+
+def labels_of(batch: Any, stress: bool) -> Labels:
+    """The labels of a batch of a loader.
+
+    Args: batch: of `eqff.data.loader`; stress: whether stress is trained on
+    """
+    weight = batch.label_weights * present(batch)
+    return Labels(batch.energy, batch.forces, batch.stress if stress else None, weight, counts(batch).clamp(min=1.0))
+
+
+def complete(energy: Tensor, forces: Tensor, stress: Tensor | None = None) -> Labels:
+    """Labels of frames that all have energy and forces (and a stress), each of weight 1.
+
+    Args: energy [n_graphs] eV; forces [n_atoms, 3] eV/Å; stress [n_graphs, 6] eV/Å^3
+    """
+    count = energy.new_tensor([len(forces), len(energy), len(energy)])
+    return Labels(energy, forces, stress, energy.new_ones(len(energy), 3), count)
+
+
+def errors(model: Model, structure: Structure, labels: Labels, create_graph: bool) -> Errors:
+    """Evaluate a batch against its labels; where a label is absent, the number is without meaning.
+
+    Args: create_graph: keep the result differentiable, for training
     """
     predicted = energy_forces_stress(GradientEvaluator(model, create_graph=create_graph), structure)
-    n_atoms = energy.new_zeros(structure.n_graphs).index_add(0, structure.batch, torch.ones_like(forces[:, 0]))
+    ones = torch.ones_like(labels.forces[:, 0])
+    n_atoms = labels.energy.new_zeros(structure.n_graphs).index_add(0, structure.batch, ones)
     virial = None
-    if stress is not None:
+    if labels.stress is not None:
         volume = torch.linalg.det(structure.cell).abs().unsqueeze(1)
         components = predicted.strain_gradient.reshape(-1, 9)[:, [3 * i + j for i, j in VOIGT]]
-        virial = components - stress * volume
-    return Errors(predicted.energy - energy, predicted.forces - forces, n_atoms, virial)
+        virial = components - labels.stress * volume
+    return Errors(predicted.energy - labels.energy, predicted.forces - labels.forces, n_atoms, virial)
 
 
 def loss_weights(config: LossConfig, progress: float) -> Tensor:
@@ -51,27 +83,30 @@ def loss_weights(config: LossConfig, progress: float) -> Tensor:
     energy = config.energy_per_atom
     if final != energy:
         energy *= (final / energy) ** progress
-    return torch.tensor([config.forces, energy, config.stress], dtype=torch.float64)
+    return torch.tensor([config.forces, energy, config.stress or 0.0], dtype=torch.float64)
 
 
-def loss(difference: Errors, weights: Tensor, config: LossConfig, share: Tensor | None = None) -> Tensor:
+def loss(difference: Errors, structure: Structure, labels: Labels, weights: Tensor, config: LossConfig) -> Tensor:
     """w_F times the mean penalty of forces + w_E times that of energies + w_S times that of virials; a scalar.
 
-    Args: weights [3]: see `loss_weights`; share [2]: factors of means over atoms and over frames that make the mean
-          over processes the mean over all their atoms and frames; None: 1
+    Args: weights [3]: see `loss_weights`
     """
+    return torch.dot(weights, loss_sums(difference, structure, labels, config) / labels.count)
+
+
+def loss_sums(difference: Errors, structure: Structure, labels: Labels, config: LossConfig) -> Tensor:
+    """Weighted sums of penalties: [3] of forces over atoms (means of components), energies and virials over frames."""
     if config.kind == "l2":
-        forces = (difference.forces.square().sum(1) + TINY).sqrt().mean()
+        of_atom = (difference.forces.square().sum(1) + TINY).sqrt()
     else:
-        forces = penalty(difference.forces, config).mean()
+        of_atom = penalty(difference.forces, config).mean(1)
     n_atoms = difference.n_atoms
-    energy = penalty(difference.energy / n_atoms if config.energy == "per_atom" else difference.energy, config).mean()
+    energy = penalty(difference.energy / n_atoms if config.energy == "per_atom" else difference.energy, config)
     virial = torch.zeros_like(energy)
     if difference.virial is not None:
-        virial = penalty(difference.virial / n_atoms.unsqueeze(1), config).mean()
-    if share is not None:
-        forces, energy, virial = forces * share[0], energy * share[1], virial * share[1]
-    return torch.dot(weights, torch.stack([forces, energy, virial]))
+        virial = penalty(difference.virial / n_atoms.unsqueeze(1), config).mean(1)
+    forces = (of_atom * labels.weight[:, 1].index_select(0, structure.batch)).sum()
+    return torch.stack([forces, (energy * labels.weight[:, 0]).sum(), (virial * labels.weight[:, 2]).sum()])
 
 
 def penalty(difference: Tensor, config: LossConfig) -> Tensor:

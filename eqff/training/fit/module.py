@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from eqff.data.loader import to_structure
 from eqff.errors import RunError
-from eqff.graph import Structure
-from eqff.training.config import TrainingConfig
+from eqff.training.config import LossConfig, TrainingConfig
 from eqff.training.fit.ema import WeightAverage
-from eqff.training.fit.losses import errors, loss, loss_weights
+from eqff.training.fit.lone_atoms import LoneAtoms
+from eqff.training.fit.losses import Labels, counts, errors, labels_of, loss_sums, loss_weights, present
 from eqff.training.fit.optimizers import make_optimizer
 from eqff.training.fit.step import CompiledStep, EagerStep
 from eqff.units import GPA
@@ -31,22 +31,31 @@ def learning_rate_factor(step: int, n_steps: int, config: TrainingConfig) -> flo
 
 
 class TrainingModule(lightning.LightningModule):
-    """Trains a model on energies and forces, and on stress where the loss has a weight for it.
+    """Trains a model on the labels that frames have and the loss has a weight for.
 
     A step whose loss or gradient is not finite is skipped; several in a row stop the run.
 
     Args: model; config: what the user said; compiled: compile the step as a whole; n_steps: optimiser steps of the
-          whole run, for the schedule
+          whole run, for the schedule; loss: as decided, None: as the user said; alone: elements with a stated energy
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, compiled: bool, n_steps: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        compiled: bool,
+        n_steps: int,
+        loss: LossConfig | None = None,
+        alone: LoneAtoms | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.n_steps = n_steps
         self.average = WeightAverage(model, config.ema_decay)
-        self.step = CompiledStep(model, config.loss) if compiled else EagerStep(model, config.loss)
-        self.sums = torch.zeros(7, dtype=torch.float64)
+        self.loss, self.alone = loss or config.loss, alone or LoneAtoms((), {})
+        self.step = (CompiledStep if compiled else EagerStep)(model, self.loss, self.alone)
+        self.sums = torch.zeros(4, 3, dtype=torch.float64)
         self.train_loss = torch.zeros(2, dtype=torch.float64)
         self.epochs_done = self.steps_of_epoch = 0  # where a resumed run continues
         self.skipped = 0  # successive steps
@@ -54,23 +63,21 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Loss of one batch."""
-        weights = loss_weights(self.config.loss, self.global_step / self.n_steps).to(batch.energy.device)
-        structure = to_structure(batch)
-        stress = batch.stress if self.config.loss.stress > 0.0 else None
-        value = self.step(structure, batch.energy, batch.forces, weights, stress, self._share(structure))
+        weights = loss_weights(self.loss, self.global_step / self.n_steps).to(batch.energy.device)
+        value = self.step(to_structure(batch), self._labels(batch), weights)
         self.last_loss = float(value.detach())
         self.last_frames = ", ".join(str(int(index)) for index in batch.frame_index[:8])
         if math.isfinite(self.last_loss):
             self.train_loss += torch.tensor([self.last_loss, 1.0], dtype=torch.float64)
         return value
 
-    def _share(self, structure: Structure) -> Tensor | None:
-        """[2] atoms and frames of this process, divided by their means over all processes; None for one process."""
+    def _labels(self, batch: Any) -> Labels:
+        """Labels of a batch; of several processes, means are taken over the labels of all, divided by their number."""
+        labels = labels_of(batch, stress=bool(self.loss.stress))
         if self.trainer.world_size == 1:
-            return None
-        counts = structure.positions.new_tensor([len(structure.positions), structure.n_graphs], dtype=torch.float64)
-        total = self.trainer.strategy.reduce(counts.clone(), reduce_op="sum")
-        return counts * self.trainer.world_size / total
+            return labels
+        total = self.trainer.strategy.reduce(counts(batch), reduce_op="sum")
+        return labels._replace(count=total.clamp(min=1.0) / self.trainer.world_size)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Remove gradients that are not finite, so that the optimiser leaves the weights unchanged.
@@ -115,23 +122,25 @@ class TrainingModule(lightning.LightningModule):
         self.applied.__enter__()
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        """Add the errors of one batch."""
-        stress = batch.stress if self.config.loss.stress > 0.0 else None
-        structure = to_structure(batch)
+        """Add the errors of one batch: sums of penalties, of errors, and numbers of both, over frames with a label."""
+        labels, structure, has = labels_of(batch, bool(self.loss.stress)), to_structure(batch), present(batch)
         with torch.enable_grad():  # forces are a gradient, also in validation
-            found = errors(self.model, structure, batch.energy, batch.forces, create_graph=False, stress=stress)
-            value = loss(found, loss_weights(self.config.loss, 0.0).to(batch.energy.device), self.config.loss)
-        n_graphs = float(structure.n_graphs)
-        sums: list[Any] = [
-            found.forces.abs().sum(),
-            found.forces.numel(),
-            found.energy.abs().sum(),
-            n_graphs,
-            value * n_graphs,
-        ]
+            found = errors(self.alone.held(self.model), structure, labels, create_graph=False)
+            penalties = loss_sums(found, structure, labels, self.loss)
+        forces, energy = found.forces.abs()[has[:, 1][structure.batch]], found.energy.abs()[has[:, 0]]
+        sums, numbers = [forces.sum(), energy.sum()], [forces.numel(), energy.numel()]
+        stress = energy[:0]
         if found.virial is not None:
-            sums += [(found.virial / torch.linalg.det(structure.cell).abs().unsqueeze(1)).abs().sum(), 6.0 * n_graphs]
-        self.sums[: len(sums)] += torch.tensor([float(number) for number in sums], dtype=torch.float64)
+            volume = torch.linalg.det(structure.cell).abs().unsqueeze(1)
+            stress = found.virial[has[:, 2]].abs() / volume[has[:, 2]]
+        self.sums += torch.stack(
+            [
+                penalties.detach().cpu(),
+                counts(batch).cpu(),
+                torch.stack([*sums, stress.sum()]).detach().to("cpu", torch.float64),
+                torch.tensor([*numbers, stress.numel()], dtype=torch.float64),
+            ]
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Report mean absolute errors and restore the trained weights; the loss is that with the initial w_E."""
@@ -140,13 +149,14 @@ class TrainingModule(lightning.LightningModule):
             self.sums
             if self.trainer.world_size == 1
             else self.trainer.strategy.reduce(self.sums.to(self.device), reduce_op="sum")
-        )
-        force_sum, n_components, energy_sum, n_frames, loss_sum, stress_sum, n_stress = sums.tolist()
-        bar = {"forces_mae_meV_A": 1000.0 * force_sum / n_components, "energy_mae_meV": 1000.0 * energy_sum / n_frames}
-        if n_stress > 0.0:
-            bar["stress_mae_GPa"] = stress_sum / n_stress / GPA
+        ).cpu()
+        penalties, n_labels, absolute, n_numbers = sums
+        forces, energy, stress = (absolute / n_numbers).tolist()  # NaN without a label
+        bar = {"forces_mae_meV_A": 1000.0 * forces, "energy_mae_meV": 1000.0 * energy, "stress_mae_GPa": stress / GPA}
+        bar = {name: value for name, value in bar.items() if not math.isnan(value)}
+        weights = loss_weights(self.loss, 0.0)
         self.log_dict(bar, prog_bar=True, batch_size=1)
-        self.log("validation_loss", loss_sum / n_frames, batch_size=1)
+        self.log("validation_loss", torch.dot(weights, penalties / n_labels.clamp(min=1.0)), batch_size=1)
         if not self.trainer.sanity_checking:
             done = self.train_loss
             if self.trainer.world_size > 1:

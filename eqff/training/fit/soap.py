@@ -71,7 +71,7 @@ class Soap(torch.optim.Optimizer):
             state["rotated_mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
             for side in sides:
                 state[f"covariance_{side}"] = torch.bmm(*_halves(gradient, side))
-                state[f"basis_{side}"] = torch.linalg.eigh(state[f"covariance_{side}"]).eigenvectors
+                state[f"basis_{side}"] = _eigenbasis(state[f"covariance_{side}"])
             return torch.zeros_like(gradient)
         state["n_steps"] += 1
         n_steps = state["n_steps"]
@@ -89,6 +89,14 @@ class Soap(torch.optim.Optimizer):
                 state[f"basis_{side}"] = torch.linalg.qr(state[f"covariance_{side}"] @ bases[side]).Q
             state["rotated_mean"] = _rotate(mean, {side: state[f"basis_{side}"] for side in sides}, back=False)
         return change
+
+
+def _eigenbasis(covariance: Tensor) -> Tensor:
+    """Eigenvectors [n, rows, rows]; where LAPACK finds none (gradients of nearly 0), the basis stays as it is."""
+    try:
+        return torch.linalg.eigh(covariance).eigenvectors
+    except torch.linalg.LinAlgError:
+        return torch.eye(covariance.shape[-1]).to(covariance).repeat(len(covariance), 1, 1)
 
 
 def _halves(gradient: Tensor, side: str) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,8 @@ from eqff.errors import ConfigError
 from eqff.graph import Structure
 from eqff.nn.fast.fused import SharedRadial, pairs_of_edges
 from eqff.training.config import LossConfig
-from eqff.training.fit.losses import errors, loss
+from eqff.training.fit.lone_atoms import LoneAtoms
+from eqff.training.fit.losses import Labels, errors, loss
 
 logger = logging.getLogger("eqff.training")
 LOSS_OFF, GRADIENT_OFF = 2e-4, 1e-2  # relative; rounding of float32 stays below, also late in a training
@@ -35,20 +36,12 @@ class GivenGradient(torch.autograd.Function):
 class EagerStep:
     """Loss and its gradient by autograd of autograd, with respect to the model's weights and nothing else."""
 
-    def __init__(self, model: nn.Module, config: LossConfig) -> None:
-        self.model, self.config = model, config
+    def __init__(self, model: nn.Module, config: LossConfig, alone: LoneAtoms | None = None) -> None:
+        self.model, self.config, self.alone = model, config, alone or LoneAtoms((), {})
 
-    def __call__(
-        self,
-        structure: Structure,
-        energy: Tensor,
-        forces: Tensor,
-        weights: Tensor,
-        stress: Tensor | None = None,
-        share: Tensor | None = None,
-    ) -> Tensor:
-        found = errors(self.model, structure, energy, forces, create_graph=True, stress=stress)
-        value = loss(found, weights, self.config, share)
+    def __call__(self, structure: Structure, labels: Labels, weights: Tensor) -> Tensor:
+        found = errors(self.alone.held(self.model), structure, labels, create_graph=True)
+        value = loss(found, structure, labels, weights, self.config)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         gradients = torch.autograd.grad([value], parameters, allow_unused=True)
         return GivenGradient.apply(value.detach(), gradients, *parameters)
@@ -62,8 +55,8 @@ class CompiledStep:
     the eager step; if the results differ, the eager step is used instead, with a warning.
     """
 
-    def __init__(self, model: nn.Module, config: LossConfig) -> None:
-        self.model, self.config = model, config
+    def __init__(self, model: nn.Module, config: LossConfig, alone: LoneAtoms | None = None) -> None:
+        self.model, self.config, self.alone = model, config, alone or LoneAtoms((), {})
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.program: Any = None
         self.shape: tuple[int, ...] = ()
@@ -75,25 +68,20 @@ class CompiledStep:
         frozen = {name: p.detach() for name, p in self.model.named_parameters() if not p.requires_grad}
         return frozen | dict(self.model.named_buffers())
 
-    def __call__(
-        self,
-        structure: Structure,
-        energy: Tensor,
-        forces: Tensor,
-        weights: Tensor,
-        stress: Tensor | None = None,
-        share: Tensor | None = None,  # not needed: all batches are equal
-    ) -> Tensor:
+    def __call__(self, structure: Structure, labels: Labels, weights: Tensor) -> Tensor:
         shape = (structure.positions.shape[0], structure.senders.shape[0], structure.n_graphs)
         inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
-        inputs += [structure.senders, structure.receivers, structure.edge_shift, energy, forces, weights]
-        inputs += [] if stress is None else [stress]
+        inputs += [structure.senders, structure.receivers, structure.edge_shift]
+        inputs += [labels.energy, labels.forces, labels.weight, labels.count, weights]
+        alone = [self.alone.species, self.alone.energy] if self.alone else []
+        inputs += [tensor.to(structure.species.device) for tensor in alone]
+        inputs += [] if labels.stress is None else [labels.stress]
         inputs += pairs_of_edges(structure.senders, structure.receivers) if self.shared else ()
         parameters = [p.detach() for p in self.parameters.values()]
         tensors = [*parameters, *self.constants().values(), *inputs]
         if self.program is None:
-            self.program, self.shape = self._trace(tensors, structure.n_graphs, stress is not None), shape
-            self.instead = self._checked(tensors, (structure, energy, forces, weights, stress))
+            self.program, self.shape = self._trace(tensors, structure.n_graphs, labels.stress is not None), shape
+            self.instead = self._checked(tensors, (structure, labels, weights))
         if shape != self.shape:
             raise ConfigError(
                 "EQ1065",
@@ -102,14 +90,14 @@ class CompiledStep:
                 'set compile = "auto" or false',
             )
         if self.instead is not None:
-            return self.instead(structure, energy, forces, weights, stress)
+            return self.instead(structure, labels, weights)
         with torch.no_grad():
             value, *gradients = self.program(*tensors)
         return GivenGradient.apply(value, gradients, *self.parameters.values())
 
     def _checked(self, tensors: list[Tensor], batch: tuple[Any, ...]) -> EagerStep | None:
         """None if the program agrees with the eager step, else the eager step."""
-        eager = EagerStep(self.model, self.config)
+        eager = EagerStep(self.model, self.config, self.alone)
         value = eager(*batch)
         if not value.isfinite():  # nothing to compare with
             return None
@@ -137,9 +125,10 @@ class CompiledStep:
             parameters = [value.detach().requires_grad_(True) for value in values[:first]]
             state = dict(zip(names, parameters, strict=True))
             state |= dict(zip(constant_names, values[first:last], strict=True))
-            positions, species, cell, pbc, batch, senders, receivers, edge_shift, *labels = values[last:]
-            energy, forces, weights, *others = labels
-            stress = others.pop(0) if with_stress else None
+            positions, species, cell, pbc, batch, senders, receivers, edge_shift, *others = values[last:]
+            energy, forces, weight, count, weights, *others = others
+            alone = (others.pop(0), others.pop(0)) if self.alone else (None, None)
+            labels = Labels(energy, forces, others.pop(0) if with_stress else None, weight, count)
             for radial in self.shared:
                 radial.pairs = (others[0], others[1])
             structure = Structure(positions, species, cell, pbc, batch, n_graphs, senders, receivers, edge_shift)
@@ -147,8 +136,8 @@ class CompiledStep:
             def model(species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> Tensor:
                 return torch.func.functional_call(self.model, state, (species, senders, receivers, edge_vector))
 
-            found = errors(model, structure, energy, forces, create_graph=True, stress=stress)
-            value = loss(found, weights, self.config)
+            held = self.alone.held(model, *alone)
+            value = loss(errors(held, structure, labels, create_graph=True), structure, labels, weights, self.config)
             # weights that do not affect the energy get 0, e.g. paths of another parity in the last layer
             gradients = torch.autograd.grad([value], parameters, allow_unused=True, materialize_grads=True)
             return [value.detach(), *gradients]

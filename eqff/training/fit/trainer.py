@@ -18,6 +18,7 @@ from eqff.training.fit.best import BestCheckpoint, BestPotential
 from eqff.training.fit.callbacks import MetricsFile
 from eqff.training.fit.checkpoint_file import CheckpointFile
 from eqff.training.fit.interruption import LastCheckpoint
+from eqff.training.fit.lone_atoms import LoneAtoms
 from eqff.training.fit.module import TrainingModule
 from eqff.training.fit.progress import ProgressBar
 from eqff.training.plan import Plan
@@ -92,17 +93,20 @@ def fit(
         rank, n_ranks = trainer.global_rank, trainer.world_size
         size = {"max_edges": config.max_edges} if config.max_edges else {"batch_size": config.batch_size}
         shares: dict[str, Any] = {"rank": rank, "n_ranks": n_ranks, **size}
-        n_train, n_validation = len(plan.split.train), len(plan.split.validation)
+        split = plan.batched
+        n_train, n_validation = len(split.train), len(split.validation)
         if n_validation < n_ranks or n_train < n_ranks:
             raise ConfigError(
                 "EQ1405",
                 f"{n_ranks} processes for {n_train} training and {n_validation} validation frames: "
                 "every process needs at least one of each; raise data.n_validation, or lower training.devices",
             )
-        train_loader = make_loader(dataset[plan.split.train], shuffle=True, seed=config.seed, **shares)
-        share = plan.split.validation[rank::n_ranks]
+        train_loader = make_loader(dataset[split.train], shuffle=True, seed=config.seed, **shares)
+        share = split.validation[rank::n_ranks]
         validation_loader = make_loader(dataset[share], batch_size=min(50, 4 * config.batch_size))
-        module = ResumedModule(model, config, plan.compile, n_steps=plan.epochs * n_batches(train_loader))
+        n_steps = plan.epochs * n_batches(train_loader)
+        alone = LoneAtoms(plan.model_config.species, plan.statistics.isolated_atoms)
+        module = ResumedModule(model, config, plan.compile, n_steps, plan.loss, alone)
         module.loader = train_loader
         resumed_from = checkpoints / "last.ckpt" if resume else None
         try:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eqff.training.folder.run_file import run_file
@@ -17,6 +18,7 @@ COLUMNS = (
     "learning_rate",
     "time_s",
 )
+NO_FORCE = 0.01  # meV/Å, rounding of float32
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -27,9 +29,19 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def best_row(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The row with the lowest force error, NaN last; {} without rows."""
-    return min(rows, key=lambda row: (math.isnan(row["forces_mae_meV_A"]), row["forces_mae_meV_A"]), default={})
+def score(row: Mapping[str, float]) -> tuple[float, float]:
+    """By which rows are compared, the lowest is best: the force error, then the validation loss.
+
+    The loss alone decides where there are no forces, or only forces that are 0 by symmetry.
+    """
+    forces, loss = (row.get(name, math.nan) for name in ("forces_mae_meV_A", "validation_loss"))
+    forces = math.inf if math.isnan(forces) else forces if forces > NO_FORCE else 0.0
+    return forces, math.inf if math.isnan(loss) else loss
+
+
+def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The best row, see `score`; {} without rows."""
+    return dict(min(rows, key=score, default={}))
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:

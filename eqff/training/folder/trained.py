@@ -3,8 +3,11 @@
 python -m eqff.training.folder.trained RUN OUTPUT     what a training run starts to export while it goes on
 """
 
+import dataclasses
 import json
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,7 @@ from eqff.errors import ConfigError, DataError, EqffError, PotentialError
 from eqff.exporter import export
 from eqff.graph import Structure
 from eqff.neighbors import build_structure
+from eqff.nn.hyperparameters import per_species
 from eqff.training.folder.run_file import BEST, MODEL
 
 N_STRUCTURES = 3
@@ -47,7 +51,8 @@ def load_run(folder: str | Path) -> Run:
     if not path.is_file():
         raise _not_a_run(folder)
     family = registry.load("models", record["family"])
-    model = family.Model(config_io.from_mapping(family.Config, record["config"], where=f"{folder}/{MODEL}"))
+    config = config_io.from_mapping(family.Config, record["config"], where=f"{folder}/{MODEL}")
+    model = family.Model(config)
     state = read_checkpoint(path)
     try:
         model.load_state_dict(checkpoint_weights(state))
@@ -59,8 +64,35 @@ def load_run(folder: str | Path) -> Run:
     with torch.no_grad():
         for name, value in zip(average["names"], average["average"], strict=True):
             parameters[name].copy_(value)
+    isolated = record["data"].get("isolated_atoms_eV")
+    if isolated:
+        config = with_isolated_atoms(model, config, isolated)
+        parameters = dict(model.named_parameters())
+        model = family.Model(config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(parameters[name])
+        record["config"] = config_io.to_mapping(config)
     row = measured(state)
     return Run(model.eval(), record["family"], record["config"], record["data"], row, record.get("baseline"))
+
+
+@torch.no_grad()
+def with_isolated_atoms(model: nn.Module, config: Any, energies: Mapping[str, float]) -> Any:
+    """The Config with the reference energies that give isolated atoms their stated energies.
+
+    A model's own energy of an atom without neighbours is not 0, and its reference energy makes up for it.
+
+    Args: model: of this Config; energies: symbol -> eV of an isolated atom
+    """
+    species, none = config.species, torch.zeros(0, dtype=torch.int64)
+    found = model(torch.arange(len(species)), none, none, torch.zeros(0, 3, dtype=torch.float64)).tolist()
+    references = per_species(config.reference_energies, len(species), "reference_energies")
+    changed = tuple(
+        reference + energies.get(symbol, energy) - energy
+        for symbol, reference, energy in zip(species, references, found, strict=True)
+    )
+    return dataclasses.replace(config, reference_energies=changed)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -117,14 +149,10 @@ def export_run(
     Raises: as load_run and eqff.exporter.export
     """
     run = load_run(folder)
-    measured_errors: dict[str, Any] = {
-        "validation": {
-            "forces_mae_meV_A": run.validation.get("forces_mae_meV_A"),
-            "energy_mae_meV": run.validation.get("energy_mae_meV"),
-            "n_frames": run.data["n_validation"],
-            "epoch": run.validation.get("epoch"),
-        }
-    }
+    names = ("forces_mae_meV_A", "energy_mae_meV", "stress_mae_GPa")  # absent where no validation frame has the label
+    validation = {name: run.validation[name] for name in names if not math.isnan(run.validation.get(name, math.nan))}
+    validation |= {"n_frames": run.data["n_validation"], "epoch": run.validation.get("epoch")}
+    measured_errors: dict[str, Any] = {"validation": validation}
     if metrics is not None:
         measured_errors |= _read_json(metrics)
     metadata = {

@@ -43,7 +43,12 @@ def differences(
         _check_same(folder / MODEL, record)
     rows = np.sort(np.concatenate([split.train, split.validation])).tolist()
     results = baseline_results(frames, rows, maker, folder, where)
-    without = next((row for row in rows if stress and results[row].stress is None), None)
+    labelled = frames.has("stress")
+
+    def lacks_stress(row: int) -> bool:
+        return bool(labelled[row]) and results[row].stress is None
+
+    without = next((row for row in rows if stress and lacks_stress(row)), None)
     if without is not None:
         raise ConfigError(
             "EQ1441", f"data.baseline={name!r}: gives no stress for frame {without}; set training.loss.stress = 0"

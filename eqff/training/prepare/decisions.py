@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from scipy.spatial.distance import pdist
 
-from eqff.data.frame_list import read_in_groups
+from eqff.data.frame import LABELS
+from eqff.data.frame_list import Frames, read_in_groups
 from eqff.data.loader import FrameDataset, make_loader, n_batches
-from eqff.data.splits import Split, load_split, random_split
-from eqff.errors import ConfigError
+from eqff.data.splits import Split, always_training, load_split, random_split
+from eqff.errors import ConfigError, DataError
 from eqff.kernels import build
 from eqff.training.config import DataConfig, TrainingConfig
 
@@ -22,19 +23,43 @@ N_VALIDATIONS = 100  # of a run
 MARGIN = 0.1  # Å, beyond the largest molecule
 
 
-def divide(data: DataConfig, training: TrainingConfig, n_frames: int) -> Split:
-    """The saved split that the user named, or a random one.
+def divide(
+    data: DataConfig, training: TrainingConfig, frames: Frames, isolated: np.ndarray
+) -> tuple[Split, str | None]:
+    """The saved split that the user named, or a random one of all frames with a label; isolated atoms always train.
 
-    Raises: ConfigError EQ1069 if the saved split is of another number of frames, and as `counts`
+    Args:    isolated [n] frames that are isolated atoms
+    Returns: (split, a sentence about frames that are not where the user may expect them)
+    Raises:  ConfigError EQ1069 if the saved split is of another number of frames, and as `counts`; DataError EQ3883 if
+             all frames are isolated atoms
     """
+    n_frames = len(frames)
+    if len(isolated) == n_frames:
+        raise DataError(
+            "EQ3883", f"{data.train}: its {n_frames} frames are isolated atoms; add frames of atoms with neighbours"
+        )
     if data.split is None:
-        return random_split(n_frames, *counts(data, training, n_frames), seed=data.split_seed)
+        labelled = np.logical_or.reduce([frames.has(label) for label in LABELS])
+        labelled[isolated] = False
+        pool = np.flatnonzero(labelled) if labelled.any() else np.setdiff1d(np.arange(n_frames), isolated)
+        drawn = random_split(len(pool), *counts(data, training, len(pool)), seed=data.split_seed)
+        parts = (pool[part] for part in (drawn.train, drawn.validation, drawn.test))
+        split = always_training(Split(*parts, n_frames, drawn.seed), isolated)
+        n_left = n_frames - len(pool) - len(isolated)
+        return split, f"{n_left} frames without energy, forces and stress are left out" if n_left else None
     split = load_split(data.split)
     if split.n_frames != n_frames:
         raise ConfigError(
             "EQ1069", f"data.split is of {split.n_frames} frames, the file has {n_frames}; make the split of this file"
         )
-    return split
+    moved = np.setdiff1d(isolated, split.train)
+    if not len(moved):
+        return split, None
+    return always_training(split, isolated), f"isolated atoms train, against data.split: frames {_few(moved)}"
+
+
+def _few(rows: np.ndarray) -> str:
+    return ", ".join(map(str, rows[:6].tolist())) + (f" and {len(rows) - 6} more" if len(rows) > 6 else "")
 
 
 def counts(data: DataConfig, training: TrainingConfig, n_frames: int) -> tuple[int, int]:

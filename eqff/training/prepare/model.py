@@ -19,6 +19,7 @@ from eqff.nn.fast.fused import fuse, share_radial
 from eqff.training.config import RunConfig
 from eqff.training.prepare.initial_weights import Start, initialise, starting_numbers
 
+SMALL = 1e-3  # eV/Å, eV/atom, or their ratio: forces that are smaller are 0 by symmetry, or those of minima
 logger = logging.getLogger("eqff.training")
 
 
@@ -40,7 +41,7 @@ def completed(written: Any, config: RunConfig, numbers: Statistics, start: Start
     """
     values: dict[str, Any] = {
         "avg_num_neighbors": numbers.avg_num_neighbors,
-        "energy_scale": numbers.force_rms,
+        "energy_scale": energy_scale(numbers),
         "reference_energies": numbers.reference_energies,
         "seed": config.training.seed,
     }
@@ -52,6 +53,17 @@ def completed(written: Any, config: RunConfig, numbers: Statistics, start: Start
         if name in fields and name not in config.model
     }
     return dataclasses.replace(written, **values)
+
+
+def energy_scale(numbers: Statistics) -> float:
+    """Size of the numbers to learn: RMS of force components times 1 Å; where forces say nothing, that of energies.
+
+    Returns: eV, > 0
+    """
+    forces, energies = numbers.force_rms or 0.0, numbers.energy_residual_std or 0.0  # eV/Å, eV/atom
+    if forces > SMALL and forces > SMALL * energies:
+        return forces
+    return energies if energies > SMALL else 1.0
 
 
 def make_model(

@@ -8,18 +8,19 @@ import numpy as np
 from torch import nn
 
 from eqff.data.frame_list import FrameList, Frames
+from eqff.data.isolated import isolated_atoms, isolated_rows
 from eqff.data.loader import FrameDataset
 from eqff.data.reading.options import ReadOptions
 from eqff.data.reading.read import Stream
-from eqff.data.splits import Split
+from eqff.data.splits import Split, without
 from eqff.data.statistics import Statistics, statistics_with_edges
 from eqff.data.store.store import Store
-from eqff.errors import ConfigError
 from eqff.training.config import DataConfig, RunConfig, TrainingConfig, check_compile
-from eqff.training.plan import Plan
+from eqff.training.plan import Kept, Plan
 from eqff.training.prepare import decisions
 from eqff.training.prepare.baseline import differences
 from eqff.training.prepare.initial_weights import read_start
+from eqff.training.prepare.labels import isolated_sentence, trained_labels, weight_sentence
 from eqff.training.prepare.model import completed, config_as_written, make_model
 
 FEW = 50  # frames, below which a warning is printed
@@ -36,37 +37,48 @@ class Prepared(NamedTuple):
     model: nn.Module
 
 
-def prepare(config: RunConfig, folder: Path | None = None, epochs: int | None = None) -> Prepared:
+def prepare(config: RunConfig, folder: Path | None = None, kept: Kept | None = None) -> Prepared:
     """Read the frames, take all decisions of a run, and make its model.
 
     Args:   folder: of the run, where the results of a baseline are remembered; None: nowhere;
-            epochs: of a resumed run, instead of those that training.steps gives
+            kept: decisions about a resumed run
     Raises: ConfigError and DataError for what the user has to change
     """
-    training = config.training
+    training, kept = config.training, kept or Kept()
     source, frames = _read(config.data)
-    split = decisions.divide(config.data, training, len(frames))
+    isolated = isolated_rows(frames) if kept.isolated else np.zeros(0, dtype=np.int64)
+    split, moved = decisions.divide(config.data, training, frames, isolated)
+    batched = without(split, isolated)
+    labels = trained_labels(
+        training.loss, frames, batched.train, decisions.used(batched), kept.stress, config.data.train
+    )
     labelled, baseline = frames, None
     if config.data.baseline is not None:
-        stress = training.loss.stress > 0.0
+        stress = "stress" in labels.names
         labelled, baseline = differences(frames, split, config.data.baseline, stress, folder, config.data.train)
+    isolated_atoms(labelled.frames_at(isolated.tolist())).check()
     start = None if config.init_from is None else read_start(config.init_from)
     written = config_as_written(config, frames)
-    dataset, numbers = _measured(config, labelled, split, written.species, written.r_max)
+    dataset = FrameDataset(labelled, written.species, written.r_max, require=())
+    with_edges = dataset.with_edges(np.sort(split.train))
+    numbers = statistics_with_edges(with_edges, written.species, written.r_max, kept.isolated)
     model_config = completed(written, config, numbers, start)
-    compiles, reason = _compiles(training, dataset, split, numbers)
-    equal = decisions.edges_of_largest(dataset, split) if compiles else None
+    compiles, reason = _compiles(training, dataset, batched, numbers)
+    equal = decisions.edges_of_largest(dataset, batched) if compiles else None
     if equal is not None:
         dataset = dataset.with_equal_edges(*equal)
-    epochs = decisions.n_epochs(training, dataset, split) if epochs is None else epochs
+    epochs = decisions.n_epochs(training, dataset, batched) if kept.epochs is None else kept.epochs
     kernels = training.kernels == "auto" and not decisions.uses_gpu(training)
+    more = (*labels.sentences, weight_sentence(numbers), isolated_sentence(numbers), moved)
     model, initial = make_model(model_config, config, start, kernels, share=not compiles or equal is not None)
     plan = Plan(
         split=split,
+        isolated=isolated,
+        loss=labels.loss,
         statistics=numbers,
         family=config.model["family"],
         model_config=model_config,
-        labels=dataset.require,
+        labels=labels.names,
         epochs=epochs,
         validate_every=decisions.interval(training.validate_every, epochs),
         checkpoint_every=decisions.interval(training.checkpoint_every, epochs),
@@ -75,8 +87,8 @@ def prepare(config: RunConfig, folder: Path | None = None, epochs: int | None = 
         n_edges=None if equal is None else equal[1],
         initial_weights=config.init_from,
         baseline=baseline,
-        sentences=_sentences(config, split, numbers, epochs, (initial, reason)),
-        warnings=_warnings(config, split),
+        sentences=_sentences(config, batched, numbers, epochs, (initial, reason, *more)),
+        warnings=(*labels.warnings, *_warnings(config, batched)),
     )
     return Prepared(config, plan, source, frames, dataset, model)
 
@@ -94,21 +106,6 @@ def _read(data: DataConfig) -> tuple[Stream, Frames]:
     )
     source = Stream(data.train, options)
     return source, Store(source.path) if source.is_store else FrameList(list(source))
-
-
-def _measured(
-    config: RunConfig, frames: Frames, split: Split, species: Sequence[str], r_max: float
-) -> tuple[FrameDataset, Statistics]:
-    """The data set, and the statistics of its training frames; the neighbour lists made here stay in the data set."""
-    if not frames.has("forces")[split.train].any():
-        raise ConfigError(
-            "EQ1070",
-            f"{config.data.train}: the training frames have no forces; compute them, or, if extended XYZ has them "
-            "under another name, --set data.forces_key=NAME",
-        )
-    labels = ("energy", "forces", "stress") if config.training.loss.stress > 0.0 else ("energy", "forces")
-    dataset = FrameDataset(frames, species, r_max, require=labels)
-    return dataset, statistics_with_edges(dataset.with_edges(np.sort(split.train)), species, r_max)
 
 
 def _compiles(

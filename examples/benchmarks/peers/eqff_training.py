@@ -13,7 +13,7 @@ from eqff.graph import batch_structures
 from eqff.neighbors import build_structure
 from eqff.rebuild import rebuild
 from eqff.training.config import LossConfig
-from eqff.training.fit.losses import loss_weights
+from eqff.training.fit.losses import complete, loss_weights
 from eqff.training.fit.step import CompiledStep, EagerStep
 
 state: dict[str, Any] = {}
@@ -38,8 +38,8 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
         r_edges = max(r_edges, np.linalg.norm(frames[:, :, None] - frames[:, None], axis=3).max() + 0.1)
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
     state["batch"] = batch_structures([build_structure(frame, species, cell, pbc, r_edges) for frame in frames])
-    state["energy"] = torch.tensor(request["energies"], dtype=torch.float64)
-    state["forces"] = torch.tensor(np.concatenate(request["forces"]), dtype=torch.float64)
+    energies = torch.tensor(request["energies"], dtype=torch.float64)
+    state["labels"] = complete(energies, torch.tensor(np.concatenate(request["forces"]), dtype=torch.float64))
     loss_config = LossConfig()
     state["weights"] = loss_weights(loss_config, 0.0)
     state["model"] = model
@@ -53,7 +53,7 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
 
 def loss() -> torch.Tensor:
     """Mean square of force components + mean square of energies per atom, eV and eV/Å."""
-    return state["step"](state["batch"], state["energy"], state["forces"], state["weights"])
+    return state["step"](state["batch"], state["labels"], state["weights"])
 
 
 def gradient(request: dict[str, Any]) -> dict[str, Any]:

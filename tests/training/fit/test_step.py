@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from toys import structure
 
 from eqff.errors import ConfigError
 from eqff.graph import Structure, batch_structures
@@ -15,13 +16,13 @@ from eqff.models.nequip import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.fast.fused import fuse, share_radial
 from eqff.training.config import LossConfig
-from eqff.training.fit.losses import Errors, loss, loss_weights
+from eqff.training.fit.losses import Errors, Labels, complete, loss, loss_weights
 from eqff.training.fit.step import CompiledStep, EagerStep
 
 CONFIG = Config(species=("H", "O"), r_max=4.0, l_max=1, n_layers=2, n_channels=4, radial_hidden=(8,))
 
 
-def batch(n_graphs: int = 2, turned: bool = False) -> tuple[Structure, torch.Tensor, torch.Tensor]:
+def batch(n_graphs: int = 2, turned: bool = False) -> tuple[Structure, Labels]:
     """Water, rattled; turned: with its atoms in another order."""
     generator = torch.Generator().manual_seed(1)
     order = [1, 0, 2] if turned else [0, 1, 2]
@@ -34,7 +35,7 @@ def batch(n_graphs: int = 2, turned: bool = False) -> tuple[Structure, torch.Ten
         structures.append(build_structure(positions.numpy(), species, no_cell, no_cell[0] > 0, CONFIG.r_max))
     energy = torch.randn(n_graphs, generator=generator, dtype=torch.float64)
     forces = torch.randn(3 * n_graphs, 3, generator=generator, dtype=torch.float64)
-    return batch_structures(structures), energy, forces
+    return batch_structures(structures), complete(energy, forces)
 
 
 def value_and_gradients(step_type: type, model: Model) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -169,7 +170,12 @@ def test_huber_is_quadratic_inside_and_linear_outside() -> None:
     for force, expected in ((0.05, 0.05**2 / 0.2), (3.0, 3.0 - 0.05)):
         forces = torch.full((4, 3), force, dtype=torch.float64)
         difference = Errors(torch.zeros(1).double(), forces, torch.full((1,), 4.0).double())
-        assert float(loss(difference, loss_weights(config, 0.0), config)) == pytest.approx(expected, rel=1e-12)
+        inputs = (
+            structure(torch.eye(4, 3), [0, 0, 0, 0], r_list=0.1),
+            complete(torch.zeros(1).double(), forces),
+            loss_weights(config, 0.0),
+        )
+        assert float(loss(difference, *inputs, config)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_energy_weight_grows_geometrically() -> None:

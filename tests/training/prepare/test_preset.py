@@ -111,6 +111,7 @@ def test_config_and_plan_of_a_run_are_enough_to_resume_or_repeat_it(tmp_path: Pa
         "training.validate_every": 1,
         "training.checkpoint_every": 1,
         "training.compile": False,
+        "training.loss.stress": 0.0,
     }
     assert "15 frames train in 2 epochs, 5 validate" in plan["sentences"]
     train(SAMPLE, folder, resume=True, overrides=overrides)
