@@ -109,11 +109,16 @@ _READING: dict[str, tuple[Any, Any]] = {
         ],
         None,
     ),
+    "types": (
+        Annotated[Optional[str], typer.Option(help="Elements of LAMMPS types, e.g. Si,O or 1=Si,3=O.")],
+        None,
+    ),
     "format": (
         Annotated[
             Optional[str],
             typer.Option(
                 "--from",
+                "--format",
                 help=f"Format of the file, if its name misleads: {', '.join(registry.names('data.formats'))}.",
             ),
         ],
@@ -128,10 +133,10 @@ _READING: dict[str, tuple[Any, Any]] = {
         False,
     ),
 }
-STRUCTURE = ("index", "length_unit", "format")  # options of verbs that read structures only
+STRUCTURE = ("index", "length_unit", "types", "format")  # options of verbs that read structures only
 LABELLED = (
     *("index", "energy_unit", "length_unit", "force_unit", "stress_unit", "stress_order"),
-    *("energy_key", "forces_key", "stress_key", "format"),
+    *("energy_key", "forces_key", "stress_key", "types", "format"),
 )
 READING = ReadOptions()
 

@@ -38,7 +38,7 @@ def training_report(folder: str | Path) -> Path:
         raise ConfigError("EQ1411", f"{folder}: no best.eqff.pt and metrics.csv; set training.export_best = true")
     config, record = read_toml(folder / CONFIG), read_record(folder)
     decided = json.loads((folder / PLAN).read_text(encoding="utf-8"))["decided"]
-    names = [name for name in config["data"] if name.endswith(("_unit", "_key", "_order"))]
+    names = [name for name in config["data"] if name.endswith(("_unit", "_key", "_order", "types"))]
     options = ReadOptions(**{name: config["data"].get(name) for name in names})
     source = Source(config["data"]["train"], options)
     validation = load_split(folder / "split.json").validation

@@ -21,6 +21,7 @@ class DataConfig:
     force_unit: str | None = None  # of the forces in extended XYZ, where it is not energy over length
     stress_unit: str | None = None  # of the stress in extended XYZ, e.g. "GPa"
     stress_order: Literal["voigt", "vasp"] | None = None  # of six numbers under another name than stress
+    types: str | None = None  # elements of the types of a LAMMPS dump, e.g. "Si,O"
     baseline: str | None = None  # calculator to subtract: tblite:GFN2-xTB, emt, a potential, or my_module:make
     n_train: int | None = None  # number of training frames; by default all that do not validate, in whole batches
     n_validation: int | None = None  # number of validation frames; by default 5 %, at least 1 and at most about 1000

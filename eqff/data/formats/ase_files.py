@@ -1,8 +1,10 @@
 """Everything else that ASE reads: trajectories (.traj), OUTCAR, vasprun.xml, outputs of other programs, CIF ...
 
-Energies are in eV and lengths in Å, as ASE converts them.  Asked only when no other format knows the file.
+Energies are in eV and lengths in Å, as ASE converts them.  Asked only when no other format knows the file.  What ASE
+invents is left out: elements that files of LAMMPS do not state, and energies that dumps do not have.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -14,9 +16,15 @@ from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format
 from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, contents_of, to_frame, units_by_convention
 from eqff.data.reading.options import ReadOptions
-from eqff.errors import DataError
+from eqff.elements import ATOMIC_NUMBERS
+from eqff.errors import ConfigError, DataError
 
 REFUSED = {"py", "mysql", "postgresql", "netcdftrajectory", "png", "gif", "mp4", "html", "x3d", "pov", "eps", "db"}
+ISOTOPES = ("D", "T")
+DUMPS = {"lammps-dump-text", "lammps-dump-binary"}
+TYPED = {*DUMPS, "lammps-data"}  # atoms have numbered types there
+MAX_HEADER = 2**16  # bytes
+SAME_MASS = 0.02  # u, of an element
 TEXT = {"extxyz", "xyz"}  # ASE believes every atom count in them
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -38,7 +46,7 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """
     options = options or ReadOptions()
     decided = units(path, options)
-    for index, atoms in enumerate(_images(path)):
+    for index, atoms in enumerate(_images(path, options)):
         where = f"{path}: frame {index}"
         try:
             frame = to_frame(contents_of(atoms), options, decided, where)
@@ -51,8 +59,8 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     """eV and Å, which ASE's readers give, unless an option says otherwise; odd magnitudes are a warning."""
     options = (options or ReadOptions()).fresh()
-    first = [contents_of(atoms) for atoms in islice(_images(path), N_FRAMES_TO_JUDGE)]
-    return units_by_convention(str(path), first, options, defined=True)
+    first = [contents_of(atoms) for atoms in islice(_images(path, options), N_FRAMES_TO_JUDGE)]
+    return units_by_convention(str(path), first, options, defined=_chosen(path, options) not in TYPED)
 
 
 def provenance(path: str | Path) -> dict[str, str]:
@@ -106,12 +114,82 @@ def _kind(path: str | Path) -> str:
     return str(kind)
 
 
-def _images(path: str | Path) -> Iterator[Any]:
+def _chosen(path: str | Path, options: ReadOptions) -> str:
+    """Name of ASE's format: the caller's, or as the file looks."""
+    return options.format if options.format is not None and options.format in kinds() else _kind(path)
+
+
+def kinds() -> list[str]:
+    """Names of ASE's formats."""
+    from ase.io.formats import ioformats
+
+    return sorted(name for name, kind in ioformats.items() if kind.can_read and name not in REFUSED | TEXT)
+
+
+def _elements(path: str | Path, kind: str, options: ReadOptions) -> dict[str, Any]:
+    """What ASE's readers of LAMMPS files have to be told about elements.
+
+    Raises: DataError EQ3741 if neither the file nor an option says them
+    """
+    if kind not in TYPED:
+        return {}
+    types = element_of_type(options.types)
+    if types:
+        if kind == "lammps-data":
+            return {"Z_of_type": {number: ATOMIC_NUMBERS[symbol] for number, symbol in types.items()}}
+        return {"specorder": [types.get(number, "X") for number in range(1, max(types) + 1)]}
+    head = b""
+    if kind != "lammps-dump-binary":
+        with open(path, "rb") as file:
+            head = file.read(MAX_HEADER)
+    columns = re.search(rb"ITEM: ATOMS([^\n]*)", head)
+    if (columns and b"element" in columns[1].split()) or (kind == "lammps-data" and _masses_are_clear(path)):
+        return {}
+    raise DataError(
+        "EQ3741",
+        f"{path}: the file numbers types of atoms and does not say their elements; pass types (--types Si,O, in the "
+        "order of their numbers, or --types 1=Si,2=O)",
+    )
+
+
+def element_of_type(text: str | None) -> dict[int, str]:
+    """{1: "Si", 3: "O"} of "Si,X,O" or "1=Si,3=O".  Raises: ConfigError EQ1035"""
+    found: dict[int, str] = {}
+    for place, part in enumerate(re.split(r"[,\s]+", text.strip()) if text else [], 1):
+        number, _, symbol = part.rpartition("=")
+        if symbol not in ATOMIC_NUMBERS or not (number.isdecimal() if number else part == symbol):
+            raise ConfigError("EQ1035", f"types={text!r}: {part!r} names no element; give e.g. Si,O or 1=Si,2=O")
+        found[int(number) if number else place] = symbol
+    return found
+
+
+def _masses_are_clear(path: str | Path) -> bool:
+    """Whether a data file of LAMMPS has masses, and each is that of an element."""
+    from ase.data import atomic_masses
+
+    section = re.search(
+        r"^\s*Masses.*?\n\s*\n((?:\s*\d+\s+[\d.eE+-]+.*\n)+)", Path(path).read_text("utf-8", "replace"), re.M
+    )
+    if section is None:
+        return False
+    masses = [float(line.split()[1]) for line in section[1].splitlines() if line.strip()]
+    return all(abs(atomic_masses[1:] - mass).min() < SAME_MASS for mass in masses)
+
+
+def _without_inventions(atoms: Any, kind: str) -> Any:
+    """A dump has no energy; forces only if they are among its columns, and then not all zero by chance."""
+    if kind in DUMPS and atoms.calc is not None:
+        atoms.calc.results.pop("energy", None)
+    return atoms
+
+
+def _images(path: str | Path, options: ReadOptions) -> Iterator[Any]:
     """ase.Atoms one after the other; every way ASE fails on a damaged file becomes one typed error."""
     from ase.io import iread
 
-    kind = _kind(path)
-    images = iread(str(path), index=":", format=kind, do_not_split_by_at_sign=True)
+    kind = _chosen(path, options)
+    elements = _elements(path, kind, options)
+    images = iread(str(path), index=":", format=kind, do_not_split_by_at_sign=True, **elements)
     index = 0
     while True:
         try:
@@ -122,10 +200,16 @@ def _images(path: str | Path) -> Iterator[Any]:
             break
         except Exception as error:  # ASE's readers raise whatever they meet
             reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, KeyError) and str(error.args[0]) in ISOTOPES:
+                raise DataError(
+                    "EQ3742",
+                    f"{path}: frame {index} has the isotope {error.args[0]}, which ASE cannot read here; write "
+                    "extended XYZ, where D and T are hydrogen with their masses",
+                ) from error
             raise DataError(
                 "EQ3219", f"{path}: frame {index} cannot be read by ASE as {kind!r} ({reason}); repair or convert it"
             ) from error
-        yield atoms
+        yield _without_inventions(atoms, kind)
         index += 1
     if index == 0:
         raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
@@ -140,5 +224,6 @@ FORMAT = Format(
     write=write,
     provenance=provenance,
     takes_keys=True,
+    kinds=kinds,
     fallback=True,
 )

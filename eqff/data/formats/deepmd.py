@@ -1,7 +1,10 @@
 """DeePMD npy: a folder with type.raw, type_map.raw and set.000, set.001, ...; also a folder of such folders.
 
 coord, force [n, 3 N], box [n, 9] with lattice vectors as rows, energy [n], virial [n, 9] = -stress * volume; eV and Å
-by the definition of the format.  A file `nopbc` says that nothing is periodic.  Source: DeePMD-kit's documentation.
+by the definition of the format.  A file `nopbc` says that nothing is periodic.  In mixed sets real_atom_types.npy
+[n, N] has the types of every frame, -1 for atoms that only fill the row, and type.raw is a placeholder.
+
+Source: DeePMD-kit's documentation.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,9 +39,9 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     options = options or ReadOptions()
     decided = units(path, options)
     for system in _systems(Path(path)):
-        numbers = _numbers(system)
+        names, numbers = _numbers(system)
         for folder in _sets(system):
-            yield from _frames(folder, numbers, (system / "nopbc").is_file(), decided)
+            yield from _frames(folder, names, numbers, (system / "nopbc").is_file(), decided)
 
 
 def units(path: str | Path, options: ReadOptions | None = None) -> Units:
@@ -102,19 +105,19 @@ def _sets(system: Path) -> list[Path]:
     return found
 
 
-def _numbers(system: Path) -> np.ndarray:
-    """Atomic numbers, from types and the names of types.  Raises: DataError EQ3213, EQ3939"""
+def _numbers(system: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Atomic numbers of the types, and of the atoms.  Raises: DataError EQ3213, EQ3939"""
     try:
         texts = []
         for name in ("type.raw", "type_map.raw"):
             if (system / name).stat().st_size > MAX_TEXT:
                 raise ValueError(f"{name} is too large")
             texts.append((system / name).read_text(encoding="utf-8"))
-        names = [ATOMIC_NUMBERS[symbol] for symbol in texts[1].split()]
+        names = np.array([ATOMIC_NUMBERS[symbol] for symbol in texts[1].split()], dtype=np.int64)
         kinds = [int(word) for word in texts[0].split()]
         if not kinds or min(kinds) < 0:
             raise ValueError("type.raw has no types, or negative ones")
-        return np.array([names[kind] for kind in kinds])
+        return names, names[kinds]
     except FileNotFoundError as error:
         raise DataError(
             "EQ3213", f"{system}: there is no {Path(error.filename).name}, which names the elements; write it"
@@ -139,7 +142,31 @@ def _array(folder: Path, name: str) -> np.ndarray | None:
     return found
 
 
-def _frames(folder: Path, numbers: np.ndarray, nopbc: bool, units: Units) -> Iterator[Frame]:
+def _odd_shape(folder: Path, name: str, array: np.ndarray, expected: tuple[int, ...]) -> DataError:
+    return DataError("EQ3023", f"{folder}: {name} has shape {array.shape}, expected {expected}; write the array again")
+
+
+def _real_types(folder: Path, names: np.ndarray, n_frames: int, n_atoms: int) -> np.ndarray | None:
+    """Types of the atoms of every frame of a mixed set [n_frames, n_atoms], -1 where there is no atom.
+
+    Raises: DataError EQ3023 of another shape, EQ3740 types without a name
+    """
+    types = _array(folder, "real_atom_types")
+    if types is None:
+        return None
+    if types.shape != (n_frames, n_atoms):
+        raise _odd_shape(folder, "real_atom_types", types, (n_frames, n_atoms))
+    types = np.asarray(types)
+    if types.size and not (types.min() >= -1 and types.max() < len(names) and (types == types.astype(int)).all()):
+        raise DataError(
+            "EQ3740",
+            f"{folder}: real_atom_types.npy has types from {types.min()} to {types.max()}, expected -1 (no atom) or a "
+            f"line of type_map.raw, 0 to {len(names) - 1}; repair one of the two",
+        )
+    return types.astype(np.int64)
+
+
+def _frames(folder: Path, names: np.ndarray, numbers: np.ndarray, nopbc: bool, units: Units) -> Iterator[Frame]:
     width = 3 * len(numbers)
     arrays = {name: _array(folder, name) for name in ("coord", "box", "energy", "force", "virial")}
     if arrays["coord"] is None:
@@ -149,14 +176,20 @@ def _frames(folder: Path, numbers: np.ndarray, nopbc: bool, units: Units) -> Ite
         array = arrays[name]
         shapes = ((n_frames, columns), (n_frames,)) if columns == 1 else ((n_frames, columns),)
         if array is not None and array.shape not in shapes:
-            raise DataError(
-                "EQ3023", f"{folder}: {name} has shape {array.shape}, expected {shapes[0]}; write the array again"
-            )
+            raise _odd_shape(folder, name, array, shapes[0])
     if arrays["box"] is None and not nopbc:
         raise DataError("EQ3941", f"{folder}: there is neither box.npy nor a file nopbc beside type.raw; add one")
+    types = _real_types(folder, names, n_frames, len(numbers))
     for row in range(n_frames):
         value = {name: None if a is None else np.array(a[row], dtype=np.float64) for name, a in arrays.items()}
-        yield _frame(value, numbers, nopbc, units, f"{folder}: frame {row}")
+        if types is None:
+            yield _frame(value, numbers, nopbc, units, f"{folder}: frame {row}")
+            continue
+        there = types[row] >= 0
+        for name in ("coord", "force"):
+            column = value[name]
+            value[name] = None if column is None else column.reshape(-1, 3)[there].reshape(-1)
+        yield _frame(value, names[types[row][there]], nopbc, units, f"{folder}: frame {row}")
 
 
 def _frame(value: dict[str, np.ndarray | None], numbers: np.ndarray, nopbc: bool, units: Units, where: str) -> Frame:

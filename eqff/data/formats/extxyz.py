@@ -154,7 +154,7 @@ def _parsed(block: Block) -> Contents:
     symbols = arrays.pop("species", None)
     if numbers is None and symbols is not None:
         words = [str(symbol) for symbol in symbols.tolist()]
-        numbers = np.array([_atomic_number(word) for word in words], dtype=np.int64)
+        numbers = np.array([_atomic_number(word, atom) for atom, word in enumerate(words)], dtype=np.int64)
         if "masses" not in arrays and any(word in ISOTOPES for word in words):
             heavy = [ISOTOPES.get(word) or atomic_masses[z] for word, z in zip(words, numbers.tolist(), strict=True)]
             arrays["masses"] = np.array(heavy)
@@ -209,14 +209,16 @@ def _columns(lines: list[str], properties: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _atomic_number(symbol: str) -> int:
+def _atomic_number(symbol: str, atom: int) -> int:
     if symbol.isdecimal() and symbol.isascii():
         return int(symbol)
     if symbol in ISOTOPES:
         return 1
     found = ATOMIC_NUMBERS.get(symbol) or ATOMIC_NUMBERS.get(symbol.capitalize())
     if not found:
-        raise ValueError(f"{symbol!r} is not a chemical symbol")
+        is_ghost = symbol.upper() in ("X", "XX", "BQ", "GH") or symbol.lower().endswith(("_gh", "-gh", ":gh"))
+        what = "a ghost or dummy atom, which has no place in a potential" if is_ghost else "not a chemical symbol"
+        raise ValueError(f"atom {atom}: {symbol!r} is {what}")
     return found
 
 

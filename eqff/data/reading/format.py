@@ -5,6 +5,7 @@
 Every verb reads and writes through this registry, so a new format is one file there and one test.
 """
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -58,6 +59,7 @@ class Format:
     takes_keys: bool = False  # whether the names of labels can be chosen
     skips: bool = False  # whether `read` begins with frame options.first
     fallback: bool = False
+    kinds: Callable[[], list[str]] | None = None  # names that `format` may have as well: sorts of its files
     contents: str = ""  # what its files contain, for a file or folder that no format recognises
 
 
@@ -69,10 +71,24 @@ def formats() -> dict[str, Format]:
 
 def format_named(name: str) -> Format:
     """One format.  Raises: ConfigError EQ1920 naming the formats that exist"""
-    known = formats()
-    if name not in known:
-        raise ConfigError("EQ1920", f"data.formats has no {name!r}; choose from {', '.join(known)}")
-    return known[name]
+    return formats()[format_of(name)]
+
+
+def format_of(name: str) -> str:
+    """The format that reads what is called `name`: a format, or a sort of file of one, e.g. one of ASE's formats.
+
+    Raises: ConfigError EQ1920 naming the formats that exist, and names like this one
+    """
+    if name in formats():
+        return name
+    sorts = {sort: format for format, one in formats().items() if one.kinds is not None for sort in one.kinds()}
+    if name in sorts:
+        return sorts[name]
+    near = difflib.get_close_matches(name, [*formats(), *sorts], n=3)
+    guess = f"do you mean {' or '.join(near)}? " if near else ""
+    raise ConfigError(
+        "EQ1920", f"there is no format {name!r}; {guess}choose from {', '.join(formats())}, or a format of ASE"
+    )
 
 
 def candidates(path: str | Path) -> dict[str, Format]:

@@ -37,6 +37,7 @@ class ReadOptions:
     energy_key: str | None = None  # "none" leaves the label out
     forces_key: str | None = None
     stress_key: str | None = None
+    types: str | None = None  # elements of the types of LAMMPS: "Si,O" or "1=Si,3=O"
     skip_bad: bool = False  # leave out frames that cannot be used, and count them
     recover: bool = False  # of a file that is damaged, keep the frames before the damage
     structures: bool = False  # structures are wanted: frames keep all that the file says, labels may be missing

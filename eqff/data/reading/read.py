@@ -10,7 +10,7 @@ import numpy as np
 
 from eqff.data.frame import Census, Counter, Frame, check_frame
 from eqff.data.reading.file_units import Units
-from eqff.data.reading.format import Format, find_format, format_named
+from eqff.data.reading.format import Format, find_format, format_named, format_of
 from eqff.data.reading.index import MANY, outside, rows_of, split_index
 from eqff.data.reading.options import ReadLog, ReadOptions
 from eqff.digest import file_sha256
@@ -42,7 +42,7 @@ class Stream:
             raise DataError("EQ3024", f"{self.path}: no such file; check the name")
         if self.path.is_file() and self.path.stat().st_size == 0:
             raise DataError("EQ3925", f"{self.path}: the file is empty; download or write it again")
-        self.format = options.format or find_format(self.path)
+        self.format = format_of(options.format) if options.format else find_format(self.path)
         self._format: Format = format_named(self.format)
         self._options = options.fresh()
         if options.about_labels and not self._format.takes_keys:
@@ -52,7 +52,11 @@ class Stream:
         self._unit_problem: str | None = None
         with np.errstate(all="ignore"):
             self.units = self._units()
-        self.origin: dict[str, str] = self._format.provenance(self.path) if self._format.provenance is not None else {}
+        self.origin: dict[str, str] = {}
+        if options.format not in (None, self.format):
+            self.origin = {"kind": str(options.format)}
+        elif self._format.provenance is not None:
+            self.origin = self._format.provenance(self.path)
         self.counter = Counter()
 
     def _units(self) -> Units:
@@ -216,6 +220,7 @@ def read_frames(
     force_unit: str | None = None,
     stress_unit: str | None = None,
     stress_order: str | None = None,
+    types: str | None = None,
     skip_bad: bool = False,
     recover: bool = False,
     format: str | None = None,
@@ -229,6 +234,7 @@ def read_frames(
              energy_key, forces_key, stress_key: names of labels, "none" to leave one out;
              force_unit, stress_unit: where they are not those of energies and lengths, e.g. "Hartree/Bohr", "GPa";
              stress_order: of six numbers under another name than stress, "voigt" or "vasp";
+             types: elements of numbered types, "Si,O" or "1=Si,3=O";
              skip_bad: leave out frames that cannot be used; recover: keep the frames before damage;
              format: a name in data/formats; index: "0", "-1", "2:5", "::10"
     Returns: frames, every number finite
@@ -245,6 +251,7 @@ def read_frames(
         force_unit=force_unit,
         stress_unit=stress_unit,
         stress_order=stress_order,
+        types=types,
         skip_bad=skip_bad,
         recover=recover,
     )

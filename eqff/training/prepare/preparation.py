@@ -103,6 +103,7 @@ def _read(data: DataConfig) -> tuple[Stream, Frames]:
         force_unit=data.force_unit,
         stress_unit=data.stress_unit,
         stress_order=data.stress_order,
+        types=data.types,
     )
     source = Stream(data.train, options)
     return source, Store(source.path) if source.is_store else FrameList(list(source))

@@ -1,13 +1,15 @@
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.io.trajectory import Trajectory
 
 from eqff.data.reading.options import ReadOptions
 from eqff.data.reading.read import Source, find_format, read_frames
-from eqff.errors import DataError
+from eqff.errors import ConfigError, DataError
 
 
 def test_a_trajectory_that_ase_wrote(tmp_path):
@@ -80,3 +82,57 @@ def test_keys_and_units(tmp_path):
     write(tmp_path / "a.traj", atoms)
     source = Source(tmp_path / "a.traj", ReadOptions(energy_key="mp2", energy_unit="Hartree"))
     assert source.frames[0].energy == pytest.approx(-3 * 27.211386)
+
+
+def dump(path, columns="id type x y z", row="1 2 0.5 0 0"):
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
+    path.write_text(f"{head}ITEM: ATOMS {columns}\n{row}\n2 1 {row.split(maxsplit=2)[2].replace('0.5', '2.5')}\n")
+    return path
+
+
+def test_types_of_a_dump_are_no_elements(tmp_path):
+    path = dump(tmp_path / "a.lammpstrj")
+    with pytest.raises(DataError, match=r"EQ3741.*--types Si,O"):
+        Source(path)
+    for types in ("O,Si", "1=O,2=Si", "1=O 2=Si"):
+        (frame,) = read_frames(path, types=types)
+        assert frame.atomic_numbers.tolist() == [14, 8]
+        assert frame.energy is None  # ASE would say 0
+        assert frame.forces is None
+    with pytest.raises(ConfigError, match="EQ1035"):
+        read_frames(path, types="1=Zz")
+
+
+def test_a_dump_with_elements_and_forces(tmp_path):
+    path = dump(tmp_path / "a.lammpstrj", "id type element x y z fx fy fz", "1 2 Si 0.5 0 0 0.1 0 0")
+    (frame,) = read_frames(path)
+    assert frame.atomic_numbers.tolist() == [14, 14]
+    assert frame.forces[0].tolist() == [0.1, 0.0, 0.0]
+    assert frame.energy is None
+
+
+def test_masses_of_a_lammps_data_file_are_elements(tmp_path):
+    ase.io.write(tmp_path / "a.lmp", bulk("NaCl", "rocksalt", a=5.6), format="lammps-data")
+    ase.io.write(tmp_path / "b.lmp", bulk("NaCl", "rocksalt", a=5.6), format="lammps-data", masses=True)
+    with pytest.raises(DataError, match="EQ3741"):
+        read_frames(tmp_path / "a.lmp", format="lammps-data")
+    assert sorted(read_frames(tmp_path / "b.lmp", format="lammps-data")[0].atomic_numbers) == [11, 17]
+    assert sorted(read_frames(tmp_path / "a.lmp", format="lammps-data", types="Cl,Na")[0].atomic_numbers) == [11, 17]
+    text = (tmp_path / "b.lmp").read_text().replace("35.4", "30.4")
+    (tmp_path / "c.lmp").write_text(text)
+    with pytest.raises(DataError, match="EQ3741"):
+        read_frames(tmp_path / "c.lmp", format="lammps-data")
+
+
+def test_a_format_of_ase_by_name(tmp_path):
+    ase.io.write(tmp_path / "cell.dat", bulk("Si"), format="vasp")
+    assert read_frames(tmp_path / "cell.dat", format="vasp")[0].atomic_numbers.tolist() == [14, 14]
+    with pytest.raises(ConfigError, match=r"EQ1920.*vasp-xml"):
+        read_frames(tmp_path / "cell.dat", format="vasp-xlm")
+
+
+def test_an_isotope_that_ase_does_not_know(tmp_path):
+    ase.io.write(tmp_path / "POSCAR", bulk("Si"), format="vasp")
+    (tmp_path / "POSCAR").write_text((tmp_path / "POSCAR").read_text().replace("Si", "D "))
+    with pytest.raises(DataError, match=r"EQ3742.*isotope D"):
+        read_frames(tmp_path / "POSCAR")

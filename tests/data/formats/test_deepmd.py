@@ -113,3 +113,35 @@ def test_damage(folder, name, content, id):
 def test_without_periodicity(folder):
     (folder / "nopbc").write_text("")
     assert not any(frame.pbc.any() or frame.cell.any() for frame in read_frames(folder))
+
+
+def mixed(path, types):
+    """Two frames of a mixed set with up to three atoms: HO, then OHH."""
+    (path / "set.000").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    arrays = {name: random.normal(size=(2, 9)) for name in ("coord", "force")} | {"energy": np.array([-1.0, -2.0])}
+    for name, array in arrays.items():
+        np.save(path / "set.000" / f"{name}.npy", array)
+    np.save(path / "set.000" / "box.npy", np.tile(9.0 * np.eye(3).ravel(), (2, 1)))
+    np.save(path / "set.000" / "real_atom_types.npy", np.array(types))
+    (path / "type.raw").write_text("0 0 0")
+    (path / "type_map.raw").write_text("H O")
+    return arrays
+
+
+def test_elements_of_a_mixed_set_are_those_of_every_frame(tmp_path):
+    arrays = mixed(tmp_path / "water", [[0, 1, -1], [1, 0, 0]])
+    first, second = read_frames(tmp_path / "water")
+    assert (first.atomic_numbers.tolist(), second.atomic_numbers.tolist()) == ([1, 8], [8, 1, 1])
+    np.testing.assert_array_equal(first.positions, arrays["coord"][0].reshape(3, 3)[:2])
+    np.testing.assert_array_equal(first.forces, arrays["force"][0].reshape(3, 3)[:2])
+    np.testing.assert_array_equal(second.forces, arrays["force"][1].reshape(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("types", "id"), [([[0, 2, 1], [0, 0, 0]], "EQ3740"), ([[0, -2, 1], [0, 0, 0]], "EQ3740"), ([[0, 1]], "EQ3023")]
+)
+def test_types_of_a_mixed_set_that_name_nothing(tmp_path, types, id):
+    mixed(tmp_path / "water", types)
+    with pytest.raises(DataError, match=id):
+        read_frames(tmp_path / "water")

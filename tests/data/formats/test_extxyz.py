@@ -140,3 +140,10 @@ def test_round_trip(mixed_frames, tmp_path, same_frame):
         assert same_frame(one, other, tolerance=6e-9)  # ASE writes eight decimals
     assert again[1].info["config_type"] == "bulk"
     assert again[1].energy == frames[1].energy
+
+
+@pytest.mark.parametrize("symbol", ["X", "Bq", "H_gh", "XX", "Gh"])
+def test_ghost_atoms_are_refused_by_name_and_place(tmp_path, symbol):
+    (tmp_path / "a.xyz").write_text(f"2\nenergy=1\nO 0 0 0\n{symbol} 0 0 1\n")
+    with pytest.raises(DataError, match=rf"EQ3030.*atom 1: '{symbol}' is a ghost or dummy atom"):
+        read_frames(tmp_path / "a.xyz")

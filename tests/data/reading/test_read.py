@@ -40,7 +40,7 @@ def test_an_npz_of_another_kind_shows_what_it_has(tmp_path):
     with pytest.raises(DataError, match=r"EQ3041.*its arrays are R, Z"):
         find_format(tmp_path / "a.npz")
     with pytest.raises(ConfigError, match=r"choose from ani, .*extxyz"):
-        read_frames(tmp_path / "a.npz", format="vasp")
+        read_frames(tmp_path / "a.npz", format="numpy")
 
 
 def test_a_bad_number_is_reported_with_its_frame(ethanol_file, tmp_path):
