@@ -4,12 +4,22 @@ import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from eqff.errors import ConfigError
+
+
+def seconds_so_far() -> float:
+    """Wall time since this process was started, as far as the system tells."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started, 0.0)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.process_time()
 
 
 def seconds(text: str | None) -> float:
@@ -85,7 +95,7 @@ def command(
     from eqff.training.folder.metrics_file import best_row, read_metrics
     from eqff.training.run import default_folder, train
 
-    folder, limit = output or default_folder(config), seconds(time_limit)
+    folder, limit = output or default_folder(config), seconds(time_limit) - seconds_so_far()
     options = {"preset": preset, "data.energy_unit": energy_unit}
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)
     if split is not None:
@@ -126,7 +136,7 @@ def command(
         if best:
             units = {"forces_mae_meV_A": ("forces", "meV/Å"), "energy_mae_meV": ("energy", "meV")}
             errors = ", ".join(f"{what} {best[k]:.2f} {unit}" for k, (what, unit) in units.items() if k in best)
-            typer.echo(f"best on validation frames: {errors} (epoch {best['epoch']:.0f})")
+            typer.echo(f"best on validation frames: {errors} (epoch {best['epoch']:g})")
         if ready.is_file() and best and read_toml(run / "config.toml")["training"]["report"]:
             typer.echo(f"report     {training_report(run)}")
         if ready.is_file():

@@ -115,9 +115,8 @@ def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> Non
         torch.set_num_threads(training.threads)
     try:
         fit(prepared.model, training, plan, prepared.dataset, folder, resume, deadline)
-    except Stopped as stop:
-        if stop.signal == 0:
-            _export(folder, training.export_best)
+    except Stopped:
+        _export(folder, training.export_best)
         raise
     finally:
         torch.set_num_threads(threads)

@@ -42,7 +42,9 @@ class BestCheckpoint(Checkpoint):
         path = self.folder / BEST
         if trainer.global_rank == 0 and path.is_file():
             try:
-                self.row = trained.measured(trained.read_checkpoint(path))
+                row = trained.measured(trained.read_checkpoint(path))
+                # weights of a run that stopped within an epoch are replaced by those of its first validation
+                self.row = row if float(row.get("epoch", 0.0)).is_integer() else {}
             except EqffError as error:
                 logger.warning("%s; the next validation makes a new one", error)
 

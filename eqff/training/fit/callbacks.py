@@ -23,19 +23,32 @@ SHOWN = (
 class MetricsFile(lightning.Callback):
     """One row per validation in metrics.csv; learning_curve.png at the end.
 
-    A resumed run drops the rows after its checkpoint and continues; time_s counts the time spent training.
+    A resumed run drops the rows after its checkpoint and continues; time_s counts the time spent training.  The row of
+    a run that stopped before its first validation has a fraction of an epoch, and is dropped, too.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.csv"
         self.picture = folder / "learning_curve.png"
         self.rows: list[dict[str, float]] = []
+        self.share: float | None = None  # of the epoch that is done, when a run that stops is validated out of turn
         self.started = 0.0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Read the rows before the checkpoint of a resumed run."""
-        self.rows = [row for row in read_metrics(self.path) if row["step"] <= trainer.global_step]
+        earlier = [row for row in read_metrics(self.path) if row["step"] <= trainer.global_step]
+        self.rows = [row for row in earlier if row["epoch"].is_integer()]
         self.started = time.monotonic() - (self.rows[-1]["time_s"] if self.rows else 0.0)
+
+    def validate_now(self, trainer: Any, module: Any) -> None:
+        """Validate between two steps, as Lightning's loop does at the end of an epoch, unless the run has validated."""
+        if self.rows or trainer.world_size > 1:
+            return
+        done = module.steps_of_epoch / trainer.num_training_batches
+        self.share = min(round(done, 3), 0.999) if done else 0.999  # 0 at the end of an epoch
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training = True
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         """Add a row for this validation."""
@@ -43,7 +56,7 @@ class MetricsFile(lightning.Callback):
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         row: dict[str, float] = {name: metrics.get(name, float("nan")) for name in COLUMNS}
-        row["epoch"] = trainer.current_epoch + 1
+        row["epoch"] = trainer.current_epoch + (1 if self.share is None else self.share)
         row["step"] = trainer.global_step
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["time_s"] = round(time.monotonic() - self.started, 1)
@@ -53,7 +66,7 @@ class MetricsFile(lightning.Callback):
             f"{what} {row[name]:.2f} {unit}" for name, what, unit in SHOWN if not math.isnan(row.get(name, math.nan))
         ]
         logger.info(
-            "epoch %d/%d  %s  (validation MAE)  train loss %.3e  lr %.2e  %.0f s",
+            "epoch %g/%d  %s  (validation MAE)  train loss %.3e  lr %.2e  %.0f s",
             *(row["epoch"], trainer.max_epochs, "  ".join(shown)),
             *(row["train_loss"], row["learning_rate"], row["time_s"]),
         )

@@ -1,6 +1,8 @@
 """One training step: loss and its gradient with respect to the weights, eager or compiled as a whole."""
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +15,10 @@ from eqff.nn.fast.fused import SharedRadial, pairs_of_edges
 from eqff.training.config import LossConfig
 from eqff.training.fit.lone_atoms import LoneAtoms
 from eqff.training.fit.losses import Labels, errors, loss
+from eqff.training.fit.stopped import OutOfTime, time_limit
 
 logger = logging.getLogger("eqff.training")
+COMPILATION = 60.0  # s, of a training step on a busy core; with less time left eager steps get further
 LOSS_OFF, GRADIENT_OFF = 2e-4, 1e-2  # relative; rounding of float32 stays below, also late in a training
 
 
@@ -57,6 +61,8 @@ class CompiledStep:
 
     def __init__(self, model: nn.Module, config: LossConfig, alone: LoneAtoms | None = None) -> None:
         self.model, self.config, self.alone = model, config, alone or LoneAtoms((), {})
+        self.deadline = math.inf  # of time.monotonic(); compilation ends there, and the eager step does what is left
+        self.compiling = False
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.program: Any = None
         self.shape: tuple[int, ...] = ()
@@ -80,8 +86,18 @@ class CompiledStep:
         parameters = [p.detach() for p in self.parameters.values()]
         tensors = [*parameters, *self.constants().values(), *inputs]
         if self.program is None:
-            self.program, self.shape = self._trace(tensors, structure.n_graphs, labels.stress is not None), shape
-            self.instead = self._checked(tensors, (structure, labels, weights))
+            self.shape, self.compiling = shape, True
+            try:
+                if self.deadline - time.monotonic() < COMPILATION:
+                    raise OutOfTime
+                with time_limit(self.deadline):
+                    self.program = self._trace(tensors, structure.n_graphs, labels.stress is not None)
+                    self.instead = self._checked(tensors, (structure, labels, weights))
+            except OutOfTime:
+                logger.warning("training step: not compiled, because the time limit is too near")
+                self.program = self.instead = EagerStep(self.model, self.config, self.alone)
+            finally:
+                self.compiling = False
         if shape != self.shape:
             raise ConfigError(
                 "EQ1065",

@@ -21,6 +21,7 @@ from eqff.training.fit.interruption import LastCheckpoint
 from eqff.training.fit.lone_atoms import LoneAtoms
 from eqff.training.fit.module import TrainingModule
 from eqff.training.fit.progress import ProgressBar
+from eqff.training.fit.step import CompiledStep
 from eqff.training.plan import Plan
 
 
@@ -57,8 +58,9 @@ def fit(
             several processes ended
     """
     checkpoints = folder / "checkpoints"
-    last = LastCheckpoint(checkpoints / "last.ckpt", plan.checkpoint_every, config.checkpoint_minutes, deadline)
     metrics = MetricsFile(folder)
+    every, minutes = plan.checkpoint_every, config.checkpoint_minutes
+    last = LastCheckpoint(checkpoints / "last.ckpt", every, minutes, deadline, metrics.validate_now)
     best = BestCheckpoint(folder, metrics)
     callbacks: list[lightning.Callback] = [metrics, best, last]
     if config.export_best:
@@ -108,6 +110,9 @@ def fit(
         alone = LoneAtoms(plan.model_config.species, plan.statistics.isolated_atoms)
         module = ResumedModule(model, config, plan.compile, n_steps, plan.loss, alone)
         module.loader = train_loader
+        if isinstance(module.step, CompiledStep):
+            module.step.deadline = deadline
+            last.compiling = lambda: module.step.compiling
         resumed_from = checkpoints / "last.ckpt" if resume else None
         try:
             with last.signals():
