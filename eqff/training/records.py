@@ -45,7 +45,7 @@ def _model_record(prepared: Prepared) -> dict[str, Any]:
     """The model and where its data come from, for the header of the potential."""
     config, plan, provenance = prepared.config, prepared.plan, prepared.source.provenance
     numbers = plan.statistics
-    data = provenance | {
+    data: dict[str, Any] = provenance | {
         "split_sha256": plan.split.sha256,
         "n_train": len(plan.split.train),
         "n_validation": len(plan.split.validation),

@@ -210,6 +210,20 @@ def test_a_time_limit_stops_with_a_checkpoint(recipe: Path, tmp_path: Path) -> N
     same_run(whole, tmp_path / "parts")
 
 
+def test_a_run_that_stops_before_its_first_validation_leaves_a_potential(recipe: Path, tmp_path: Path) -> None:
+    import eqff
+
+    overrides = ["training.export_best=true"]
+    with pytest.raises(Stopped, match="time limit"):
+        train(recipe, tmp_path / "parts", overrides=overrides, time_limit=1e-3)
+    (row,) = rows(tmp_path / "parts")
+    assert 0.0 < float(row["epoch"]) < 1.0
+    header = eqff.artifact.inspect(tmp_path / "parts" / "best.eqff.pt")
+    assert header["metrics"]["validation"]["epoch"] == float(row["epoch"])
+    train(recipe, tmp_path / "parts", resume=True, overrides=overrides)
+    same_run(train(recipe, tmp_path / "whole", overrides=overrides).folder, tmp_path / "parts")
+
+
 def test_checkpoints_by_minutes_are_written_within_an_epoch(recipe: Path, tmp_path: Path) -> None:
     seen: list[int] = []
     overrides = ["training.checkpoint_minutes=1e-9", "training.checkpoint_every=100", "training.epochs=1"]

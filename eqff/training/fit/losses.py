@@ -20,7 +20,7 @@ class Labels(NamedTuple):
     forces: Tensor  # [n_atoms, 3] eV/Å
     stress: Tensor | None  # [n_graphs, 6] eV/Å^3, Voigt order xx yy zz yz xz xy, ASE sign; None: not trained on
     weight: Tensor  # [n_graphs, 3] of energy, forces, stress
-    count: Tensor  # [3] atoms with forces, frames with energy, with stress, over which means are taken; >= 1
+    n_labels: Tensor  # [3] atoms with forces, frames with energy, with stress, over which means are taken; >= 1
 
 
 class Errors(NamedTuple):
@@ -91,7 +91,7 @@ def loss(difference: Errors, structure: Structure, labels: Labels, weights: Tens
 
     Args: weights [3]: see `loss_weights`
     """
-    return torch.dot(weights, loss_sums(difference, structure, labels, config) / labels.count)
+    return torch.dot(weights, loss_sums(difference, structure, labels, config) / labels.n_labels)
 
 
 def loss_sums(difference: Errors, structure: Structure, labels: Labels, config: LossConfig) -> Tensor:

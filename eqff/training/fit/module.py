@@ -77,7 +77,7 @@ class TrainingModule(lightning.LightningModule):
         if self.trainer.world_size == 1:
             return labels
         total = self.trainer.strategy.reduce(counts(batch), reduce_op="sum")
-        return labels._replace(count=total.clamp(min=1.0) / self.trainer.world_size)
+        return labels._replace(n_labels=total.clamp(min=1.0) / self.trainer.world_size)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Remove gradients that are not finite, so that the optimiser leaves the weights unchanged.

@@ -78,7 +78,7 @@ class CompiledStep:
         shape = (structure.positions.shape[0], structure.senders.shape[0], structure.n_graphs)
         inputs = [structure.positions, structure.species, structure.cell, structure.pbc, structure.batch]
         inputs += [structure.senders, structure.receivers, structure.edge_shift]
-        inputs += [labels.energy, labels.forces, labels.weight, labels.count, weights]
+        inputs += [labels.energy, labels.forces, labels.weight, labels.n_labels, weights]
         alone = [self.alone.species, self.alone.energy] if self.alone else []
         inputs += [tensor.to(structure.species.device) for tensor in alone]
         inputs += [] if labels.stress is None else [labels.stress]

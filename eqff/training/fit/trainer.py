@@ -110,9 +110,10 @@ def fit(
         alone = LoneAtoms(plan.model_config.species, plan.statistics.isolated_atoms)
         module = ResumedModule(model, config, plan.compile, n_steps, plan.loss, alone)
         module.loader = train_loader
-        if isinstance(module.step, CompiledStep):
-            module.step.deadline = deadline
-            last.compiling = lambda: module.step.compiling
+        step = module.step
+        if isinstance(step, CompiledStep):
+            step.deadline = deadline
+            last.compiling = lambda: step.compiling
         resumed_from = checkpoints / "last.ckpt" if resume else None
         try:
             with last.signals():

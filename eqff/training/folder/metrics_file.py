@@ -41,7 +41,8 @@ def score(row: Mapping[str, float]) -> tuple[float, float]:
 
 def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The best row, see `score`; {} without rows."""
-    return dict(min(rows, key=score, default={}))
+    best: Mapping[str, float] = min(rows, key=score) if rows else {}
+    return dict(best)
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:

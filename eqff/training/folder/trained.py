@@ -150,7 +150,8 @@ def export_run(
     """
     run = load_run(folder)
     names = ("forces_mae_meV_A", "energy_mae_meV", "stress_mae_GPa")  # absent where no validation frame has the label
-    validation = {name: run.validation[name] for name in names if not math.isnan(run.validation.get(name, math.nan))}
+    errors = {name: run.validation.get(name, math.nan) for name in names}
+    validation: dict[str, float | None] = {name: value for name, value in errors.items() if not math.isnan(value)}
     validation |= {"n_frames": run.data["n_validation"], "epoch": run.validation.get("epoch")}
     measured_errors: dict[str, Any] = {"validation": validation}
     if metrics is not None:

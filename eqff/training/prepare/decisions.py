@@ -43,8 +43,8 @@ def divide(
         labelled[isolated] = False
         pool = np.flatnonzero(labelled) if labelled.any() else np.setdiff1d(np.arange(n_frames), isolated)
         drawn = random_split(len(pool), *counts(data, training, len(pool)), seed=data.split_seed)
-        parts = (pool[part] for part in (drawn.train, drawn.validation, drawn.test))
-        split = always_training(Split(*parts, n_frames, drawn.seed), isolated)
+        train, validation, test = (pool[part] for part in (drawn.train, drawn.validation, drawn.test))
+        split = always_training(Split(train, validation, test, n_frames, drawn.seed), isolated)
         n_left = n_frames - len(pool) - len(isolated)
         return split, f"{n_left} frames without energy, forces and stress are left out" if n_left else None
     split = load_split(data.split)

@@ -1,7 +1,11 @@
 """The compiled step is the eager step; the gradient is that of finite differences of the loss."""
 
 import copy
+import math
+import signal
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +20,10 @@ from eqff.models.nequip import Config, Model
 from eqff.neighbors import build_structure
 from eqff.nn.fast.fused import fuse, share_radial
 from eqff.training.config import LossConfig
+from eqff.training.fit.interruption import LastCheckpoint
 from eqff.training.fit.losses import Errors, Labels, complete, loss, loss_weights
 from eqff.training.fit.step import CompiledStep, EagerStep
+from eqff.training.fit.stopped import OutOfTime, Stopped, time_limit
 
 CONFIG = Config(species=("H", "O"), r_max=4.0, l_max=1, n_layers=2, n_channels=4, radial_hidden=(8,))
 
@@ -181,3 +187,35 @@ def test_huber_is_quadratic_inside_and_linear_outside() -> None:
 def test_energy_weight_grows_geometrically() -> None:
     config = LossConfig(energy_per_atom=1.0, final_energy_per_atom=100.0)
     assert [float(loss_weights(config, x)[1]) for x in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 10.0, 100.0])
+
+
+def test_near_the_time_limit_the_eager_step_is_used() -> None:
+    model, config = Model(replace(CONFIG, n_layers=1)).to(torch.float64), LossConfig()
+    step = CompiledStep(copy.deepcopy(model), config)
+    step.deadline = time.monotonic() + 1.0
+    weights = loss_weights(config, 0.0)
+    assert step(*batch(), weights).item() == EagerStep(model, config)(*batch(), weights).item()
+    assert isinstance(step.instead, EagerStep)
+    assert not step.compiling
+
+
+def test_the_time_limit_ends_a_compilation() -> None:
+    started = time.monotonic()
+    with pytest.raises(OutOfTime), time_limit(started + 0.05):
+        while time.monotonic() < started + 10.0:
+            pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    with time_limit(math.inf):
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_signal_ends_a_compilation(tmp_path: Path) -> None:
+    last = LastCheckpoint(tmp_path / "last.ckpt", 1, 1.0)
+    last.compiling = lambda: True
+    with pytest.raises(Stopped, match="SIGTERM"), last.signals():
+        signal.raise_signal(signal.SIGTERM)
+    last.compiling = lambda: False
+    with last.signals():
+        signal.raise_signal(signal.SIGINT)
+        assert last.received == signal.SIGINT
