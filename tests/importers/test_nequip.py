@@ -10,7 +10,8 @@ from toys import GOLDEN
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.graph import Structure, edge_vectors
 from eqff.importers._source import read
-from eqff.importers.nequip import convert, radial_columns
+from eqff.importers._e3nn import radial_columns
+from eqff.importers.nequip import convert
 from eqff.nn.features import split_blocks
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
