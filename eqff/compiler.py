@@ -55,8 +55,8 @@ def compile_potential(
 ) -> Compiled:
     """Compile a potential for this machine and put it into the cache, where `eqff.load(..., accelerate="ready")` looks.
 
-    Args:    name_or_path; dtype: of the weights, "auto" for that of the file's runs; exact: keep the radial networks instead of
-             splines; progress: told what is being done
+    Args:    name_or_path; dtype: of the weights, "auto" for that of the file's runs; exact: keep the radial networks
+             instead of splines; progress: told what is being done
     Raises:  ResourceError without a compiler or cache; PotentialError for a file that cannot be rebuilt, or a program
              that misses the test vectors; ConfigError for an unknown dtype
     """

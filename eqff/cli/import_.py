@@ -17,8 +17,8 @@ def command(
         str,
         typer.Argument(
             help="npz with config and w/<name>, or a checkpoint (.pt, .pth, .ckpt, .safetensors); sevennet: also "
-            "WHEEL:NAME, which is read without installing it, or the NAME of a checkpoint in an installed sevenn: 7net-0, "
-            "7net-0_22May2024, 7net-mf-0:PBE, 7net-mf-0:R2SCAN, 7net-l3i5."
+            "WHEEL:NAME, which is read without installing it, or the NAME of a checkpoint in an installed sevenn: "
+            "7net-0, 7net-0_22May2024, 7net-mf-0:PBE, 7net-mf-0:R2SCAN, 7net-l3i5."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Potential file to write, <name>.eqff.pt.")],

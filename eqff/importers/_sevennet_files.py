@@ -42,7 +42,10 @@ CHECKPOINTS = {
 }
 SEVENNET = "Park et al., J. Chem. Theory Comput. 20, 4857 (2024), doi:10.1021/acs.jctc.4c00190"
 MULTI = "Kim et al., J. Am. Chem. Soc. 147, 1042 (2024), doi:10.1021/jacs.4c14455"
-MPTRJ = "MPtrj: relaxation trajectories of the Materials Project (PBE and PBE+U), Deng et al., Nat. Mach. Intell. 5, 1031 (2023)"
+MPTRJ = (
+    "MPtrj: relaxation trajectories of the Materials Project (PBE and PBE+U), "
+    "Deng et al., Nat. Mach. Intell. 5, 1031 (2023), doi:10.1038/s42256-023-00716-3"
+)
 LICENCE = "MIT, Copyright (c) 2024 Yutack Park"
 LICENCE_TEXT = """MIT License
 
@@ -60,17 +63,18 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
 WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
-USE = """Good for: inorganic crystals of {n} elements near equilibrium: cell and geometry relaxation, equations of state,
-screening, starting points for molecular dynamics and for fine-tuning.
+USE = """Good for inorganic crystals of {n} elements near equilibrium: relaxation of geometry and cell, equations of
+state, screening, and as a start for molecular dynamics or fine-tuning.
 
-Not trained on, so check against a reference calculation first: isolated molecules and atoms, molecular liquids, surfaces and
-defects, high pressure, bond breaking. Universal potentials of this kind tend to be too soft away from equilibrium: phonon
-frequencies and barriers come out low. Dispersion beyond the functional, charge and spin are not part of the model.
+Compare with a reference calculation first where the training data have little or nothing: isolated molecules and atoms,
+molecular liquids, surfaces, defects, high pressure, breaking bonds. Universal potentials tend to be too soft away from
+equilibrium, so that phonon frequencies and barriers come out low. Dispersion that the functional lacks, charges and
+spins are not part of the model.
 Energies are total energies of the reference calculations, not formation energies."""
-XPLOR = """The radial envelope (XPLOR) is 1 up to {r_on:g} Å. Energies and forces are continuous, but second derivatives jump
-where a pair distance crosses {r_on:g} Å or {r_max:g} Å: the envelope's by {jump:.1f} Å^-2 at {r_on:g} Å. Hessians, elastic
-constants and phonons from finite differences depend on the step where a shell of neighbours lies near these radii;
-7net-l3i5, whose envelope is twice differentiable, does not have this limitation. `eqff compile` needs --exact."""
+XPLOR = """The radial envelope (XPLOR) is 1 up to {r_on:g} Å. Energies and forces are continuous, but second derivatives
+jump where a pair distance crosses {r_on:g} Å or {r_max:g} Å; that of the envelope by {jump:.1f} Å^-2 at {r_on:g} Å.
+Where a shell of neighbours lies near these radii, Hessians, elastic constants and phonons depend on the side, and on the step
+of finite differences. The envelope of 7net-l3i5 is twice differentiable. `eqff compile` needs --exact."""
 
 
 def locate(source: str) -> Located | None:

@@ -4,8 +4,8 @@
     eqff import sevennet sevenn-0.13.0-py3-none-any.whl:7net-0 -o 7net-0.eqff.pt    the wheel is read, not installed
     eqff import sevennet 7net-mf-0:PBE -o 7net-mf-0.eqff.pt                         from an installed sevenn
 
-What differs and is translated here: names, which had blanks before sevenn 0.9.2; e3nn's flat weights; the order of radial
-weights; signs of coupling coefficients; a modality, which for a fixed choice is a bias on even scalars and a reference energy.
+What differs and is translated here: names, some of which had blanks; e3nn's flat weights; the order of radial weights;
+signs of coupling coefficients; a modality, which for a fixed choice is a bias on even scalars and a reference energy.
 Source: Park et al., J. Chem. Theory Comput. 20, 4857 (2024); modalities: Kim et al., J. Am. Chem. Soc. 147, 1042 (2024)
 """
 
@@ -35,7 +35,7 @@ MODALITY_KEY = "modality"  # of the configuration: the one to import
 RUN_DTYPE = "float32"  # as sevenn runs them; the file keeps float64, so that nothing is rounded
 DERIVED = ("output_mask",)  # in names of arrays that follow from the configuration
 BEFORE = (0, 11)  # sevenn 0.11 changed the order of radial weights
-BLANKS = {  # names before sevenn 0.9.2
+BLANKS = {  # names that some files of sevenn 0.9.1 have
     "EdgeEmbedding": "edge_embedding",
     "reducing nn input to hidden": "reduce_input_to_hidden",
     "reducing nn hidden to energy": "reduce_hidden_to_energy",
@@ -98,7 +98,7 @@ def convert(foreign: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> Impo
 
 
 def renamed(name: str) -> str:
-    """The name that sevenn 0.9.2 and later give an array."""
+    """The name without blanks that later files give an array."""
     head, _, tail = name.partition(".")
     head = BLANKS.get(head, head.replace(" ", "_") if head[:1].isdigit() else head)
     return f"{head}.{tail}".replace("denumerator", "denominator")
@@ -129,7 +129,7 @@ class Modality:
         self.index = names[chosen]
 
     def split(self, flat: Tensor, key: str, n_in: int, n_out: int, name: str) -> tuple[Tensor, Tensor]:
-        """A flat weight of e3nn, whose first matrix [n_in, n_out] maps even scalars -> (without modality, bias [n_out]).
+        """A flat weight of e3nn, its first matrix [n_in, n_out] for scalars -> the same without modality, bias [n_out].
 
         The one-hot of the modality enters as further scalars, whose matrix [n, n_out] stands last; e3nn divides by the
         root of the number of all scalars.
@@ -197,7 +197,7 @@ def fill_layer(layer: Interaction, k: int, weights: StateDict, modality: Modalit
 
 
 def _require_couplings(layer: Interaction, weights: StateDict, prefix: str) -> None:
-    """Raises: PotentialError if the sign of a coupling is not known: only those with a zero degree are the same in every e3nn"""
+    """Raises: PotentialError if the sign of a coupling is unknown; with a zero degree it is the same in every e3nn"""
     stored = set(stored_couplings(weights, prefix).values())
     for path in layer.convolution.paths:
         degrees = (layer.irreps_in[path.block].irrep.l, path.l_edge, path.irrep_out.l)
@@ -258,8 +258,8 @@ def _require(foreign: Mapping[str, Any]) -> None:
     if not (0, 9) <= version < BEFORE:
         raise ConfigError(
             "EQ6405",
-            f"version={foreign.get('version')!r}: weights of sevenn 0.9 and 0.10 can be imported, whose order of radial "
-            "weights is known; give a checkpoint of these versions",
+            f"version={foreign.get('version')!r}: only weights of sevenn 0.9 and 0.10 can be imported, because "
+            "later ones have another order of radial weights; give a checkpoint of these versions",
         )
     for key, (default, known) in OPTIONS.items():
         value = foreign.get(key, default)
@@ -312,8 +312,8 @@ def _hidden_irreps(foreign: Mapping[str, Any]) -> Irreps:
     if not valid:
         raise ConfigError(
             "EQ6407",
-            f"irreps_manual={texts!r}: expected scalars 0e, the same irreps 0e + 1e + ... between all {n_layers} layers, "
-            "and as many scalars in the end; a model with others cannot be imported",
+            f"irreps_manual={texts!r}: expected scalars 0e, the same irreps 0e + 1e + ... between all {n_layers} "
+            "layers, and as many scalars in the end; a model with others cannot be imported",
         )
     return hidden
 
