@@ -73,8 +73,8 @@ spins are not part of the model.
 Energies are total energies of the reference calculations, not formation energies."""
 XPLOR = """The radial envelope (XPLOR) is 1 up to {r_on:g} Å. Energies and forces are continuous, but second derivatives
 jump where a pair distance crosses {r_on:g} Å or {r_max:g} Å; that of the envelope by {jump:.1f} Å^-2 at {r_on:g} Å.
-Where a shell of neighbours lies near these radii, Hessians, elastic constants and phonons depend on the side, and on the step
-of finite differences. The envelope of 7net-l3i5 is twice differentiable. `eqff compile` needs --exact."""
+Where a shell of neighbours lies near these radii, Hessians, elastic constants and phonons depend on the side, and on
+the step of finite differences. The envelope of 7net-l3i5 is twice differentiable. `eqff compile` needs --exact."""
 
 
 def locate(source: str) -> Located | None:
