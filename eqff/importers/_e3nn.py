@@ -40,7 +40,7 @@ def coupling_signs(layer: Interaction, weights: StateDict, prefix: str) -> Tenso
         ]
         if not agreeing:
             raise PotentialError(
-                "EQ6401",
+                "EQ4861",
                 f"{name}: neither the coupling coefficients of e3nn nor their negative; "
                 "weights trained with others cannot be imported",
             )

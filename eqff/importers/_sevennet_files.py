@@ -90,7 +90,7 @@ def locate(source: str) -> Located | None:
         return None
     if name not in CHECKPOINTS:
         raise PotentialError(
-            "EQ6411", f"name={name!r} is not in the package sevenn; choose from {', '.join(CHECKPOINTS)}"
+            "EQ4871", f"name={name!r} is not in the package sevenn; choose from {', '.join(CHECKPOINTS)}"
         )
     member = f"{FOLDER}/{CHECKPOINTS[name].file}"
     content = _of_wheel(Path(package + ".whl"), member) if mark else _of_installation(member, name)
@@ -103,12 +103,12 @@ def _of_wheel(wheel: Path, member: str) -> bytes:
     try:
         with zipfile.ZipFile(wheel) as archive:
             if archive.getinfo(member).file_size > MOST:
-                raise PotentialError("EQ6412", f"{wheel}: {member} is larger than {MOST} bytes; get it with `{PIP}`")
+                raise PotentialError("EQ4872", f"{wheel}: {member} is larger than {MOST} bytes; get it with `{PIP}`")
             return archive.read(member)
     except KeyError as error:
-        raise PotentialError("EQ6413", f"{wheel}: contains no {member}; get it with `{PIP}`") from error
+        raise PotentialError("EQ4873", f"{wheel}: contains no {member}; get it with `{PIP}`") from error
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise PotentialError("EQ6414", f"{wheel}: cannot be read as a wheel ({error}); get it with `{PIP}`") from error
+        raise PotentialError("EQ4874", f"{wheel}: cannot be read as a wheel ({error}); get it with `{PIP}`") from error
 
 
 def _of_installation(member: str, name: str) -> bytes:
@@ -116,7 +116,7 @@ def _of_installation(member: str, name: str) -> bytes:
         path = Path(str(metadata.distribution("sevenn").locate_file(member)))
     except metadata.PackageNotFoundError as error:
         raise PotentialError(
-            "EQ6415",
+            "EQ4875",
             f"name={name!r}: there is no file of this name, and sevenn is not installed; get the package with `{PIP}` "
             f"and give WHEEL:{name}",
         ) from error
@@ -124,7 +124,7 @@ def _of_installation(member: str, name: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise PotentialError(
-            "EQ6416", f"{path}: cannot be read ({error.strerror}); get it with `{PIP}` and give WHEEL:{name}"
+            "EQ4876", f"{path}: cannot be read ({error.strerror}); get it with `{PIP}` and give WHEEL:{name}"
         ) from error
 
 

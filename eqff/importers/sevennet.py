@@ -118,11 +118,11 @@ class Modality:
         if not names:
             self.flags = set()
             if chosen:
-                raise ConfigError("EQ6402", f"modality={chosen!r}: these weights have no modalities; leave it out")
+                raise ConfigError("EQ1752", f"modality={chosen!r}: these weights have no modalities; leave it out")
             return
         if chosen not in names:
             raise ConfigError(
-                "EQ6403",
+                "EQ1753",
                 f"modality={chosen!r}: these weights have {', '.join(sorted(names))}; "
                 "choose the level of theory with --modality",
             )
@@ -203,7 +203,7 @@ def _require_couplings(layer: Interaction, weights: StateDict, prefix: str) -> N
         degrees = (layer.irreps_in[path.block].irrep.l, path.l_edge, path.irrep_out.l)
         if 0 not in degrees and degrees not in stored:
             raise PotentialError(
-                "EQ6404",
+                "EQ4864",
                 f"{prefix}: no coupling coefficients _w3j_{'_'.join(map(str, degrees))}, whose sign the weights depend "
                 "on; give the whole model_state_dict",
             )
@@ -257,7 +257,7 @@ def _require(foreign: Mapping[str, Any]) -> None:
     version = _version(foreign)
     if not (0, 9) <= version < BEFORE:
         raise ConfigError(
-            "EQ6405",
+            "EQ1755",
             f"version={foreign.get('version')!r}: only weights of sevenn 0.9 and 0.10 can be imported, because "
             "later ones have another order of radial weights; give a checkpoint of these versions",
         )
@@ -277,7 +277,7 @@ def _require(foreign: Mapping[str, Any]) -> None:
 def _one_of(key: str, value: Any, known: list[Any]) -> None:
     if value not in known:
         raise ConfigError(
-            "EQ6406",
+            "EQ1756",
             f"{key}={value!r}: eqff imports SevenNet with {' or '.join(map(repr, known))} only; "
             "a model with another value cannot be imported",
         )
@@ -311,7 +311,7 @@ def _hidden_irreps(foreign: Mapping[str, Any]) -> Irreps:
         )
     if not valid:
         raise ConfigError(
-            "EQ6407",
+            "EQ1757",
             f"irreps_manual={texts!r}: expected scalars 0e, the same irreps 0e + 1e + ... between all {n_layers} "
             "layers, and as many scalars in the end; a model with others cannot be imported",
         )
@@ -323,7 +323,7 @@ def _species(type_map: Mapping[Any, Any]) -> tuple[str, ...]:
     rows = sorted((int(row), int(number)) for number, row in type_map.items())
     if [row for row, _ in rows] != list(range(len(rows))) or not all(0 < z < len(SYMBOLS) for _, z in rows):
         raise ConfigError(
-            "EQ6408", "_type_map: expected atomic numbers and rows 0, 1, ...; give the configuration of the checkpoint"
+            "EQ1758", "_type_map: expected atomic numbers and rows 0, 1, ...; give the configuration of the checkpoint"
         )
     return tuple(SYMBOLS[number] for _, number in rows)
 
@@ -331,7 +331,7 @@ def _species(type_map: Mapping[Any, Any]) -> tuple[str, ...]:
 def _per_species(values: Tensor, n_species: int, name: str) -> Tensor:
     if values.numel() not in (1, n_species):
         raise PotentialError(
-            "EQ6409",
+            "EQ4869",
             f"rescale_atomic_energy.{name}: {values.numel()} numbers for {n_species} species; "
             "give the configuration the weights were trained with",
         )
@@ -343,7 +343,7 @@ def _denominator(weights: StateDict, n_layers: int) -> float:
     values = [float(weights.take(f"{k}_convolution.denominator").reshape(())) for k in range(n_layers)]
     if len(set(values)) > 1 or values[0] <= 0.0:
         raise PotentialError(
-            "EQ6410",
+            "EQ4870",
             f"denominator={values}: expected the same positive number in every layer; "
             "a model with others cannot be imported",
         )

@@ -80,7 +80,7 @@ def check(config: Config) -> None:
     check_counts({"l_max": config.l_max, "n_embedding": config.n_embedding}, at_least=0)
     if not 0.0 <= config.r_on < config.r_max:
         raise ConfigError(
-            "EQ6400",
+            "EQ1750",
             f"r_on={config.r_on} Å: expected 0 for the polynomial envelope, or a radius below r_max={config.r_max} Å; "
             "correct the value",
         )

@@ -65,7 +65,7 @@ def import_model(config: ImportConfig) -> ImportReport:
     if located is not None:
         if source.sha256 != located.sha256:
             raise PotentialError(
-                "EQ6417",
+                "EQ4877",
                 f"{located.label}: SHA-256 {source.sha256}, expected {located.sha256}; "
                 "give the path of the checkpoint if this is the file that you mean",
             )
@@ -109,10 +109,10 @@ def _choose_modality(importer: Importer, foreign: dict[str, Any], config: Import
         return
     key = getattr(importer, "MODALITY_KEY", "")
     if not key:
-        raise ConfigError("EQ6418", f"modality={config.modality!r}: weights of {config.code} have none; leave it out")
+        raise ConfigError("EQ1768", f"modality={config.modality!r}: weights of {config.code} have none; leave it out")
     if foreign.setdefault(key, config.modality) != config.modality:
         raise ConfigError(
-            "EQ6419", f"modality={config.modality!r}, but SOURCE says {foreign[key]!r}; name one level of theory"
+            "EQ1769", f"modality={config.modality!r}, but SOURCE says {foreign[key]!r}; name one level of theory"
         )
 
 

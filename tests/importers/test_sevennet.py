@@ -82,10 +82,10 @@ DAMAGE = {
     "missing": ("EQ4303", lambda state: {k: v for k, v in state.items() if k != "1_self_interaction_1.linear.weight"}),
     "size": ("EQ4306", lambda state: state | {"1_self_interaction_2.linear.weight": np.ones(7)}),
     "radial": ("EQ4307", lambda state: state | {"1_convolution.weight_nn.layer2.weight": np.ones((5, 7))}),
-    "couplings": ("EQ6401", lambda state: state | {W3J: 2.0 * state[W3J]}),
-    "no couplings": ("EQ6404", lambda state: {k: v for k, v in state.items() if k != W3J}),
-    "denominators": ("EQ6410", lambda state: state | {"1_convolution.denominator": np.array([9.0])}),
-    "scale": ("EQ6409", lambda state: state | {"rescale_atomic_energy.scale": np.ones(2)}),
+    "couplings": ("EQ4861", lambda state: state | {W3J: 2.0 * state[W3J]}),
+    "no couplings": ("EQ4864", lambda state: {k: v for k, v in state.items() if k != W3J}),
+    "denominators": ("EQ4870", lambda state: state | {"1_convolution.denominator": np.array([9.0])}),
+    "scale": ("EQ4869", lambda state: state | {"rescale_atomic_energy.scale": np.ones(2)}),
 }
 
 
@@ -97,23 +97,23 @@ def test_weights_that_do_not_fit(make, id, damage):
 
 
 OPTIONS = {
-    "EQ6406": [
+    "EQ1756": [
         {"is_parity": True}, {"self_connection_type": "nequip"}, {"self_connection_type": ["linear", "nequip"]},
         {"act_radial": "relu"}, {"use_bias_in_linear": True}, {"readout_as_fcn": True}, {"interaction_type": "mace"},
         {"act_scalar": {"e": "ssp", "o": "tanh"}}, {"act_gate": {"e": "ssp", "o": "tanh"}}, {"lmax_edge": 1},
         {"radial_basis": {"radial_basis_name": "gauss"}}, {"cutoff_function": {"cutoff_function_name": "cos"}},
         {"use_modal_node_embedding": True},
     ],
-    "EQ6405": [{"version": "0.11.0"}, {"version": None}, {"version": "0.8"}],
-    "EQ6407": [
+    "EQ1755": [{"version": "0.11.0"}, {"version": None}, {"version": "0.8"}],
+    "EQ1757": [
         {"irreps_manual": False}, {"irreps_manual": ["5x0e", "5x0e+3x1o", "5x0e+3x1o", "5x0e"]},
         {"irreps_manual": ["5x0e", "5x0e+3x1e", "5x0e+2x1e", "5x0e"]}, {"irreps_manual": ["5x0e", "5x0e"]},
         {"irreps_manual": ["5x0e", "3x1e+5x0e", "3x1e+5x0e", "5x0e"]},
     ],
-    "EQ6402": [{"modality": "PBE"}],
-    "EQ6403": [{"use_modality": True, "_modal_map": {"PBE": 0, "R2SCAN": 1}}],
-    "EQ6408": [{"_type_map": {6: 0, 1: 2, 8: 3}}, {"_type_map": {6: 0, 1: 1, 999: 2}}],
-    "EQ6400": [{"cutoff_function": {"cutoff_function_name": "XPLOR", "cutoff_on": 4.0}}],
+    "EQ1752": [{"modality": "PBE"}],
+    "EQ1753": [{"use_modality": True, "_modal_map": {"PBE": 0, "R2SCAN": 1}}],
+    "EQ1758": [{"_type_map": {6: 0, 1: 2, 8: 3}}, {"_type_map": {6: 0, 1: 1, 999: 2}}],
+    "EQ1750": [{"cutoff_function": {"cutoff_function_name": "XPLOR", "cutoff_on": 4.0}}],
 }  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_from_a_wheel_to_a_calculator(make, tmp_path, monkeypatch):
     content = checkpoint(oracle)
     path = wheel(tmp_path / "sevenn-0.13.0-py3-none-any.whl", content)
     source, output = f"{path}:7net-mf-0:PBE", tmp_path / "x.eqff.pt"
-    with pytest.raises(PotentialError, match="EQ6417"):
+    with pytest.raises(PotentialError, match="EQ4877"):
         import_model(ImportConfig(code="sevennet", source=source, output=output))
     (tmp_path / "x.pth").write_bytes(content)
     plain = ImportConfig(code="sevennet", source=tmp_path / "x.pth", output=output, modality="PBE")
@@ -170,10 +170,10 @@ def test_sources_that_are_refused(tmp_path):
     empty = tmp_path / "empty.whl"
     zipfile.ZipFile(empty, "w").close()
     for source, id in {
-        f"{tmp_path}/text.whl:7net-0": "EQ6414",
-        f"{tmp_path}/missing.whl:7net-0": "EQ6414",
-        f"{empty}:7net-0": "EQ6413",
-        f"{empty}:7net-omni": "EQ6411",
+        f"{tmp_path}/text.whl:7net-0": "EQ4874",
+        f"{tmp_path}/missing.whl:7net-0": "EQ4874",
+        f"{empty}:7net-0": "EQ4873",
+        f"{empty}:7net-omni": "EQ4871",
     }.items():
         with pytest.raises(EqffError, match=id):
             locate(source)
@@ -185,14 +185,14 @@ def test_name_without_the_package(monkeypatch):
         raise files.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(files.metadata, "distribution", absent)
-    with pytest.raises(PotentialError, match="EQ6415"):
+    with pytest.raises(PotentialError, match="EQ4875"):
         locate("7net-mf-0:PBE")
 
 
 def test_modality_of_other_codes_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", **{"config": '{"r_max": 4.0}', "w/a": np.ones(1)})
     config = ImportConfig(code="nequip", source=tmp_path / "x.npz", output=tmp_path / "x.eqff.pt", modality="PBE")
-    with pytest.raises(ConfigError, match="EQ6418"):
+    with pytest.raises(ConfigError, match="EQ1768"):
         import_model(config)
 
 
