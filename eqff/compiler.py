@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from eqff.artifact import archive, compiled, vectors
-from eqff.artifact.header import DTYPES
+from eqff.artifact.header import DTYPES, run_dtype
 from eqff.artifact.lookup import find
 from eqff.errors import ConfigError, EqffError, PotentialError, ResourceError
 from eqff.files import locked, new_folder
@@ -55,8 +55,8 @@ def compile_potential(
 ) -> Compiled:
     """Compile a potential for this machine and put it into the cache, where `eqff.load(..., accelerate="ready")` looks.
 
-    Args:    name_or_path; dtype: of the weights, "auto" for the stored one; exact: keep the radial networks instead of
-             splines; progress: told what is being done
+    Args:    name_or_path; dtype: of the weights, "auto" for that of the file's runs; exact: keep the radial networks
+             instead of splines; progress: told what is being done
     Raises:  ResourceError without a compiler or cache; PotentialError for a file that cannot be rebuilt, or a program
              that misses the test vectors; ConfigError for an unknown dtype
     """
@@ -65,14 +65,14 @@ def compile_potential(
     if build.compiler() is None:
         raise ResourceError("EQ6110", "no C++ compiler found; install g++ or clang++, or set CXX")
     contents = archive.read(find(name_or_path))
-    run_dtype: torch.dtype = getattr(torch, contents.header["dtype"] if dtype == "auto" else dtype)
-    place = compiled.folder(contents.digest, run_dtype, exact)
+    of_run: torch.dtype = getattr(torch, run_dtype(contents.header) if dtype == "auto" else dtype)
+    place = compiled.folder(contents.digest, of_run, exact)
     if place is None:
         raise ResourceError(
             "EQ6112", "no private cache for compiled programs; make ~/.cache writable, or set XDG_CACHE_HOME"
         )
     with locked(place.with_suffix(".compiling"), wait=True):  # not in the folder itself, which is replaced
-        return _compile(contents, run_dtype, exact, place, progress)
+        return _compile(contents, of_run, exact, place, progress)
 
 
 def _compile(

@@ -41,6 +41,7 @@ def export(
     baseline: Mapping[str, Any] | None = None,
     card: str = "",
     structures: Sequence[Structure] = (),
+    run_dtype: str = "",
     force: bool = False,
 ) -> dict[str, Any]:
     """Write a potential file; on any failure there is none.
@@ -49,7 +50,8 @@ def export(
              family: its file name in models; config: plain values, as eqff.config.to_mapping gives them;
              path: <name>.eqff.pt; metadata: any of training_data, metrics, level_of_theory, licence, citation;
              baseline: who gives the energies that these are differences from, see eqff.training.prepare.baseline;
-             card: Markdown for people; structures: test vectors beside the three made here; force: overwrite
+             card: Markdown for people; structures: test vectors beside the three made here;
+             run_dtype: in which it runs unless the user names another, "" for the stored one; force: overwrite
     Returns: the header
     Raises:  PotentialError if the model cannot be stored, or the stored program does not reproduce it
     """
@@ -84,6 +86,7 @@ def export(
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         **{field: metadata.get(field, "not stated") for field in PROVENANCE},
         **({} if baseline is None else {"baseline": dict(baseline)}),
+        **({"run_dtype": run_dtype} if run_dtype else {}),
         "versions": package_versions(),
         "operators": check_operators(program),
     }

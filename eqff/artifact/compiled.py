@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
+from eqff.artifact.header import run_dtype
 from eqff.artifact.potential import Potential
 from eqff.artifact.program_key import code_digest
 from eqff.cache import private_cache
@@ -87,10 +88,10 @@ def describe(report: Mapping[str, Any]) -> str:
 
 
 def find(contents: Contents) -> str:
-    """The compiled programs of a file that are ready on this machine, in its stored dtype; "" if none."""
+    """The compiled programs of a file that are ready on this machine, in the dtype of its runs; "" if none."""
     found = []
     for exact in (False, True):
-        place = folder(contents.digest, getattr(torch, contents.header["dtype"]), exact)
+        place = folder(contents.digest, getattr(torch, run_dtype(contents.header)), exact)
         if place is not None and (place / REPORT).is_file():
             try:
                 found.append(describe(json.loads((place / REPORT).read_text())))

@@ -48,6 +48,7 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
             "EQ4105", f"{where}: format={header.get('format')!r}, this eqff reads {known}; install a matching eqff"
         )
     fields = FIELDS | MORE_FIELDS[header["format"]] | (DIFFERENCE_FIELDS if "baseline" in header else {})
+    fields |= RUN_FIELDS if "run_dtype" in header else {}
     for name, (expected, is_valid) in fields.items():
         if name not in header or not is_valid(header[name]):
             shown = repr(header.get(name, "missing"))[:80]
@@ -74,6 +75,11 @@ def failed_checks(header: Mapping[str, Any]) -> list[str]:
 def dtypes(header: Mapping[str, Any]) -> tuple[str, ...]:
     """dtypes in which the weights of this file may be loaded."""
     return tuple(header["dtypes"]) if is_wrapped(header) else DTYPES
+
+
+def run_dtype(header: Mapping[str, Any]) -> str:
+    """dtype in which the weights run where the user names none: the stored one, unless the file says otherwise."""
+    return str(header.get("run_dtype", header["dtype"]))
 
 
 def _is_baseline(value: Any) -> bool:
@@ -169,6 +175,10 @@ WRAPPED_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 DIFFERENCE_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "baseline": ("name, level_of_theory, sha256 and check of another calculator", _is_baseline)
+}
+
+RUN_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "run_dtype": (" or ".join(DTYPES), lambda value: value in DTYPES)
 }
 
 MORE_FIELDS: dict[int, dict[str, tuple[str, Callable[[Any], bool]]]] = {

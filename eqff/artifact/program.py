@@ -13,7 +13,7 @@ import torch
 
 from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
-from eqff.artifact.header import DTYPES, dtypes, failed_checks
+from eqff.artifact.header import DTYPES, dtypes, failed_checks, run_dtype
 from eqff.artifact.potential import Potential
 from eqff.cache import private_cache
 from eqff.errors import ConfigError, PotentialError, ResourceError, last_line
@@ -40,14 +40,14 @@ def load(contents: Contents, device: str = "cpu", dtype: str = "auto") -> Potent
         warnings.warn(
             f"{path}: this wrapped program failed its checks of {', '.join(failed)}; see `eqff inspect`", stacklevel=3
         )
-    run_dtype = getattr(torch, stored if dtype == "auto" else dtype)
-    module = load_module(contents, place, run_dtype)
+    of_run = getattr(torch, run_dtype(contents.header) if dtype == "auto" else dtype)
+    module = load_module(contents, place, of_run)
     evaluator = GradientEvaluator(module)
     expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
     with cheap_first_call():
         smallest = min(expected, key=lambda vector: vector.structure.senders.shape[0])
         vectors.evaluate(evaluator, smallest.structure, smallest.edge_vector)
-    _check_once(contents, module, run_dtype, place, expected)
+    _check_once(contents, module, of_run, place, expected)
     header = contents.header
     return Potential(
         evaluator=evaluator,
@@ -55,7 +55,7 @@ def load(contents: Contents, device: str = "cpu", dtype: str = "auto") -> Potent
         species=tuple(header["species"]),
         r_max=float(header["r_max"]),
         n_hops=header["n_hops"],
-        dtype=run_dtype,
+        dtype=of_run,
         device=place,
         header=header,
         path=path,

@@ -14,7 +14,12 @@ CODES = registry.names("importers")
 def command(
     code: Annotated[str, typer.Argument(help=f"Code the weights come from: {', '.join(CODES)}.")],
     source: Annotated[
-        Path, typer.Argument(help="npz with config and w/<name>, or a checkpoint (.pt, .pth, .ckpt, .safetensors).")
+        str,
+        typer.Argument(
+            help="npz with config and w/<name>, or a checkpoint (.pt, .pth, .ckpt, .safetensors); sevennet: also "
+            "WHEEL:NAME, which is read without installing it, or the NAME of a checkpoint in an installed sevenn: "
+            "7net-0, 7net-0_22May2024, 7net-mf-0:PBE, 7net-mf-0:R2SCAN, 7net-l3i5."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Potential file to write, <name>.eqff.pt.")],
     config: Annotated[
@@ -26,6 +31,9 @@ def command(
             help="Elements, e.g. H,C,O: of its types in their order where SOURCE does not name them (nequip); those to "
             "keep (equiformer)."
         ),
+    ] = "",
+    modality: Annotated[
+        str, typer.Option(help="Level of theory to keep where the weights hold several: PBE or R2SCAN (sevennet).")
     ] = "",
     card: Annotated[Optional[Path], typer.Option("--card", help="Markdown card to store in the file.")] = None,
     level_of_theory: Annotated[str, typer.Option(help="What the model was trained on.")] = "not stated",
@@ -39,6 +47,7 @@ def command(
 
     Example: eqff import nequip model.npz -o model.eqff.pt --licence MIT
     """
+    from eqff.artifact.header import run_dtype
     from eqff.errors import PotentialError
     from eqff.tasks.import_model import ImportConfig, import_model
 
@@ -56,6 +65,7 @@ def command(
             source=source,
             output=output,
             config=config,
+            modality=modality,
             species=tuple(symbol.strip() for symbol in species.split(",") if symbol.strip()),
             card=text,
             metadata={"level_of_theory": level_of_theory, "licence": licence, "citation": citation},
@@ -67,10 +77,13 @@ def command(
     if report.guessed_species:
         typer.echo(f"warning: nothing names the elements of its types, taken for {elements}; see --species", err=True)
     reach = f"{report.header['r_max']:g} Å x {report.header['n_hops']} hops"
-    typer.echo(f"{reach}, {report.header['dtype']}; proved in a fresh process against the imported model")
+    dtype, of_run = report.header["dtype"], run_dtype(report.header)
+    precision = dtype if of_run == dtype else f"stored in {dtype}, runs in {of_run}"
+    typer.echo(f"{reach}, {precision}; proved in a fresh process against the imported model")
     energies = zip(report.header["species"], report.header["reference_energies"], strict=True)
     texts = [f"{symbol} {energy:.6f} eV" for symbol, energy in energies if energy != 0.0]
-    typer.echo(f"reference energies: {', '.join(texts) or 'none in SOURCE, 0 for every element'}")
+    shown = texts if len(texts) <= N_SHOWN else [*texts[:2], "...", texts[-1]]
+    typer.echo(f"reference energies: {', '.join(shown) or 'none in SOURCE, 0 for every element'}")
 
 
 def _short(species: list[str]) -> str:

@@ -13,7 +13,7 @@ def command(
 ) -> None:
     """Show what a potential file contains: species, cut-off, origin, licence, test errors. Never executes the file."""
     from eqff.artifact import find, read
-    from eqff.artifact.header import is_wrapped
+    from eqff.artifact.header import is_wrapped, run_dtype
 
     contents = read(find(potential))
     if as_json:
@@ -28,7 +28,8 @@ def command(
         "species": " ".join(header["species"]),
         "cut-off": f"{header['r_max']:g} Å x {header['n_hops']} hops",
         "family": header["family"],
-        "weights": f"{header.get('n_parameters', '?')} parameters, {header['dtype']}",
+        "weights": f"{header.get('n_parameters', '?')} parameters, {header['dtype']}"
+        + (f", runs in {run_dtype(header)}" if run_dtype(header) != header["dtype"] else ""),
         "units": ", ".join(f"{quantity} {unit}" for quantity, unit in header["units"].items()),
         "reference energies": ", ".join(
             f"{symbol} {energy:.6f} eV"

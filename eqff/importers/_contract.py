@@ -17,6 +17,23 @@ class Imported(NamedTuple):
     model: nn.Module  # float64
 
 
+class Located(NamedTuple):
+    """A foreign file inside something else, such as a package."""
+
+    content: bytes
+    label: str  # where it came from, without machine paths
+    sha256: str  # that it must have
+    options: dict[str, Any]  # of the configuration, stated in the name
+
+
+class Provenance(NamedTuple):
+    """What is known about published weights."""
+
+    metadata: dict[str, str]  # level_of_theory, licence, citation
+    training_data: str
+    card: str  # Markdown
+
+
 class Importer(Protocol):
     """The names of an importer's module, eqff/importers/<code>.py.
 
@@ -28,6 +45,12 @@ class Importer(Protocol):
     SPECIES_KEYS   keys of the foreign configuration that name the elements of its types, the one to fill first
     SUBSET_KEY     key that says which of all elements to keep
     An importer with neither has fixed elements.
+
+    Optional, for weights that are published in packages:
+    locate         text of the user -> Located, None for the path of a file
+    provenance     (configuration, SHA-256 of the file) -> Provenance, None for unknown weights
+    MODALITY_KEY   key that says which level of theory to keep
+    RUN_DTYPE      dtype in which the potential runs unless the user names another; else float64
     """
 
     FAMILY: str

@@ -41,16 +41,33 @@ class Source(NamedTuple):
     sha256: str
 
 
-def read(path: str | Path, config_path: str | Path | None = None) -> Source:
+class Unread:
+    """In place of an array of NumPy in a configuration, which is never built: weights are tensors."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+UNREAD = (
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.ndarray",
+    "numpy.dtype",
+)
+
+
+def read(path: str | Path, config_path: str | Path | None = None, content: bytes | None = None) -> Source:
     """Configuration and weights of a foreign model.
 
-    Args:   path: see above; config_path: JSON or TOML, instead of the configuration in the file
+    Args:   path: see above; config_path: JSON or TOML, instead of the configuration in the file; content: of the file,
+            if it is inside another one
     Raises: PotentialError for a file that is none of these, or lacks weights or configuration; ConfigError for TOML
             that cannot be read
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if content is None else content
     except OSError as error:
         raise PotentialError("EQ4350", f"{path}: cannot be read ({error.strerror}); give a file of weights") from error
     versions: dict[str, str] = {}
@@ -113,7 +130,7 @@ def _checkpoint(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, n
             "EQ4354", f"{path}: is a TorchScript program, not weights; use `eqff wrap`, or give the training checkpoint"
         )
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(Unread, name) for name in UNREAD]):
             warnings.simplefilter("ignore")  # of torch, about its own older formats
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

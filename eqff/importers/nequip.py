@@ -19,6 +19,7 @@ from eqff import config as config_io
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import ConfigError, PotentialError
 from eqff.importers._contract import Imported, StateDict
+from eqff.importers._e3nn import W3J, coupling_signs, cut, put, put_all, radial_columns
 from eqff.models.nequip import Config, Interaction, Model
 from eqff.nn.gate import EVEN_SCALAR
 from eqff.nn.mlp import ScalarMLP
@@ -27,7 +28,7 @@ from eqff.o3.irreps import parse, sorted_irreps, spherical_harmonics_irreps, to_
 FAMILY = "nequip"
 # where a configuration names the elements of its types; Z = 1, 2, ... where none of these is given
 SPECIES_KEYS = ("type_names", "chemical_symbol_to_type", "chemical_symbols")
-DERIVED = ("_w3j", "output_mask")  # in names of arrays that follow from the configuration
+DERIVED = (W3J, "output_mask")  # in names of arrays that follow from the configuration
 GATE = {"e": "silu", "o": "tanh"}
 CURRENT_OPTIONS: dict[str, list[Any]] = {
     "convnet_resnet": [False],
@@ -98,7 +99,9 @@ class Weights(StateDict):
                 "EQ4302", "weights: no type_embed and no chemical_embedding; give the weights of a NequIP model"
             )
         prefix = min(prefixes, key=len)
-        kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
+        derived = {name for name in state if any(mark in name for mark in DERIVED)}
+        couplings = {name for name in derived if ".tp." in name and W3J in name}  # others have l = 0
+        kept = {name: np.asarray(array) for name, array in state.items() if name not in derived - couplings}
         super().__init__({name.removeprefix(prefix): array for name, array in kept.items() if array.size > 0})
 
     def take_number(self, ending: str, default: float) -> float:
@@ -382,27 +385,27 @@ def merged_readout(matrices: list[Tensor], nonlinearity: str | None) -> list[Ten
 def fill_current(model: Model, weights: Weights, readout: list[Tensor]) -> None:
     """Names of nequip >= 0.7."""
     embedding = weights.take("type_embed.embed_module.weight")
-    _set(model.embedding, embedding, "type_embed")
-    _set(model.basis.frequency, weights.take("bessel_encode.bessel_weights").reshape(-1), "bessel_encode")
+    put(model.embedding, embedding, "type_embed")
+    put(model.basis.frequency, weights.take("bessel_encode.bessel_weights").reshape(-1), "bessel_encode")
     for k, layer in enumerate(cast(list[Interaction], list(model.layers))):
         fill_layer(layer, f"layer{k}_convnet.conv.", "edge_mlp.mlp.{}.weight", weights, embedding)
-    _set_all(cast(ScalarMLP, model.readout_layers[0]).weights, readout, "per_atom_energy_readout")
+    put_all(cast(ScalarMLP, model.readout_layers[0]).weights, readout, "per_atom_energy_readout")
 
 
 def fill_published(model: Model, weights: Weights) -> None:
     """Names of nequip 0.5 and 0.6."""
     n_species = model.embedding.shape[0]
     embedding = weights.take("chemical_embedding.linear.weight")
-    (embedding,) = _cut(embedding, [model.embedding.shape], "chemical_embedding.linear.weight")
-    _set(model.embedding, embedding / math.sqrt(n_species), "chemical_embedding")
+    (embedding,) = cut(embedding, [model.embedding.shape], "chemical_embedding.linear.weight")
+    put(model.embedding, embedding / math.sqrt(n_species), "chemical_embedding")
     frequencies = weights.take("radial_basis.basis.bessel_weights").reshape(-1) / math.pi
-    _set(model.basis.frequency, frequencies, "radial_basis")
+    put(model.basis.frequency, frequencies, "radial_basis")
     one_hot = torch.eye(n_species, dtype=torch.float64)  # the attributes of the nodes
     for k, layer in enumerate(cast(list[Interaction], list(model.layers))):
         fill_layer(layer, f"layer{k}_convnet.conv.", "fc.layer{}.weight", weights, one_hot)
     for k, name in enumerate(("conv_to_output_hidden.linear.weight", "output_hidden_to_scalar.linear.weight")):
         parameter = cast(ScalarMLP, model.readout_layers[k]).weights[0]
-        _set_all([parameter], _cut(weights.take(name), [parameter.shape], name), name)
+        put_all([parameter], cut(weights.take(name), [parameter.shape], name), name)
 
 
 def fill_layer(layer: Interaction, prefix: str, radial: str, weights: Weights, node_attributes: Tensor) -> None:
@@ -413,18 +416,18 @@ def fill_layer(layer: Interaction, prefix: str, radial: str, weights: Weights, n
     """
     name = prefix + "linear_1.weight"
     parameters = list(layer.linear_up.weights)
-    _set_all(parameters, _cut(weights.take(name), [p.shape for p in parameters], name), name)
+    put_all(parameters, cut(weights.take(name), [p.shape for p in parameters], name), name)
 
     matrices = [weights.take(each) for each in weights.numbered(prefix + radial)]
     if matrices and matrices[-1].shape[-1] == layer.convolution.weight_numel:
-        matrices[-1] = matrices[-1][:, radial_columns(layer)]
-    _set_all(layer.radial.weights, matrices, prefix + "radial network")
+        matrices[-1] = matrices[-1][:, radial_columns(layer)] * coupling_signs(layer, weights, prefix)
+    put_all(layer.radial.weights, matrices, prefix + "radial network")
 
     # e3nn stores the convolution's output sorted by irrep, and so the matrices behind it
     name = prefix + "linear_2.weight"
     position = {block.irrep: k for k, block in enumerate(layer.convolution.irreps_out)}
     parameters = [layer.linear_down.weights[position[irrep]] for irrep in sorted_irreps(position)]
-    _set_all(parameters, _cut(weights.take(name), [p.shape for p in parameters], name), name)
+    put_all(parameters, cut(weights.take(name), [p.shape for p in parameters], name), name)
 
     if layer.self_connection is None:
         return
@@ -433,52 +436,6 @@ def fill_layer(layer: Interaction, prefix: str, radial: str, weights: Weights, n
     found = [position[block.irrep] for block in layer.irreps_in if block.irrep in position]
     parameters = [layer.self_connection.weights[i] for i in found]  # each [n_species, n_in, n_out]
     n_attributes = node_attributes.shape[1]
-    cubes = _cut(weights.take(name), [(p.shape[1], n_attributes, p.shape[2]) for p in parameters], name)
+    cubes = cut(weights.take(name), [(p.shape[1], n_attributes, p.shape[2]) for p in parameters], name)
     node_attributes = node_attributes / math.sqrt(n_attributes)
-    _set_all(parameters, [torch.einsum("sv,uvw->suw", node_attributes, cube) for cube in cubes], name)
-
-
-def radial_columns(layer: Interaction) -> Tensor:
-    """For each column of eqff's last radial matrix, the foreign column.
-
-    Foreign order: input block outer, edge degree middle, output irrep inner. Order here: see TensorProductConvolution.
-    """
-    paths, channels = layer.convolution.paths, layer.convolution.channels
-    start, column = {}, 0
-    for path in sorted(paths, key=lambda path: (path.block, path.l_edge, path.irrep_out.l)):
-        start[path] = column
-        column += channels[path.block]
-    return torch.cat([start[path] + torch.arange(channels[path.block]) for path in paths])
-
-
-def _cut(flat: Tensor, shapes: Sequence[Sequence[int]], name: str) -> list[Tensor]:
-    """A flat array of e3nn -> its pieces, in order.  Raises: PotentialError if its size differs."""
-    sizes = [math.prod(shape) for shape in shapes]
-    if flat.numel() != sum(sizes):
-        raise PotentialError(
-            "EQ4306",
-            f"{name}: has {flat.numel()} numbers, the configuration explains {sum(sizes)}; "
-            "give the configuration the weights were trained with",
-        )
-    return [piece.reshape(tuple(shape)) for piece, shape in zip(flat.reshape(-1).split(sizes), shapes, strict=True)]
-
-
-def _set_all(parameters: Any, values: list[Tensor], name: str) -> None:
-    if len(parameters) != len(values):
-        raise PotentialError(
-            "EQ4305",
-            f"{name}: {len(values)} matrices, expected {len(parameters)} as configured; "
-            "give the configuration the weights were trained with",
-        )
-    for parameter, value in zip(parameters, values, strict=True):
-        _set(parameter, value, name)
-
-
-def _set(parameter: Tensor, value: Tensor, name: str) -> None:
-    if parameter.shape != value.shape:
-        raise PotentialError(
-            "EQ4307",
-            f"{name}: shape {tuple(value.shape)}, expected {tuple(parameter.shape)}; "
-            "give the configuration the weights were trained with",
-        )
-    parameter.copy_(value)
+    put_all(parameters, [torch.einsum("sv,uvw->suw", node_attributes, cube) for cube in cubes], name)

@@ -2,6 +2,9 @@
 
 One switch chooses the architecture: "current" (nequip >= 0.7) or "published" (nequip 0.5 and 0.6, the paper's models).
 They differ in the self-connection of the first layer, the radial network's activation, and the read-out.
+
+SevenNet (Park et al., J. Chem. Theory Comput. 20, 4857 (2024)) is "published" with scalar_last_layer and
+self_connection = "linear"; its models differ in r_on, normalize_harmonics and scalar_bias.
 """
 
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from eqff.nn.features import join_blocks, split_blocks
 from eqff.nn.gate import EVEN_SCALAR, Gate
 from eqff.nn.harmonics import SphericalHarmonics
 from eqff.nn.hyperparameters import check_counts, check_fields, feature_irreps, per_species
-from eqff.nn.linear import BlockLinear, SpeciesLinear
+from eqff.nn.linear import BlockLinear, ScalarBias, SpeciesLinear
 from eqff.nn.mlp import ScalarMLP
 from eqff.nn.radial import BesselBasis
 from eqff.o3.irreps import (
@@ -49,9 +52,14 @@ class Config:
     n_bessel: int = 8  # radial basis functions [N_b]
     bessel_trainable: bool = False
     envelope_power: int = 6  # [p]
+    r_on: float = 0.0  # Å; > 0: the XPLOR envelope, which is 1 up to r_on, replaces the polynomial
+    normalize_harmonics: bool = True  # Y_l of the unit vector; false: r^l Y_l
     radial_hidden: tuple[int, ...] = (64,)  # hidden widths of the radial network
     readout_hidden: tuple[int, ...] = ()  # hidden widths of the read-out
     architecture: Literal["current", "published"] = "current"
+    scalar_last_layer: bool = False  # published: only even scalars behind the last layer, as always in current
+    self_connection: Literal["species", "linear"] = "species"  # matrices: one per species, or one for all
+    scalar_bias: bool = False  # a bias on even scalars behind linear up and linear down
     hidden_irreps: str = ""  # e.g. "8x0e + 8x1o + 4x2e": replaces l_max, parity and n_channels of the features
     avg_num_neighbors: float | tuple[float, ...] = 10.0  # mean degree, or one per species of the sender
     energy_scale: float | tuple[float, ...] = 1.0  # eV, e.g. the force RMS in eV/Å; or one per species
@@ -70,6 +78,12 @@ def check(config: Config) -> None:
     """Raises: ConfigError for hyper-parameters that do not make a model."""
     check_fields(config, ("n_layers", "n_channels", "radial_hidden", "readout_hidden"))
     check_counts({"l_max": config.l_max, "n_embedding": config.n_embedding}, at_least=0)
+    if not 0.0 <= config.r_on < config.r_max:
+        raise ConfigError(
+            "EQ1750",
+            f"r_on={config.r_on} Å: expected 0 for the polynomial envelope, or a radius below r_max={config.r_max} Å; "
+            "correct the value",
+        )
 
 
 class Edges(NamedTuple):
@@ -108,17 +122,24 @@ class Interaction(nn.Module):
         n_species = len(config.species)
         neighbors = per_species(config.avg_num_neighbors, n_species, "avg_num_neighbors")
         self.sender_norm = Constant(torch.tensor(neighbors, dtype=torch.float64).rsqrt())
+        shared = config.self_connection == "linear"
         self.self_connection = (
-            SpeciesLinear(irreps_in, self.gate.irreps_in, n_species, generator) if self_connection else None
+            SpeciesLinear(irreps_in, self.gate.irreps_in, n_species, generator, shared) if self_connection else None
         )
+        self.bias_up = ScalarBias(irreps_in) if config.scalar_bias else None
+        self.bias_down = ScalarBias(self.gate.irreps_in) if config.scalar_bias else None
 
     def forward(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:
         """h_k [n_atoms, width_k] -> h_(k+1)."""
         norm = self.sender_norm().to(h.dtype).index_select(0, species).unsqueeze(1)
         x = self.linear_up(split_blocks(h * norm, self.shapes_in))  # blocks [n_atoms, 2l+1, n_channels]
+        if self.bias_up is not None:
+            x = self.bias_up(x, norm)
         edge_weight = self.radial(edges.radial)  # [n_edges, n_paths * n_channels]
         x = self.convolution(x, edges.sh, edge_weight, senders, receivers)  # [n_atoms, 2l+1, n_paths * n_channels]
         x = self.linear_down(x)  # [n_atoms, 2l+1, n_channels + gates]
+        if self.bias_down is not None:
+            x = self.bias_down(x, torch.ones_like(norm))
         if self.self_connection is not None:
             x = self.self_connection(split_blocks(h, self.shapes_in), species, x)
         return join_blocks(self.gate(x))
@@ -146,11 +167,14 @@ class Model(EnergyModel):
         symmetry = "SE(3)" if config.parity == "none" else SYMMETRY
         super().__init__(config, irreps[0].n_channels, layer_names(config.n_layers), symmetry, generator)
         self.harmonics = SphericalHarmonics(config.l_max)
-        self.basis = BesselBasis(config.r_max, config.n_bessel, config.envelope_power, config.bessel_trainable)
+        self.normalize_harmonics = config.normalize_harmonics
+        self.basis = BesselBasis(
+            config.r_max, config.n_bessel, config.envelope_power, config.bessel_trainable, config.r_on
+        )
         layers: List[Interaction] = []
         self.layer_irreps = [irreps]
         for k in range(config.n_layers):
-            targets = hidden if published or k < config.n_layers - 1 else scalars
+            targets = hidden if (published and not config.scalar_last_layer) or k < config.n_layers - 1 else scalars
             layers.append(Interaction(config, irreps, targets, published or k > 0, generator))
             irreps = layers[-1].irreps_out
             self.layer_irreps.append(irreps)
@@ -169,6 +193,8 @@ class Model(EnergyModel):
         """Edge_vector [n_edges, 3] Å, float64 -> Edges in the dtype of the weights."""
         edge_length, direction = length_and_direction(edge_vector)
         dtype = self.embedding.dtype
+        if not self.normalize_harmonics:
+            direction = edge_vector
         return Edges(self.harmonics(direction.to(dtype)), self.basis(edge_length).to(dtype))
 
     def interact_all(self, h: Tensor, species: Tensor, senders: Tensor, receivers: Tensor, edges: Edges) -> Tensor:

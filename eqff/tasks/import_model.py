@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, cast
 from eqff import config as config_io
 from eqff import registry
 from eqff.artifact.header import PROVENANCE
-from eqff.errors import ConfigError
+from eqff.errors import ConfigError, PotentialError
 from eqff.exporter import checked_path, export
-from eqff.importers._contract import Imported, Importer
+from eqff.importers._contract import Imported, Importer, Located, Provenance
 from eqff.importers._source import Source, read
 
 
@@ -21,6 +21,7 @@ class ImportConfig:
     source: str | Path
     output: str | Path
     config: str | Path | None = None  # JSON or TOML, where the source has none
+    modality: str = ""  # level of theory to keep, where the weights hold several
     species: tuple[str, ...] = ()  # elements of the foreign types in their order; or, of all elements, those to keep
     card: str = ""
     metadata: dict[str, str] = field(default_factory=dict)  # level_of_theory, licence, citation
@@ -58,20 +59,61 @@ def import_model(config: ImportConfig) -> ImportReport:
     if unknown:
         raise ConfigError("EQ1192", f"metadata: unknown {unknown}; choose from {', '.join(PROVENANCE)}")
     path = checked_path(config.output, config.force)
-    source = read(config.source, config.config)
+    located = _locate(importer, str(config.source))
+    source = read(config.source, config.config, None if located is None else located.content)
     foreign = dict(source.config)
+    if located is not None:
+        if source.sha256 != located.sha256:
+            raise PotentialError(
+                "EQ4877",
+                f"{located.label}: SHA-256 {source.sha256}, expected {located.sha256}; "
+                "give the path of the checkpoint if this is the file that you mean",
+            )
+        foreign |= located.options
+    _choose_modality(importer, foreign, config)
     if config.code in source.versions:
         foreign.setdefault(f"{config.code}_version", source.versions[config.code])
     guessed = _name_species(importer, foreign, config, source)
     imported = _convert(importer, foreign, source)
     plain = config_io.to_mapping(imported.config)
-    origin = {"imported_from": config.code, "source": source.path.name, "source_sha256": source.sha256}
-    metadata = {"training_data": origin | {"source_versions": source.versions}, **config.metadata}
+    label = source.path.name if located is None else located.label
+    origin: dict[str, Any] = {"imported_from": config.code, "source": label, "source_sha256": source.sha256}
+    origin |= {"source_versions": source.versions}
+    published: Provenance | None = getattr(importer, "provenance", lambda *_: None)(foreign, source.sha256)
+    stated = {field: text for field, text in config.metadata.items() if text != "not stated"}
+    if published is not None:
+        origin, stated = origin | {"data": published.training_data}, published.metadata | stated
     header = export(
-        imported.model, importer.FAMILY, plain, path, metadata=metadata, card=config.card, force=config.force
+        imported.model,
+        importer.FAMILY,
+        plain,
+        path,
+        metadata={"training_data": origin, **stated},
+        card=config.card or ("" if published is None else published.card),
+        run_dtype=getattr(importer, "RUN_DTYPE", ""),
+        force=config.force,
     )
     n_parameters = sum(parameter.numel() for parameter in imported.model.parameters())
     return ImportReport(path, importer.FAMILY, plain, n_parameters, header, guessed)
+
+
+def _locate(importer: Importer, source: str) -> Located | None:
+    """A file inside a package, where the importer knows some."""
+    found: Located | None = getattr(importer, "locate", lambda _: None)(source)
+    return found
+
+
+def _choose_modality(importer: Importer, foreign: dict[str, Any], config: ImportConfig) -> None:
+    """Put the modality, if stated, into the foreign configuration."""
+    if not config.modality:
+        return
+    key = getattr(importer, "MODALITY_KEY", "")
+    if not key:
+        raise ConfigError("EQ1768", f"modality={config.modality!r}: weights of {config.code} have none; leave it out")
+    if foreign.setdefault(key, config.modality) != config.modality:
+        raise ConfigError(
+            "EQ1769", f"modality={config.modality!r}, but SOURCE says {foreign[key]!r}; name one level of theory"
+        )
 
 
 def _name_species(importer: Importer, foreign: dict[str, Any], config: ImportConfig, source: Source) -> bool:

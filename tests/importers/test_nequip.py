@@ -9,8 +9,9 @@ from toys import GOLDEN
 
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.graph import Structure, edge_vectors
+from eqff.importers._e3nn import radial_columns
 from eqff.importers._source import read
-from eqff.importers.nequip import convert, radial_columns
+from eqff.importers.nequip import convert
 from eqff.nn.features import split_blocks
 from eqff.potential import GradientEvaluator, energy_forces_stress
 
@@ -214,6 +215,24 @@ def files(make, make_oracle):
 
 
 LAYER = "model.func.layer1_convnet.conv."
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_couplings_of_another_sign(make_oracle, published):
+    """Weights that were trained with another release of e3nn; every symmetry would hold with the wrong sign, too."""
+    hidden, edge = ("4x0e+3x1e", "0e+1e") if published else ("4x0e+3x1o+3x1e", "0e+1o")
+    oracle = make_oracle(hidden, edge, 4, 4, [], [3], 5.0, published)
+    before = oracle(*random_edges()).detach()
+    flipped = [
+        buffer for name, buffer in oracle.named_buffers() if name.startswith("layers.2.") and "_w3j_1_1_1" in name
+    ]
+    for buffer in flipped:
+        buffer.neg_()
+    assert flipped
+    assert float((oracle(*random_edges()).detach() - before).abs().max()) > 1e-8
+    assert_same(convert(oracle.config, oracle.state()).model, oracle)
+
+
 DAMAGE = {
     "nothing of NequIP": ("EQ4302", lambda state: {"weight": np.ones(3)}),
     "missing": ("EQ4303", lambda state: {k: v for k, v in state.items() if k != LAYER + "linear_2.weight"}),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eqff.errors import ConfigError
-from eqff.nn.radial import BesselBasis, polynomial_envelope
+from eqff.nn.radial import BesselBasis, polynomial_envelope, xplor_envelope
 
 R_MAX = 4.5
 
@@ -34,6 +34,19 @@ def test_envelope_is_exactly_zero_outside(p):
     outside = torch.tensor([1.0, np.nextafter(1.0, 2.0), 1.5, 100.0], dtype=torch.float64)
     for value in derivatives(lambda x: polynomial_envelope(x, p), outside, 2):
         assert torch.equal(value, torch.zeros_like(value))
+
+
+def test_xplor_is_one_then_falls_with_a_continuous_slope():
+    """Against the cubic in r^2 with value 1 and slope 0 at r_on, value and slope 0 at r_max."""
+    on = 4.0 / R_MAX
+    r = torch.tensor([0.0, 2.0, 4.0, 4.2, 4.4], dtype=torch.float64)
+    t = ((r**2 - 16.0) / (R_MAX**2 - 16.0)).clamp(min=0.0)
+    value, slope = derivatives(lambda x: xplor_envelope(x, on), r / R_MAX, 1)
+    np.testing.assert_allclose(value, 1 - 3 * t**2 + 2 * t**3, atol=1e-14)
+    np.testing.assert_allclose(slope[:3], 0.0, atol=1e-12)
+    outside = torch.tensor([1.0, np.nextafter(1.0, 2.0), 100.0], dtype=torch.float64)
+    for result in derivatives(lambda x: xplor_envelope(x, on), outside, 2):
+        assert torch.equal(result, torch.zeros_like(result))
 
 
 def test_envelope_falls_monotonically():

@@ -236,6 +236,7 @@ class FusedLinear(nn.Module):
         self.weights, self.scales = linear.weights, linear.scales
         every = list(range(len(linear.weights)))
         self.outputs = linear.outputs if isinstance(linear, SpeciesLinear) else every
+        self.shared = isinstance(linear, SpeciesLinear) and linear.shared
         self.sources = [linear.sources[k] for k in self.outputs] if isinstance(linear, SpeciesLinear) else every
 
     def forward(
@@ -258,7 +259,8 @@ class FusedLinear(nn.Module):
             numbers += [dim, w.shape[-2], w.shape[-1], starts[source_block], width]
             shapes.append((dim, w.shape[-1]))
             width += dim * w.shape[-1]
-        y = torch.ops.eqff.linear(whole(blocks), weight, species, numbers, starts[-1], width, True)
+        rows = None if self.shared else species
+        y = torch.ops.eqff.linear(whole(blocks), weight, rows, numbers, starts[-1], width, True)
         results = split_blocks(y, shapes)
         if added is None:
             return results

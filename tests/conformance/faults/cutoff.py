@@ -32,6 +32,17 @@ def envelope_beyond(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return replaced(patch, exam, radial.polynomial_envelope, lambda x, p: (1.0 - x) ** 4)
 
 
+@fault("XPLOR with a step where it starts", work.work, variants=("nequip-sevennet",))
+def xplor_step(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
+    envelope = radial.xplor_envelope
+    return replaced(patch, exam, envelope, lambda x, x_on: torch.where(x < x_on, 1.05, envelope(x, x_on)))
+
+
+@fault("XPLOR not zero at the cut-off", cutoff.cutoff, cutoff.beyond_the_cutoff, variants=("nequip-sevennet",))
+def xplor_beyond(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
+    return replaced(patch, exam, radial.xplor_envelope, lambda x, x_on: 1.0 - 0.9 * x)
+
+
 @fault("a bias behind the last envelope", cutoff.cutoff, cutoff.beyond_the_cutoff)
 def late_bias(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
     return summed(exam, lambda x, receivers: x + 0.1)

@@ -24,16 +24,17 @@ class Fault(NamedTuple):
     what: str
     red: tuple[Check, ...]  # each of them must fail
     plant: Plant  # gives the exam with the fault, None for a family without such a block
+    variants: tuple[str, ...] = ()  # in which it is planted, instead of in every family
 
 
 FAULTS: list[Fault] = []
 
 
-def fault(what: str, *red: Check) -> Callable[[Plant], Plant]:
+def fault(what: str, *red: Check, variants: tuple[str, ...] = ()) -> Callable[[Plant], Plant]:
     """Register a function that plants a fault."""
 
     def register(plant: Plant) -> Plant:
-        FAULTS.append(Fault(what, red, plant))
+        FAULTS.append(Fault(what, red, plant, variants))
         return plant
 
     return register

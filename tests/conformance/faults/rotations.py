@@ -11,6 +11,7 @@ from eqff.models import escn
 from eqff.nn import degree_layers, gate, layer_norm, norm_activation, so2
 from eqff.nn.edge_rotation import EdgeRotation
 from eqff.nn.harmonics import SphericalHarmonics
+from eqff.nn.linear import ScalarBias
 from eqff.o3 import coupling, irreps
 from eqff.o3 import edge_frames as frames
 from eqff.validation.checks import inversion, rotation
@@ -29,6 +30,17 @@ def coupling_sign(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
         return table
 
     return prepare(exam.name) if replaced(patch, exam, matrix, flipped) else None
+
+
+@fault("a bias on vectors", rotation.rotation, variants=("nequip-sevennet",))
+def bias_on_vectors(patch: pytest.MonkeyPatch, exam: Exam) -> Exam | None:
+    forward = ScalarBias.forward
+
+    def biased(self: Any, blocks: list[Tensor], scale: Tensor) -> list[Tensor]:
+        return [block + 0.1 * block.new_ones(block.shape[1:]) for block in forward(self, blocks, scale)]
+
+    patch.setattr(ScalarBias, "forward", biased)
+    return exam if uses(exam, ScalarBias) else None
 
 
 @fault("two harmonics exchanged", rotation.rotation, rotation.rotation_onto_axes)

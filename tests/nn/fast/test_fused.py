@@ -303,14 +303,15 @@ def test_fused_model_has_the_same_state(family):
 LINEAR = {  # channels that fill vectors and some that do not; the last irrep of the input leads nowhere
     "block": (parse("64x0e + 7x1o + 33x2e"), parse("192x0e + 5x1o + 70x2e")),
     "species": (parse("64x0e + 7x1o + 33x2e"), parse("70x1o + 192x0e + 3x3o")),
+    "shared": (parse("64x0e + 7x1o + 33x2e"), parse("70x1o + 192x0e + 3x3o")),  # one matrix for all species
 }
 
 
 def linear_maps(kind):
     irreps_in, irreps_out = LINEAR[kind]
     generator = torch.Generator().manual_seed(0)
-    if kind == "species":
-        return SpeciesLinear(irreps_in, irreps_out, 3, generator).double()
+    if kind != "block":
+        return SpeciesLinear(irreps_in, irreps_out, 3, generator, shared=kind == "shared").double()
     return BlockLinear([b.n_channels for b in irreps_in], [b.n_channels for b in irreps_out], generator).double()
 
 
@@ -335,7 +336,7 @@ def test_linear_maps_and_two_derivatives_are_those_of_the_reference(kind, cut, n
             blocks = [block + 0.0 for block in blocks]
         assert cut == "apart" or n_atoms < 2 or whole(blocks) is x  # nothing is copied
         added = [torch.full((n_atoms, b.irrep.dim, b.n_channels), 0.1, dtype=torch.float64) for b in irreps_out]
-        outputs = each(blocks, species, added) if kind == "species" else each(blocks)
+        outputs = each(blocks, species, added) if kind != "block" else each(blocks)
         variables = [x, *each.weights]
         first = torch.autograd.grad(sum(y.pow(3).sum() for y in outputs), variables, create_graph=True)
         product = sum((g * torch.cos(variable.detach())).sum() for g, variable in zip(first, variables, strict=True))
