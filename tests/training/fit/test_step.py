@@ -200,10 +200,8 @@ def test_near_the_time_limit_the_eager_step_is_used() -> None:
 
 
 def test_the_time_limit_ends_a_compilation() -> None:
-    started = time.monotonic()
-    with pytest.raises(OutOfTime), time_limit(started + 0.05):
-        while time.monotonic() < started + 10.0:
-            pass
+    with pytest.raises(OutOfTime), time_limit(time.monotonic() + 0.05):
+        signal.pause()
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
     with time_limit(math.inf):
