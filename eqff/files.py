@@ -8,6 +8,7 @@ A process that is killed leaves both behind; the next writer of NAME.SUFFIX remo
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from eqff.locks import UNFINISHED, beside, locked, only_writer, sweep
 
 __all__ = ["UNFINISHED", "locked", "named", "new_file", "new_folder", "sweep"]
 
-FULL = ("No space left on device", "disk is full")  # as HDF5 and SQLite say it
+IN_WORDS = {"No space left on device": errno.ENOSPC, "disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
 
 
 @contextlib.contextmanager
@@ -29,16 +30,23 @@ def named(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.filename is None and error.strerror is not None:
-            error.filename = str(path)
-        elif error.errno is None and any(text in str(error) for text in FULL):  # HDF5's
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        raise
     except Exception as error:
-        if any(text in str(error) for text in FULL):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        number = _number(error)
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if isinstance(error, OSError) and error.filename is None and error.strerror is not None:
+            error.filename = str(path)
         raise
+
+
+def _number(error: Exception) -> int | None:
+    """The number of the system's error of which HDF5 and SQLite tell only the text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return None
+    text = str(error)
+    if found := re.search(r"\berrno = (\d+)", text):
+        return int(found.group(1))
+    return next((number for words, number in IN_WORDS.items() if words in text), None)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ except ImportError:  # Windows
 UNFINISHED = ".*.part*"  # glob pattern of what killed processes leave behind
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)  # some network file systems
 OURS = b"eqff "
+BESIDE = r"(-journal|\.lock)?"  # what SQLite and ASE put beside a file that they write
 PAUSE = 0.05  # s, between two looks at a lock that another process holds
 PATIENCE = 0.3  # s, before a refusal: `sweep` of another process takes free locks for a moment
 _thread = threading.local()  # .held: locks of this thread, which may ask for them again
@@ -48,7 +49,6 @@ def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
     path = Path(path)
     lock = path / ".lock" if path.is_dir() else beside(path)
     with only_writer(lock, path, wait=wait):
-        sweep(lock.parent)
         yield
 
 
@@ -81,13 +81,15 @@ def beside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def only_writer(lock: Path, output: Path, *, wait: bool = False) -> Iterator[None]:
-    """`locked` with the name of the lock; output: for messages.  Other leftovers in the folder stay."""
+    """`locked` with the name of the lock; output: for messages."""
     held: set[Path] = _thread.__dict__.setdefault("held", set())
     key = lock.parent.resolve() / lock.name
     if key in held:
         yield
         return
     with _taken_on_windows(lock, output, wait) if fcntl is None else _taken(lock, output, wait):
+        if not held:  # at the start of a task
+            sweep(lock.parent)
         held.add(key)
         try:
             yield
@@ -201,7 +203,7 @@ def _remove_unfinished(lock: Path) -> None:
     name = Path(lock.name[1 : -len(".lock")])
     if not name.name:  # the lock of a folder
         return
-    temporary = re.compile(rf"\.{re.escape(name.stem)}\.[0-9a-f]{{16}}\.part{re.escape(name.suffix)}")
+    temporary = re.compile(rf"\.{re.escape(name.stem)}\.[0-9a-f]{{16}}\.part{re.escape(name.suffix)}{BESIDE}")
     folder = re.compile(rf"\.{re.escape(name.name)}\.[0-9a-f]{{16}}\.part")
     for path in lock.parent.iterdir():
         if folder.fullmatch(path.name) and path.is_dir() and not path.is_symlink():

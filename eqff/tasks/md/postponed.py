@@ -27,8 +27,11 @@ class Postponed:
         self._install()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._restore()
+        if kind is None:  # a signal that came after the last step
+            self.deliver()
+            self._restore()
 
     def deliver(self) -> None:
         """Act as the handler before the context would; SIGTERM without a handler exits with 143, so that files close.

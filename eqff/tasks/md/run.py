@@ -124,7 +124,7 @@ class _Simulation:
                 for path in (config.last_good, config.offending):
                     path.unlink(missing_ok=True)
             for step in self._steps():
-                new = saved is None or step > self.first_step
+                new, stopping = saved is None or step > self.first_step, signals.received > 0
                 last = step == config.steps
                 frame_due, row_due = step % config.interval == 0, step % self.rows_interval == 0
                 if new and frame_due:
@@ -135,7 +135,7 @@ class _Simulation:
                     n_samples += 1
                 if new:
                     self._observe(step, frame_due)
-                    if step % config.checkpoint_interval == 0 or last or step == 0 or signals.received:
+                    if step % config.checkpoint_interval == 0 or last or step == 0 or stopping:
                         self._save(trajectory, log)
                 if last and not frame_due:  # after the checkpoint, because a longer run would not have this frame
                     self._write_frame(trajectory)
@@ -147,7 +147,8 @@ class _Simulation:
                     warm_at = time.perf_counter()
                 if progress is not None:
                     progress(self.sample)
-                signals.deliver()
+                if stopping:
+                    signals.deliver()
         now = time.perf_counter()
         return make_report(
             config,
