@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from eqff.data.store.damage import abandon, hdf5_errors
+from eqff.data.store.damage import Disk, abandon, hdf5_errors
 from eqff.errors import DataError
 from eqff.files import named, new_file
 
@@ -56,6 +56,7 @@ class H5MDWriter:
     def __init__(self, path: str | Path, keep: int | None = None) -> None:
         self.path = Path(path)
         self._file: h5py.File | None = None
+        self._series: dict[str, h5py.Dataset] = {}  # kept open: closing one writes, see `abandon`
         self.n_frames = 0
         if keep is None:
             return  # the file is made with the first frame, which determines n_atoms
@@ -70,9 +71,14 @@ class H5MDWriter:
                     f"{self.path}: n_frames={copy.n_frames}, expected at least {keep} as in the checkpoint; "
                     "start the run again",
                 )
-        self._file = h5py.File(self.path, "r+", libver="latest")
-        self._file.swmr_mode = True
+        self._continue()
         self.n_frames = keep
+
+    def _continue(self) -> None:
+        self._file = h5py.File(self.path, "r+", libver="latest")
+        self._file.swmr_mode = True  # from here on no data set can be added
+        axes = {name: self._file[f"particles/all/position/{name}"] for name in ("step", "time")}
+        self._series = {name: self._file[f"{group}/value"] for name, (group, _, _) in SERIES.items()} | axes
 
     def write(
         self,
@@ -99,15 +105,14 @@ class H5MDWriter:
         n = self.n_frames
         with self._abandoned_on_error():
             if self._file is None:
-                self._file = _new(self.path, atomic_numbers, masses, pbc)
-            for name, (group, _, _) in SERIES.items():
-                dataset = self._file[f"{group}/value"]
-                dataset.resize(n + 1, axis=0)
-                dataset[n] = values[name]
-            for name, value in (("step", step), ("time", time_fs)):
-                dataset = self._file[f"particles/all/position/{name}"]
-                dataset.resize(n + 1, axis=0)
-                dataset[n] = value
+                with Disk(self.path, "w+") as disk:
+                    with h5py.File(disk, "w", libver="latest") as file:
+                        _lay_out(file, atomic_numbers, masses, pbc)
+                    disk.check()
+                self._continue()
+            for name, value in (values | {"step": step, "time": time_fs}).items():
+                self._series[name].resize(n + 1, axis=0)
+                self._series[name][n] = value
         self.n_frames = n + 1
 
     def flush(self) -> int:
@@ -192,16 +197,6 @@ def _open(path: Path) -> h5py.File:
     return h5py.File(path, "r", libver="latest", swmr=True)
 
 
-def _new(path: Path, atomic_numbers: np.ndarray, masses: np.ndarray, pbc: np.ndarray) -> h5py.File:
-    file = h5py.File(path, "w", libver="latest")
-    try:
-        _lay_out(file, atomic_numbers, masses, pbc)
-    except BaseException:
-        abandon(file)
-        raise
-    return file
-
-
 def _lay_out(file: h5py.File, atomic_numbers: np.ndarray, masses: np.ndarray, pbc: np.ndarray) -> None:
     from eqff import __version__
 
@@ -225,7 +220,6 @@ def _lay_out(file: h5py.File, atomic_numbers: np.ndarray, masses: np.ndarray, pb
         _series(file, f"{group}/value", shape, np.float64).attrs["unit"] = unit
         if "step" not in file[group]:  # all series share one time axis, as hard links
             file[f"{group}/step"], file[f"{group}/time"] = step, time
-    file.swmr_mode = True  # from here on no data set can be added
 
 
 def _series(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,17 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise DataError("EQ3072", f"{path}: not HDF5, or damaged ({error}); write or download it again") from None
 
 
-@contextlib.contextmanager
-def written_hdf5(path: Path, **options: Any) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new file, closed at the end.
+class Disk(io.FileIO):
+    """A file for h5py.File that remembers the first error of the system and from then on drops what is written.
 
-    HDF5 that has met a full disk crashes when Python ends, so it is not told: what it writes after an error of the
-    system is dropped, and the error is raised when this context ends, or by the function that comes with the file.
+    HDF5 that has met a full disk crashes when an object is closed or when Python ends, so it must not notice.
 
-    Args:   path; options: of h5py.File
-    Raises: OSError
+    Args:       path; mode: "x+" a new file, "w+" replaces one, "r+" continues one
+    Attributes: error
     """
-    with _Disk(path) as disk:
-        try:
-            with h5py.File(disk, "w", **options) as file:
-                yield file, disk.check
-        finally:
-            disk.check()
 
-
-class _Disk(io.FileIO):
-    """A file that remembers its first error and then takes everything."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "x+")
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
         self.error: OSError | None = None
 
     def write(self, content: Any) -> int:
@@ -77,10 +65,10 @@ class _Disk(io.FileIO):
 def abandon(file: h5py.File) -> None:
     """Close a file that cannot be written any more: what HDF5 still wants to write goes nowhere.
 
-    HDF5 keeps what it could not write and tries again whenever a part of the file is closed, at last when Python ends,
-    where the failure is a segmentation fault.
+    For SWMR, which needs HDF5's own access to the disk.  Call it after the first error and before any object of the
+    file is closed: HDF5 would try to write again then, and crash.
     """
-    with contextlib.suppress(Exception):
+    if file:  # not closed
         handle = file.id.get_vfd_handle()
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, handle, inheritable=False)
