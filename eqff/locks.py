@@ -119,7 +119,7 @@ def _taken(lock: Path, output: Path, wait: bool) -> Iterator[None]:
     until = math.inf if wait else time.monotonic() + PATIENCE
     while (handle := _try(lock, output)) is None:
         if time.monotonic() > until:
-            raise ResourceError("EQ6131", f"{output}: {_holder(lock)} writes there; wait until it is done, or stop it")
+            raise _refusal(output, _holder(lock))
         time.sleep(PAUSE)
     try:
         yield
@@ -187,6 +187,10 @@ def _is_in_place(handle: int, lock: Path) -> bool:
         return False
 
 
+def _refusal(output: Path, holder: str) -> ResourceError:
+    return ResourceError("EQ6131", f"{output}: {holder} writes there; wait until it is done, or stop it")
+
+
 def _holder(lock: Path) -> str:
     """Who holds the lock, in words."""
     try:
@@ -221,6 +225,4 @@ def _taken_on_windows(lock: Path, output: Path, wait: bool) -> Iterator[None]:
         with FileLock(lock, timeout=-1 if wait else 0):
             yield
     except Timeout:
-        raise ResourceError(
-            "EQ6131", f"{output}: another process writes there; wait until it is done, or stop it"
-        ) from None
+        raise _refusal(output, "another process") from None
