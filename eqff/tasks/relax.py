@@ -273,9 +273,13 @@ class _FrameFile:
             self._text.flush()
 
     def __exit__(self, *exception: object) -> None:
-        for file in (self._trajectory, self._text):
-            if file is not None:
-                file.close()
+        try:
+            for file in (self._trajectory, self._text):
+                if file is not None:
+                    file.close()
+        except OSError as error:  # a full disk
+            if not self._new.__exit__(type(error), error, None):
+                raise
         if self.keep:
             self._new.__exit__(None, None, None)
         else:

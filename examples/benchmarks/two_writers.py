@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,8 +88,10 @@ export_best = false
 """
 
 
-def start(arguments: list[str], folder: Path, messages: Path, delay: float) -> int:
-    """A process that runs a verb in a folder.  Returns: its id"""
+def start(
+    arguments: list[str], folder: Path, messages: Path, delay: float, prepare: Callable[[], None] = lambda: None
+) -> int:
+    """A process that calls `prepare` and runs a verb in a folder.  Returns: its id"""
     child = os.fork()
     if child:
         return child
@@ -100,6 +103,7 @@ def start(arguments: list[str], folder: Path, messages: Path, delay: float) -> i
                 os.dup2(file.fileno(), stream)
         sys.argv = ["eqff", *arguments]
         time.sleep(delay)
+        prepare()
         eqff.cli.main()
         code = 0
     except SystemExit as end:
