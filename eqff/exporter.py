@@ -1,5 +1,6 @@
 """Trained model -> potential file that has proved itself in a fresh process before it gets its name."""
 
+import contextlib
 import copy
 import importlib.metadata
 import io
@@ -7,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from eqff.artifact import archive, vectors
 from eqff.artifact.header import FORMAT, FORMAT_DIFFERENCE, PROVENANCE, UNITS
 from eqff.artifact.lookup import SUFFIX, potential_name
 from eqff.artifact.scripting import check_operators
-from eqff.errors import PotentialError
+from eqff.errors import PotentialError, ResourceError
 from eqff.graph import Structure
+from eqff.locks import locked_in_new_folder
 from eqff.potential import Evaluator, GradientEvaluator
 from eqff.rebuild import rebuild
 from eqff.validation.checks.n_hops import measure_n_hops
@@ -53,9 +55,24 @@ def export(
              card: Markdown for people; structures: test vectors beside the three made here;
              run_dtype: in which it runs unless the user names another, "" for the stored one; force: overwrite
     Returns: the header
-    Raises:  PotentialError if the model cannot be stored, or the stored program does not reproduce it
+    Raises:  PotentialError if the model cannot be stored, or the stored program does not reproduce it; ResourceError
+             EQ6131 while another process writes the file
     """
-    path, metadata = checked_path(path, force), dict(metadata or {})
+    with only_exporter(path, force) as checked:
+        return _export(model, family, config, checked, dict(metadata or {}), baseline, card, structures, force)
+
+
+def _export(
+    model: nn.Module,
+    family: str,
+    config: Mapping[str, Any],
+    path: Path,
+    metadata: dict[str, Any],
+    baseline: Mapping[str, Any] | None,
+    card: str,
+    structures: Sequence[Structure],
+    force: bool,
+) -> dict[str, Any]:
     unknown = sorted(metadata.keys() - set(PROVENANCE))
     if unknown:
         raise PotentialError("EQ4141", f"metadata: unknown {unknown}; choose from {', '.join(PROVENANCE)}")
@@ -112,6 +129,23 @@ def checked_path(path: str | Path, force: bool) -> Path:
     if path.exists() and not force:
         raise PotentialError("EQ4116", f"{path}: exists already; choose another name or overwrite with --force")
     return path
+
+
+@contextlib.contextmanager
+def only_exporter(path: str | Path, force: bool) -> Iterator[Path]:
+    """`checked_path`, which no other process writes within this context.
+
+    Raises: as `checked_path`; ResourceError EQ6131 while another process writes the file, EQ6101 if the system refuses
+    """
+    path = checked_path(path, force)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked_in_new_folder(path))
+        except OSError as error:
+            raise ResourceError(
+                "EQ6101", f"{path}: cannot be written ({error.strerror}); check space and rights"
+            ) from error
+        yield checked_path(path, force)  # again: another process may have written it meanwhile
 
 
 def write_program(

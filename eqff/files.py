@@ -1,21 +1,25 @@
-"""Files and folders that appear whole or not at all, and locks that keep a second writer away from them.
+"""Files and folders that appear whole or not at all.
 
-.NAME.<16 hex digits>.part.SUFFIX   a file that is being written; a process that is killed leaves it behind
-.NAME.lock, or FOLDER/.lock         held by the process that writes; it stays there, for removing it is a race
+.NAME.<16 hex digits>.part.SUFFIX   a file that is being written, under the lock of NAME.SUFFIX (locks.py)
+
+A process that is killed leaves both behind; the next writer of NAME.SUFFIX removes them, as does `sweep`.
 """
 
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from eqff.errors import DataError, ResourceError
+from eqff.errors import DataError
+from eqff.locks import UNFINISHED, beside, locked, only_writer, sweep
 
-UNFINISHED = ".*.part*"  # glob pattern of what killed processes leave behind
-FULL = ("No space left on device", "disk is full")  # as HDF5 and SQLite say it
+__all__ = ["UNFINISHED", "locked", "named", "new_file", "new_folder", "sweep"]
+
+IN_WORDS = {"No space left on device": errno.ENOSPC, "disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
 
 
 @contextlib.contextmanager
@@ -26,16 +30,23 @@ def named(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.filename is None and error.strerror is not None:
-            error.filename = str(path)
-        elif error.errno is None and any(text in str(error) for text in FULL):  # HDF5's
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        raise
     except Exception as error:
-        if any(text in str(error) for text in FULL):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        number = _number(error)
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if isinstance(error, OSError) and error.filename is None and error.strerror is not None:
+            error.filename = str(path)
         raise
+
+
+def _number(error: Exception) -> int | None:
+    """The number of the system's error of which HDF5 and SQLite tell only the text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return None
+    text = str(error)
+    if found := re.search(r"\berrno = (\d+)", text):
+        return int(found.group(1))
+    return next((number for words, number in IN_WORDS.items() if words in text), None)
 
 
 @contextlib.contextmanager
@@ -45,24 +56,26 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     Args:    path: final name, in a folder that exists; force: replace a file of that name
     Returns: the name to write to, with the suffix of `path`
     Raises:  DataError EQ3070 if the file exists, EQ3071 if its folder does not, EQ3077 if it is a folder;
-             OSError if the system refuses to write
+             ResourceError EQ6131 while another process writes it; OSError if the system refuses to write
     """
     path = Path(path)
-    if path.exists() and not force:
-        raise DataError("EQ3070", f"{path}: the file exists; choose another name, or replace it with --force")
     if path.is_dir():
+        if not force:
+            raise _exists(path)
         raise DataError("EQ3077", f"{path}: is a folder; name a file in it, e.g. {path / 'new.h5'}")
     _check_parent(path)
-    temporary = path.with_name(f"{_temporary(path.stem)}{path.suffix}")
-    try:
-        with named(path):
+    with named(path), only_writer(beside(path), path):
+        if path.exists() and not force:
+            raise _exists(path)
+        temporary = path.with_name(f"{_temporary(path.stem)}{path.suffix}")
+        try:
             yield temporary
             _sync_file(temporary)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 @contextlib.contextmanager
@@ -72,49 +85,29 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     Args:    path: final name, which nothing has yet: folders are never replaced
     Returns: the folder to write to
     Raises:  DataError EQ3078 if something of that name exists, EQ3071 if its folder does not;
-             OSError if the system refuses to write
+             ResourceError EQ6131 while another process writes it; OSError if the system refuses to write
     """
     path = Path(path)
-    if path.exists() or path.is_symlink():
-        raise DataError("EQ3078", f"{path}: exists, and folders are never replaced; choose another name, or remove it")
     _check_parent(path)
-    temporary = path.with_name(_temporary(path.name))
-    temporary.mkdir()
-    try:
-        with named(path):
+    with named(path), only_writer(beside(path), path):
+        if path.exists() or path.is_symlink():
+            raise DataError(
+                "EQ3078", f"{path}: exists, and folders are never replaced; choose another name, or remove it"
+            )
+        temporary = path.with_name(_temporary(path.name))
+        temporary.mkdir()
+        try:
             yield temporary
             for written in (p for p in temporary.rglob("*") if p.is_file()):
                 _sync_file(written)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
-    """Within this context no other process writes `path`; the lock of a process that dies is free again.
-
-    Args:   path: a file, or a folder; its parent folder exists; wait: for the other process, instead of refusing
-    Raises: ResourceError EQ6131 if another process holds the lock; OSError if the system refuses to write
-    """
-    from filelock import FileLock, Timeout
-
-    path = Path(path)
-    lock = FileLock(path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise ResourceError(
-            "EQ6131", f"{path}: another process writes there; wait until it is done, or stop it"
-        ) from None
-    except NotImplementedError:  # a file system without locks
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
+def _exists(path: Path) -> DataError:
+    return DataError("EQ3070", f"{path}: the file exists; choose another name, or replace it with --force")
 
 
 def _temporary(name: str) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from eqff.cache import private_cache
-from eqff.errors import DataError
+from eqff.errors import DataError, ResourceError
 from eqff.files import new_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def code_digest() -> str:
         return digest(texts)
     remembered = folder / _sha256(f"{name}\n{text}" for name, text in texts.items())
     if not remembered.is_file():
-        with suppress(OSError, DataError), new_file(remembered, force=True) as file:
+        with suppress(OSError, DataError, ResourceError), new_file(remembered, force=True) as file:
             file.write_text(digest(texts))
     return remembered.read_text() if remembered.is_file() else digest(texts)
 

@@ -50,32 +50,39 @@ def command(
     if output.suffix != ".json":
         raise ConfigError("EQ1230", f"output={output} has an unknown suffix; give a name that ends in .json")
     pictures = [output.with_name(f"{output.stem}_{name}.png") for name in ("parity", "errors")] if plot else []
-    for path in (output, *pictures):
-        if path.exists() and not force:
-            raise ConfigError("EQ1231", f"{path} exists; choose another name or overwrite it with --force")
+    _refuse_existing([output, *pictures], force)
 
     from eqff.data.reading.read import Source
     from eqff.files import new_file
+    from eqff.locks import locked_in_new_folder
     from eqff.report.terminal import FramesBar
     from eqff.tasks.evaluate import evaluate
 
     source = Source(data, reading)
     loaded = evaluation.load(potential)
-    with FramesBar(f"evaluate {data.name}", hidden=as_json) as bar:
-        found = evaluate(loaded, source.frames, str(data), n_worst=worst, max_edges=max_edges, progress=bar.advance)
-    values = _plain(found, loaded, source)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(output, force=force) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    title = f"{potential_name(potential)} on {data.name}, {found.n_frames} frames"
-    if plot:
-        _draw(pictures, found, title)
+    title = f"{potential_name(potential)} on {data.name}"
+    with locked_in_new_folder(output):
+        _refuse_existing([output, *pictures], force)  # again: another process may have ended meanwhile
+        with FramesBar(f"evaluate {data.name}", hidden=as_json) as bar:
+            found = evaluate(loaded, source.frames, str(data), n_worst=worst, max_edges=max_edges, progress=bar.advance)
+        values = _plain(found, loaded, source)
+        with new_file(output, force=force) as temporary:
+            temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        title += f", {found.n_frames} frames"
+        if plot:
+            _draw(pictures, found, title)
     if as_json:
         typer.echo(json.dumps({**values, "output": str(output), "pictures": [str(path) for path in pictures]}))
     else:
         _show(title, found, source, loaded.program, [output, *pictures])
     if found.unknown_compositions:
         typer.echo(f"{composition_warning(found.unknown_compositions)}; see 'aligned'", err=True)
+
+
+def _refuse_existing(paths: list[Path], force: bool) -> None:
+    for path in paths:
+        if path.exists() and not force:
+            raise ConfigError("EQ1231", f"{path} exists; choose another name or overwrite it with --force")
 
 
 def _plain(found: "Errors", potential: "LoadedPotential", source: "Source") -> dict[str, Any]:

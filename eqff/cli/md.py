@@ -165,10 +165,15 @@ def command(
             reports = run_replicas(
                 config, atoms, calculator, replicas, processes, bar.advance, bar.announce, _one_thread
             )
-        except KeyboardInterrupt:
-            typer.echo(
-                f"interrupted; what was done is beside {output}, continue with the same command and --resume", err=True
-            )
+        except (KeyboardInterrupt, SystemExit):
+            saved = [str(one.checkpoint) for one in configs if one.checkpoint.is_file()]
+            if saved:
+                typer.echo(
+                    f"interrupted; the last step is in {', '.join(saved)}, continue with the same command and --resume",
+                    err=True,
+                )
+            else:
+                typer.echo(f"interrupted before the first step; there is no {output}", err=True)
             raise
     for one, report, picture in zip(configs, reports, pictures, strict=True):
         name = title if replicas == 1 else f"{title}, seed {one.seed}"

@@ -80,7 +80,7 @@ def command(
     with FramesBar(f"predict {source.name}", hidden=as_json) as bar:
         try:
             report = run_predict(config, evaluation.load(potential), progress=bar.advance)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             typer.echo(
                 f"interrupted; continue with the same command and --resume, {output} is not written yet", err=True
             )

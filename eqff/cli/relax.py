@@ -116,7 +116,7 @@ def command(
     with StatusLine(hidden=as_json) as line:
         try:
             report = run_relax(config, frames, calculator, lambda step: line.show(_progress(step, len(frames), fmax)))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             typer.echo(f"interrupted; what was done is in {output}", err=True)
             raise
     if picture is not None:

@@ -7,6 +7,7 @@
 read while the run goes on and after a crash, here or with h5py.File(path, swmr=True).
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +16,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from eqff.data.store.damage import hdf5_errors
+from eqff.data.store.damage import Disk, abandon, hdf5_errors
 from eqff.errors import DataError
-from eqff.files import new_file
+from eqff.files import named, new_file
 
 FRAMES_PER_CHUNK = 16
 # name -> (group, unit, shape of one frame; -1 stands for n_atoms)
@@ -55,6 +56,7 @@ class H5MDWriter:
     def __init__(self, path: str | Path, keep: int | None = None) -> None:
         self.path = Path(path)
         self._file: h5py.File | None = None
+        self._series: dict[str, h5py.Dataset] = {}  # kept open: closing one writes, see `abandon`
         self.n_frames = 0
         if keep is None:
             return  # the file is made with the first frame, which determines n_atoms
@@ -69,9 +71,14 @@ class H5MDWriter:
                     f"{self.path}: n_frames={copy.n_frames}, expected at least {keep} as in the checkpoint; "
                     "start the run again",
                 )
-        self._file = h5py.File(self.path, "r+", libver="latest")
-        self._file.swmr_mode = True
+        self._continue()
         self.n_frames = keep
+
+    def _continue(self) -> None:
+        self._file = h5py.File(self.path, "r+", libver="latest")
+        self._file.swmr_mode = True  # from here on no data set can be added
+        axes = {name: self._file[f"particles/all/position/{name}"] for name in ("step", "time")}
+        self._series = {name: self._file[f"{group}/value"] for name, (group, _, _) in SERIES.items()} | axes
 
     def write(
         self,
@@ -88,8 +95,6 @@ class H5MDWriter:
         forces: np.ndarray | None = None,
     ) -> None:
         """Append one frame (shapes and units as in `H5MDFrame`); numbers, masses and pbc are those of the first."""
-        if self._file is None:
-            self._file = _new(self.path, atomic_numbers, masses, pbc)
         values = {
             "edges": cell,
             "positions": positions,
@@ -98,27 +103,43 @@ class H5MDWriter:
             "energy": np.nan if energy is None else energy,
         }
         n = self.n_frames
-        for name, (group, _, _) in SERIES.items():
-            dataset = self._file[f"{group}/value"]
-            dataset.resize(n + 1, axis=0)
-            dataset[n] = values[name]
-        for name, value in (("step", step), ("time", time_fs)):
-            dataset = self._file[f"particles/all/position/{name}"]
-            dataset.resize(n + 1, axis=0)
-            dataset[n] = value
+        with self._abandoned_on_error():
+            if self._file is None:
+                with Disk(self.path, "w+") as disk:
+                    with h5py.File(disk, "w", libver="latest") as file:
+                        _lay_out(file, atomic_numbers, masses, pbc)
+                    disk.check()
+                self._continue()
+            for name, value in (values | {"step": step, "time": time_fs}).items():
+                self._series[name].resize(n + 1, axis=0)
+                self._series[name][n] = value
         self.n_frames = n + 1
 
     def flush(self) -> int:
         """Write all frames to the file.  Returns: their number"""
         if self._file is not None:
-            self._file.flush()
+            with self._abandoned_on_error():
+                self._file.flush()
         return self.n_frames
 
     def close(self) -> None:
         """Finish the file."""
         if self._file is not None:
+            if self._file:  # not abandoned
+                self.flush()
             self._file.close()
             self._file = None
+
+    @contextlib.contextmanager
+    def _abandoned_on_error(self) -> Iterator[None]:
+        """On a full disk: OSError with the name of the file, which stays as it was at the last `flush`."""
+        try:
+            with named(self.path):
+                yield
+        except OSError:
+            if self._file is not None:
+                abandon(self._file)
+            raise
 
     def __enter__(self) -> "H5MDWriter":
         return self
@@ -176,10 +197,9 @@ def _open(path: Path) -> h5py.File:
     return h5py.File(path, "r", libver="latest", swmr=True)
 
 
-def _new(path: Path, atomic_numbers: np.ndarray, masses: np.ndarray, pbc: np.ndarray) -> h5py.File:
+def _lay_out(file: h5py.File, atomic_numbers: np.ndarray, masses: np.ndarray, pbc: np.ndarray) -> None:
     from eqff import __version__
 
-    file = h5py.File(path, "w", libver="latest")
     file.create_group("h5md").attrs["version"] = np.array([1, 1], dtype=np.int32)
     file.create_group("h5md/author").attrs["name"] = "unknown"
     creator = file.create_group("h5md/creator")
@@ -200,8 +220,6 @@ def _new(path: Path, atomic_numbers: np.ndarray, masses: np.ndarray, pbc: np.nda
         _series(file, f"{group}/value", shape, np.float64).attrs["unit"] = unit
         if "step" not in file[group]:  # all series share one time axis, as hard links
             file[f"{group}/step"], file[f"{group}/time"] = step, time
-    file.swmr_mode = True  # from here on no data set can be added
-    return file
 
 
 def _series(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> Any:

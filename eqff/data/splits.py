@@ -11,6 +11,7 @@ import numpy as np
 
 from eqff.data.reading.npz import as_text, read_npz
 from eqff.errors import ConfigError, DataError
+from eqff.files import new_file
 
 PARTS = ("train", "validation", "test")
 FORMAT = "eqff-split-1"
@@ -99,7 +100,8 @@ class Split:
             indices = getattr(self, part)
             if len(indices):
                 written.append(Path(folder) / f"{part}.csv")
-                written[-1].write_text("".join(f"{index}\n" for index in indices.tolist()), encoding="utf-8")
+                with new_file(written[-1], force=True) as temporary:
+                    temporary.write_text("".join(f"{index}\n" for index in indices.tolist()), encoding="utf-8")
         return written
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from eqff.files import new_file
+
 # Okabe & Ito (2008): distinguishable with all common forms of colour blindness
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#555555"
@@ -75,7 +77,8 @@ def _finish(figure: Any, path: str | Path, title: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(Path(path), dpi=150)
+    with new_file(path, force=True) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _legend_above(axes: Any) -> None:

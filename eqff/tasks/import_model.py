@@ -8,7 +8,7 @@ from eqff import config as config_io
 from eqff import registry
 from eqff.artifact.header import PROVENANCE
 from eqff.errors import ConfigError, PotentialError
-from eqff.exporter import checked_path, export
+from eqff.exporter import export, only_exporter
 from eqff.importers._contract import Imported, Importer, Located, Provenance
 from eqff.importers._source import Source, read
 
@@ -58,7 +58,11 @@ def import_model(config: ImportConfig) -> ImportReport:
     unknown = sorted(config.metadata.keys() - set(PROVENANCE))
     if unknown:
         raise ConfigError("EQ1192", f"metadata: unknown {unknown}; choose from {', '.join(PROVENANCE)}")
-    path = checked_path(config.output, config.force)
+    with only_exporter(config.output, config.force) as path:
+        return _import(config, importer, path)
+
+
+def _import(config: ImportConfig, importer: Importer, path: Path) -> ImportReport:
     located = _locate(importer, str(config.source))
     source = read(config.source, config.config, None if located is None else located.content)
     foreign = dict(source.config)

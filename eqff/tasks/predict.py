@@ -128,9 +128,9 @@ def run_predict(
     rows, total = _rows(stream, config.shard)
     start: dict[str, Any] = {"n_frames": 0, "n_atoms": 0, "n_bad": 0, "bad": {}, "sums": {}, "unknown": [], "notes": []}
     output = ResumableFile(config.output, _settings(config, potential, stream), start, config.resume, config.force)
-    n_resumed = output.memory["n_frames"]
-    work = _Work(config, potential, stream, output.memory)
     with output:
+        n_resumed = output.memory["n_frames"]
+        work = _Work(config, potential, stream, output.memory)
         if not output.finished:
             if progress is not None:
                 progress(n_resumed, total)

@@ -24,6 +24,7 @@ from eqff.data.reading.structures import EXTENDED_XYZ, clear_labels, clear_resul
 from eqff.errors import ConfigError, EqffError, RunError
 from eqff.files import new_file
 from eqff.graph import check_atoms
+from eqff.locks import locked_in_new_folder
 
 MAX_FORCE, MAX_GROWTH = 1e3, 10.0  # eV/Å, and factor of the start: forces beyond both mean a hole in the potential
 OPTIMIZERS = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
@@ -123,17 +124,20 @@ def run_relax(
              progress: called after every step
     Returns: RelaxReport, one result for each structure
     Raises:  ConfigError for options that do not fit the structures, and files that exist; GraphError for structures
-             that are invalid; the error of the first structure if no structure could be evaluated: nothing is written
+             that are invalid; ResourceError EQ6131 while another process writes the output; the error of the first
+             structure if no structure could be evaluated: nothing is written
     """
     started = time.perf_counter()
-    for path in (config.output, config.trajectory):
-        if path is not None and (path.exists() or path.is_symlink()) and not config.force:
-            raise ConfigError("EQ1244", f"{path} exists; choose another name or overwrite it with --force")
+    paths = [path for path in (config.output, config.trajectory) if path is not None]
+    _refuse_existing(config, paths)
     for index, atoms in enumerate(structures):
         _check(config, atoms, f"structure {index}")
     walks: list[_Walk] = []
     first_error: EqffError | None = None
     with _rounding_unmentioned(), ExitStack() as files:
+        for path in paths:
+            files.enter_context(locked_in_new_folder(path))
+        _refuse_existing(config, paths)  # again: another run may have ended meanwhile
         final = files.enter_context(_FrameFile(config.output))
         every = None if config.trajectory is None else files.enter_context(_FrameFile(config.trajectory))
         for index, atoms in enumerate(structures):
@@ -272,7 +276,6 @@ class _FrameFile:
         self.path, self.keep = path, False
 
     def __enter__(self) -> "_FrameFile":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._new = new_file(self.path, force=True)
         temporary = self._new.__enter__()
         self._trajectory = TrajectoryWriter(str(temporary), "w") if self.path.suffix == ".traj" else None
@@ -287,14 +290,24 @@ class _FrameFile:
             self._text.flush()
 
     def __exit__(self, *exception: object) -> None:
-        for file in (self._trajectory, self._text):
-            if file is not None:
-                file.close()
+        try:
+            for file in (self._trajectory, self._text):
+                if file is not None:
+                    file.close()
+        except OSError as error:  # a full disk
+            if not self._new.__exit__(type(error), error, None):
+                raise
         if self.keep:
             self._new.__exit__(None, None, None)
         else:
             nothing = RuntimeError("no frame is worth keeping")
             self._new.__exit__(RuntimeError, nothing, None)
+
+
+def _refuse_existing(config: RelaxConfig, paths: Sequence[Path]) -> None:
+    for path in paths:
+        if (path.exists() or path.is_symlink()) and not config.force:
+            raise ConfigError("EQ1244", f"{path} exists; choose another name or overwrite it with --force")
 
 
 def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:

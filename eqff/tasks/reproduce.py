@@ -14,6 +14,8 @@ from eqff.data.reading.options import ReadOptions
 from eqff.data.reading.read import Source
 from eqff.digest import file_sha256
 from eqff.errors import ConfigError, DataError
+from eqff.files import new_file
+from eqff.locks import locked, made
 from eqff.tasks.evaluate import evaluate
 from eqff.training.folder.trained import export_run
 from eqff.training.run import train
@@ -64,16 +66,17 @@ def reproduce(
     cuts = output.with_name(f"{output.name}.data")  # parts of rMD17's split go here
     source = pinned(Path(data) / described["train"], header["training_data"]["source_sha256"], cuts)
     test = pinned(Path(data) / published["data"], published["data_sha256"], cuts)
-    resume = resume and (output / "config.toml").is_file()
-    train(recipe, output, resume, (f"data.train={json.dumps(str(source.resolve()))}", *overrides))
-    potential = artifact.load(output / "best.eqff.pt", accelerate="off")
-    frames = Source(test, ReadOptions(energy_unit=described.get("energy_unit"))).frames
-    metrics = evaluate(potential, frames, str(test), progress=progress).metrics
-    found = {key: value for key, value in metrics.items() if key.startswith(("energy_m", "forces_m", "forces_rmse"))}
-    result = Reproduction(
-        file.name.removesuffix(SUFFIX), {key: published[key] for key in COMPARED}, found, band, output
-    )
-    _write(result, header, recipe, {"data": test.name, "data_sha256": file_sha256(test), "n_frames": len(frames)})
+    with made(output), locked(output):
+        resume = resume and (output / "config.toml").is_file()
+        train(recipe, output, resume, (f"data.train={json.dumps(str(source.resolve()))}", *overrides))
+        potential = artifact.load(output / "best.eqff.pt", accelerate="off")
+        frames = Source(test, ReadOptions(energy_unit=described.get("energy_unit"))).frames
+        metrics = evaluate(potential, frames, str(test), progress=progress).metrics
+        found = {key: metrics[key] for key in metrics if key.startswith(("energy_m", "forces_m", "forces_rmse"))}
+        result = Reproduction(
+            file.name.removesuffix(SUFFIX), {key: published[key] for key in COMPARED}, found, band, output
+        )
+        _write(result, header, recipe, {"data": test.name, "data_sha256": file_sha256(test), "n_frames": len(frames)})
     return result
 
 
@@ -104,9 +107,11 @@ def pinned(path: Path, sha256: str, cuts: Path) -> Path:
 
 def _write(result: Reproduction, header: dict[str, Any], recipe: Path, test: dict[str, Any]) -> None:
     output = result.output
-    shutil.copyfile(recipe, output / "recipe.toml")
+    with new_file(output / "recipe.toml", force=True) as temporary:
+        shutil.copyfile(recipe, temporary)
     metrics = {"test": test | result.found}
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    with new_file(output / "metrics.json", force=True) as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     rows = "\n".join(
         f"| {key} | {result.expected[key]:.3g} | {result.found[key]:.3g} |" for key in COMPARED if key in result.found
     )
@@ -120,7 +125,8 @@ def _write(result: Reproduction, header: dict[str, Any], recipe: Path, test: dic
         f"Allowed: a force error {100.0 * result.band:.0f} % larger; "
         f"{'reproduced' if result.reproduced else 'not reproduced'}.\n"
     )
-    (output / "card.md").write_text(card, encoding="utf-8")
+    with new_file(output / "card.md", force=True) as temporary:
+        temporary.write_text(card, encoding="utf-8")
     export_run(
         output,
         output / f"{result.name}.eqff.pt",

@@ -6,6 +6,7 @@
 Both are gone when the file is finished, and OUT appears as a whole.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -13,15 +14,20 @@ from typing import Any, BinaryIO
 
 from eqff.errors import ConfigError, EqffError, RunError
 from eqff.files import named
+from eqff.locks import locked_in_new_folder
 
 
 class ResumableFile:
     """A file written piece by piece; each piece comes with the memory of the task at that point.
 
+    A context manager, in which no other process writes this file: `memory` and `finished` are those of the run to
+    continue from its beginning on.
+
     Args:   path: of the finished file; settings: JSON values, a run continues only with the same; memory: at the
             start, JSON values; resume: continue an existing run, or begin; force: replace existing files
-    Raises: ConfigError EQ1221 OUT exists, EQ1222 an unfinished run is there, EQ1223 it had other settings;
-            RunError EQ5302, EQ5303 its files are damaged; OSError when writing fails
+    Raises: on entry ConfigError EQ1221 OUT exists, EQ1222 an unfinished run is there, EQ1223 it had other settings;
+            RunError EQ5302, EQ5303 its files are damaged; ResourceError EQ6131 another process writes it; OSError when
+            writing fails
     """
 
     def __init__(
@@ -32,30 +38,42 @@ class ResumableFile:
         self.state = path.with_name(f"{path.name}.partial.json")
         self.settings = settings
         self.memory = memory
+        self.resume, self.force = resume, force
         self.n_bytes = 0
         self.finished = False  # before the run wrote anything
         self._file: BinaryIO | None = None
-        saved = self._found() if resume else None
+        self._lock = contextlib.ExitStack()
+
+    def __enter__(self) -> "ResumableFile":
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(locked_in_new_folder(self.path))
+            self._continue_or_begin()
+            self._open()
+            self._lock = lock.pop_all()
+        return self
+
+    def _continue_or_begin(self) -> None:
+        path = self.path
+        saved = self._found() if self.resume else None
         if saved is not None:
             self._check_settings(saved["settings"])
             self.memory, self.n_bytes = saved["memory"], saved["bytes"]
             self.finished = saved["finished"] and not self.partial.exists()
-        elif path.exists() and resume and not self.partial.exists():
+        elif path.exists() and self.resume and not self.partial.exists():
             self.finished = True
-        elif (path.exists() or path.is_symlink()) and not force:
+        elif (path.exists() or path.is_symlink()) and not self.force:
             raise ConfigError("EQ1221", f"{path} exists; choose another name or overwrite it with --force")
-        elif self.partial.exists() and not (force or resume):
+        elif self.partial.exists() and not (self.force or self.resume):
             raise ConfigError(
                 "EQ1222",
                 f"{self.partial} is left from a run that was stopped; continue it with --resume, or start "
                 "again with --force",
             )
 
-    def __enter__(self) -> "ResumableFile":
+    def _open(self) -> None:
         if self.finished:
             self.state.unlink(missing_ok=True)
-            return self
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+            return
         if self.n_bytes == 0:
             self.state.unlink(missing_ok=True)  # before the file that it describes is emptied
         self._file = self.partial.open("ab")
@@ -65,14 +83,16 @@ class ResumableFile:
         except BaseException:
             self._file.close()
             raise
-        return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            if self.n_bytes == 0 and isinstance(exception[1], EqffError):  # bad input: there is nothing to continue
-                self.partial.unlink(missing_ok=True)
-                self.state.unlink(missing_ok=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if self._file is not None:
+                self._file.close()
+                if self.n_bytes == 0 and isinstance(error, EqffError):  # bad input: there is nothing to continue
+                    self.partial.unlink(missing_ok=True)
+                    self.state.unlink(missing_ok=True)
+        finally:
+            self._lock.__exit__(kind, error, trace)
 
     def append(self, text: str, memory: dict[str, Any]) -> None:
         """Write a piece; after this, a run that is killed continues behind it with this memory."""
@@ -120,5 +140,10 @@ class ResumableFile:
     def _remember(self, finished: bool) -> None:
         state = {"settings": self.settings, "bytes": self.n_bytes, "finished": finished, "memory": self.memory}
         temporary = self.state.with_name(f"{self.state.name}.tmp")
-        temporary.write_text(json.dumps(state), encoding="utf-8")
+        try:
+            with named(self.state):
+                temporary.write_text(json.dumps(state), encoding="utf-8")
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(self.state)

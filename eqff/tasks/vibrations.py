@@ -21,6 +21,7 @@ from eqff.data.reading.structures import frame_text
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, RunError
 from eqff.files import new_file
+from eqff.locks import locked, made
 from eqff.tasks.relax import Progress, RelaxConfig, Relaxed, relax
 
 SAME_LINE = 1e-4  # width over length: a molecule below this is linear
@@ -95,9 +96,22 @@ def run_vibrations(
              progress: after each step of the relaxation; progress_rows: with the number of rows of the Hessian done
     Returns: VibrationsReport
     Raises:  ConfigError EQ1250 constraints, EQ1251 files that exist, EQ1252 nothing is free, EQ1253 masses;
-             RunError EQ5322 when the relaxation does not converge; GraphError for an invalid structure
+             ResourceError EQ6131 another process writes there; RunError EQ5322 when the relaxation does not converge;
+             GraphError for an invalid structure
     """
     _check(config, atoms)
+    with made(config.output), locked(config.output):
+        _check(config, atoms)  # again: another process may have written there meanwhile
+        return _run(config, atoms, calculator, progress, progress_rows)
+
+
+def _run(
+    config: VibrationsConfig,
+    atoms: Atoms,
+    calculator: EqffCalculator,
+    progress: Progress | None,
+    progress_rows: Callable[[int], None] | None,
+) -> VibrationsReport:
     relaxed: Relaxed | None = None
     if config.relax:
         atoms, relaxed = relax(config.relaxation, atoms, calculator, progress)
@@ -192,7 +206,8 @@ def _check(config: VibrationsConfig, atoms: Atoms) -> None:
                 f"structure: has {type(constraint).__name__}; remove it, since vibrations obey FixAtoms only",
             )
     folder = config.output
-    if folder.exists() and not (folder.is_dir() and (config.force or not any(folder.iterdir()))):
+    empty = folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir())
+    if folder.exists() and not (folder.is_dir() and (config.force or empty)):
         raise ConfigError("EQ1251", f"{folder} exists; choose another folder, or overwrite its results with --force")
     free = _free_atoms(atoms)
     if len(atoms) and not len(free):

@@ -72,10 +72,17 @@ def wrap(config: WrapConfig, seen: Callable[[list[Finding]], None] | None = None
              called, fails a decisive check that is not accepted, or cannot be stored
     """
     _check_options(config)
-    output = exporter.checked_path(config.output, config.force)
+    exporter.checked_path(config.output, config.force)
     source = foreign.describe(config.model)
     if not config.trust:
         raise ConfigError("EQ1290", _refusal(source))
+    with exporter.only_exporter(config.output, config.force) as output:
+        return _wrap(config, source, output, seen)
+
+
+def _wrap(
+    config: WrapConfig, source: foreign.Foreign, output: Path, seen: Callable[[list[Finding]], None] | None
+) -> WrapReport:
     species, r_max = _facts(config, source)
     program = foreign.load(source)
     adapter = torchscript.adapter_of(program, source.notes) if config.adapter == "auto" else config.adapter

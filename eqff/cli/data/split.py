@@ -158,11 +158,12 @@ def _refuse_existing(target: Path, force: bool) -> None:
 
 
 def _write(split: "Split", target: Path, force: bool) -> list[Path]:
-    from eqff.files import new_file
+    from eqff.files import locked, new_file
 
     if target.suffix:
         with new_file(target, force=force) as temporary:
             split.save(temporary)
         return [target]
     target.mkdir(parents=True, exist_ok=True)
-    return split.save_csv(target)
+    with locked(target):
+        return split.save_csv(target)

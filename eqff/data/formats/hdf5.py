@@ -7,7 +7,7 @@ from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units, decide_units
 from eqff.data.reading.format import Format
 from eqff.data.reading.options import ReadOptions
-from eqff.data.store.store import Store, write_store
+from eqff.data.store.store import Store, fill_store
 
 
 def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame]:
@@ -37,7 +37,7 @@ def provenance(path: str | Path) -> dict[str, str]:
 
 def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write a store."""
-    write_store(path, frames, provenance=provenance)
+    fill_store(Path(path), frames, str(path), provenance or {})
 
 
 FORMAT = Format(

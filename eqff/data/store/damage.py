@@ -1,8 +1,13 @@
-"""Errors that h5py raises on files that are cut short or changed, turned into one typed error."""
+"""What goes wrong with HDF5: files that are cut short or changed, and disks that are full while a file is written."""
 
 import contextlib
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import h5py
 
 from eqff.errors import DataError
 
@@ -18,3 +23,54 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError, IndexError) as error:
         raise DataError("EQ3072", f"{path}: not HDF5, or damaged ({error}); write or download it again") from None
+
+
+class Disk(io.FileIO):
+    """A file for h5py.File that remembers the first error of the system and from then on drops what is written.
+
+    HDF5 that has met a full disk crashes when an object is closed or when Python ends, so it must not notice.
+
+    Args:       path; mode: "x+" a new file, "w+" replaces one, "r+" continues one
+    Attributes: error
+    """
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        n_bytes = len(rest)
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return n_bytes
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            if self.error is None:
+                return super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+    def check(self) -> None:
+        """Raises: OSError, the first"""
+        if self.error is not None:
+            raise self.error
+
+
+def abandon(file: h5py.File) -> None:
+    """Close a file that cannot be written any more: what HDF5 still wants to write goes nowhere.
+
+    For SWMR, which needs HDF5's own access to the disk.  Call it after the first error and before any object of the
+    file is closed: HDF5 would try to write again then, and crash.
+    """
+    if file:  # not closed
+        handle = file.id.get_vfd_handle()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, handle, inheritable=False)
+        os.close(nowhere)
+        file.close()

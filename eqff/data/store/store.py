@@ -17,7 +17,7 @@ import numpy as np
 
 from eqff.data.frame import LABELS, Frame, check_frame
 from eqff.data.store import layout
-from eqff.data.store.damage import hdf5_errors
+from eqff.data.store.damage import Disk, hdf5_errors
 from eqff.data.store.flat_frames import EMPTY_DIGEST, FlatFrames, flatten
 from eqff.errors import DataError
 from eqff.files import new_file
@@ -38,23 +38,35 @@ def write_store(
     Raises:  DataError EQ3070 if the file exists, EQ3071 if its folder does not, EQ3077 if it is a folder, EQ3920 if
              there are no frames; DataError and GraphError of `check_frame`
     """
+    with new_file(path, force=force) as temporary:
+        return fill_store(temporary, frames, str(path), provenance or {})
+
+
+def fill_store(path: Path, frames: Iterable[Frame], where: str, provenance: Mapping[str, str]) -> str:
+    """`write_store` to a name that nothing has yet, for a caller who makes sure that the file is whole or absent.
+
+    Args: where: the final name, for messages
+    """
     digest, writer, n_frames = EMPTY_DIGEST, None, 0
-    with new_file(path, force=force) as temporary, h5py.File(temporary, "x", libver=LIBRARY) as file:
+    with Disk(path, "x+") as disk, h5py.File(disk, "w", libver=LIBRARY) as file:
         file.attrs["format"] = FORMAT  # before all else: ASE recognises a store by its first bytes
         file.attrs["schema"] = layout.SCHEMA
         file.attrs["units"] = "eV, Å"
-        for part in _parts(frames, str(path)):
+        for part in _parts(frames, where):
             if writer is None:
                 writer = layout.ArrayWriter(file, part)
             writer.append(part)
             digest = part.extend_digest(digest)
             n_frames += part.n_frames
+            disk.check()
         if n_frames == 0:
             raise DataError("EQ3920", "there are no frames to write; give at least one")
         file.attrs["n_frames"] = np.int64(n_frames)
         file.attrs["digest"] = np.bytes_(digest.hex())
-        for name, text in (provenance or {}).items():
+        for name, text in provenance.items():
             file.attrs[f"from_{name}"] = str(text)
+        file.close()
+        disk.check()
     return digest.hex()
 
 

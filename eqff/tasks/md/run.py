@@ -13,12 +13,14 @@ from ase.constraints import FixAtoms
 
 from eqff.errors import ConfigError, EqffError, ResourceError, RunError
 from eqff.graph import check_atoms
+from eqff.locks import locked_in_new_folder
 from eqff.tasks.md import checkpoint
 from eqff.tasks.md.checkpoint import Checkpoint
 from eqff.tasks.md.config import MDConfig
 from eqff.tasks.md.guard import Guard, Moment, trained_distance
 from eqff.tasks.md.integrators import CONSERVED, get_state, make_integrator, set_state
 from eqff.tasks.md.observables import Observables
+from eqff.tasks.md.postponed import Postponed
 from eqff.tasks.md.report import LOG_HEADER, SAMPLE_TYPE, MDReport, MDSample, log_row, make_report, read_log
 from eqff.tasks.md.trajectory import File, TextTrajectory, disk_errors, open_log, open_trajectory
 from eqff.tasks.md.velocities import n_degrees_of_freedom, set_momenta
@@ -38,10 +40,14 @@ def run_md(
     Returns: MDReport
     Raises:  GraphError for a structure that cannot be simulated; ConfigError for options that do not fit it, files
              that exist, or a run that cannot be continued; ResourceError for files that cannot be written; RunError
-             when the guard stops the run, naming step, atoms and the files with the last good and the offending frame.
-             Also when interrupted, the last good frame is the last one of the trajectory
+             when the guard stops the run, naming step, atoms and the files with the last good and the offending frame;
+             ResourceError EQ6131 while another process writes these files.
+             Ctrl-C and SIGTERM end the run after the current step, with a checkpoint of it and its frame at the end of
+             the trajectory; a second signal ends it at once
     """
-    with np.errstate(all="ignore"):  # the guard detects overflows
+    _check(config, atoms)
+    with np.errstate(all="ignore"), _only_writer(config):  # the guard detects overflows
+        config.refuse_existing()  # again: another run may have ended meanwhile
         simulation = _Simulation(config, atoms, calculator)
         if announce is not None:
             announce(str(simulation.guard))
@@ -53,7 +59,6 @@ class _Simulation:
 
     def __init__(self, config: MDConfig, atoms: Atoms, calculator: Any) -> None:
         self.started = time.perf_counter()
-        _check(config, atoms)
         self.config, self.atoms, self.start_cell = config, atoms.copy(), atoms.cell.array.copy()
         self.options = checkpoint.fingerprint(config, self.atoms, calculator)
         self.saved = checkpoint.load(config.checkpoint, self.options) if config.resume else None
@@ -109,6 +114,7 @@ class _Simulation:
         warm_up = self.first_step + min(10, (config.steps - self.first_step) // 2)
         warm_at = time.perf_counter()
         with (
+            Postponed() as signals,
             open_trajectory(config.trajectory, marks[0]) as trajectory,
             open_log(config.log, marks[1]) as log,
             self._good_frame_kept(trajectory),
@@ -118,7 +124,7 @@ class _Simulation:
                 for path in (config.last_good, config.offending):
                     path.unlink(missing_ok=True)
             for step in self._steps():
-                new = saved is None or step > self.first_step
+                new, stopping = saved is None or step > self.first_step, signals.received > 0
                 last = step == config.steps
                 frame_due, row_due = step % config.interval == 0, step % self.rows_interval == 0
                 if new and frame_due:
@@ -129,7 +135,7 @@ class _Simulation:
                     n_samples += 1
                 if new:
                     self._observe(step, frame_due)
-                    if step % config.checkpoint_interval == 0 or last or step == 0:
+                    if step % config.checkpoint_interval == 0 or last or step == 0 or stopping:
                         self._save(trajectory, log)
                 if last and not frame_due:  # after the checkpoint, because a longer run would not have this frame
                     self._write_frame(trajectory)
@@ -141,6 +147,8 @@ class _Simulation:
                     warm_at = time.perf_counter()
                 if progress is not None:
                     progress(self.sample)
+                if stopping:
+                    signals.deliver()
         now = time.perf_counter()
         return make_report(
             config,
@@ -277,6 +285,16 @@ class _Simulation:
             f"of {config.trajectory}, the offending one {config.offending}; try a smaller timestep (now "
             f"{config.timestep} fs) or a lower temperature, and see whether the potential knows such structures",
         )
+
+
+@contextlib.contextmanager
+def _only_writer(config: MDConfig) -> Iterator[None]:
+    """No other process writes the trajectory, or another one with the same names beside it."""
+    with contextlib.ExitStack() as held:
+        for path in (config.trajectory, config.log):
+            with disk_errors(path):
+                held.enter_context(locked_in_new_folder(path))
+        yield
 
 
 def make_guard(config: MDConfig, atoms: Atoms, calculator: Any) -> Guard:

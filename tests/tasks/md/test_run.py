@@ -4,6 +4,8 @@ import csv
 import gc
 import math
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ase.io
@@ -427,3 +429,49 @@ def test_drift_of_a_known_line():
     slope, deviation = drift(time_ps, -4000.0 + 0.25 * time_ps + 0.1 * np.sin(2 * np.pi * 20 * time_ps))
     assert slope == pytest.approx(0.25, abs=2e-3)
     assert deviation == pytest.approx(0.1 / math.sqrt(2), rel=1e-2)
+
+
+def test_a_second_run_on_the_same_files_is_refused(tmp_path, copper):
+    def start_another(sample):
+        if sample.step == 3:
+            for name, options in (
+                ("traj.extxyz", {"force": True}),
+                ("traj.traj", {}),
+                ("traj.extxyz", {"resume": True}),
+            ):
+                with ThreadPoolExecutor(1) as pool:
+                    other = MDConfig(trajectory=tmp_path / name, steps=5, **options)
+                    refusals.append(pool.submit(run_md, other, copper, EMT()).exception())
+
+    refusals = []
+    alone = run_md(MDConfig(trajectory=tmp_path / "alone.extxyz", steps=20), copper, EMT())
+    report = run_md(config(tmp_path, steps=20), copper, EMT(), start_another)
+    assert [str(error)[:20] for error in refusals] == [
+        "ResourceError EQ6131",  # --force
+        "ConfigError EQ1204: ",  # the same checkpoint and log, which exist
+        "ResourceError EQ6131",  # --resume
+    ]
+    assert report.log.read_bytes() == alone.log.read_bytes()
+    assert (tmp_path / "traj.extxyz").read_bytes() == (tmp_path / "alone.extxyz").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_of_the_step(tmp_path, number):
+    def stop(sample):
+        if sample.step == 13:
+            signal.raise_signal(number)
+
+    sites = np.array([[0.0, 0, 0], [5, 0, 0]])
+    atoms = Atoms("Ar2", positions=sites)
+    before = signal.getsignal(number)
+    alone = run_md(MDConfig(trajectory=tmp_path / "alone.extxyz", steps=30), atoms, Harmonic(sites))
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as stopped:
+        run_md(config(tmp_path, steps=30), atoms, Harmonic(sites), stop)
+    assert signal.getsignal(number) == before
+    assert number == signal.SIGINT or stopped.value.code == 143  # 128 + SIGTERM, as shells say it
+    assert [frame.info["step"] for frame in ase.io.read(tmp_path / "traj.extxyz", ":")] == [0, 10, 14]
+    report = run_md(config(tmp_path, steps=30, resume=True), atoms, Harmonic(sites))
+    assert report.resumed_at == 14
+    assert report.log.read_bytes() == alone.log.read_bytes()
+    assert (tmp_path / "traj.extxyz").read_bytes() == (tmp_path / "alone.extxyz").read_bytes()
