@@ -19,7 +19,7 @@ from eqff.artifact import vectors
 from eqff.artifact.archive import Contents, read
 from eqff.artifact.potential import Potential
 from eqff.artifact.program_key import code_digest
-from eqff.cache import private_cache
+from eqff.cache import is_private_file, private_cache
 from eqff.errors import GraphError, PotentialError
 from eqff.kernels import build, fused
 from eqff.potential import Evaluator
@@ -146,6 +146,8 @@ def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:
         kernels = {name: build.find_kernel(file) for name, file in report["kernels"].items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise PotentialError("EQ4170", f"{place}: damaged ({error}); compile again") from error
+    if not all(is_private_file(place / name) for name in (REPORT, PROGRAM)):
+        raise PotentialError("EQ4501", f"{place}: others could have written it; delete this folder and compile again")
     if not intact:
         raise PotentialError("EQ4910", f"{place}: {PROGRAM} has changed; compile again")
     try:
