@@ -14,6 +14,13 @@ An id stands for one cause.  `eqff explain EQ2103` prints cause and remedy, read
 """
 
 
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: letters of a file that are not printable are replaced, line breaks kept."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 class EqffError(Exception):
     """Base of all errors that eqff raises on purpose; the command line prints them as one line.
 
@@ -23,6 +30,7 @@ class EqffError(Exception):
     exit_code = 1
 
     def __init__(self, id: str, message: str) -> None:
+        message = printable(message)  # it may quote a file
         super().__init__(id, message)  # an error that is pickled is made again from these arguments
         self.id = id
         self.message = message

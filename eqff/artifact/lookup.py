@@ -1,7 +1,7 @@
 """Names of potentials -> files: `<directory>/<name>/<name>.eqff.pt`.
 
-Text with a separator or the suffix is a path; any other text is a name, and a file of this name in the working directory
-is not looked at: whoever can put a file there must not decide which program runs.
+Text with a separator or the suffix is a path; any other text is a name, and a file of this name in the working
+directory is not looked at: whoever can put a file there must not decide which program runs.
 """
 
 import difflib

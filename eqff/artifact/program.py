@@ -42,6 +42,7 @@ def load(contents: Contents, device: str = "cpu", dtype: str = "auto") -> Potent
         )
     run_dtype = getattr(torch, stored if dtype == "auto" else dtype)
     module = load_module(contents, place, run_dtype)
+    _check_header(module, contents)
     evaluator = GradientEvaluator(module)
     expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
     with cheap_first_call():
@@ -76,6 +77,17 @@ def load_module(contents: Contents, device: torch.device, dtype: torch.dtype) ->
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module.eval()
+
+
+def _check_header(module: torch.jit.ScriptModule, contents: Contents) -> None:
+    """Compare what the program states about itself.  Raises: PotentialError EQ4508"""
+    for name in ("n_hops", "r_max"):
+        stated, found = contents.header[name], getattr(module, name, None)
+        if isinstance(found, int | float) and found != stated:
+            raise PotentialError(
+                "EQ4508",
+                f"{contents.path}: header {name}={stated}, but the program has {name}={found}; do not use this file",
+            )
 
 
 @contextmanager

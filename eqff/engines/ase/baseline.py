@@ -112,7 +112,7 @@ class Baseline:
         positions, atomic_numbers, cell, pbc = (expected[k] for k in ("positions", "atomic_numbers", "cell", "pbc"))
         result = self(positions, atomic_numbers, cell, pbc, "the structure in the potential's header")
         energy = abs(result.energy - expected["energy"]) / len(expected["atomic_numbers"])
-        forces = float(np.abs(result.forces - np.array(expected["forces"])).max())
+        forces = float(np.abs(result.forces - np.array(expected["forces"], dtype=np.float64)).max())
         if energy > ENERGY_TOLERANCE or forces > FORCE_TOLERANCE:
             raise PotentialError(
                 "EQ4364",
