@@ -28,7 +28,11 @@ def rebuild(name_or_path: str | Path) -> nn.Module:
     Raises:  PotentialError for a damaged file, unknown family, weights that do not fit, or missed test vectors;
              ConfigError for a configuration this eqff does not know
     """
-    contents = archive.read(find(name_or_path))
+    with torch.device("cpu"), torch.inference_mode(False):  # whatever the caller's default device and mode are
+        return _rebuild(archive.read(find(name_or_path)))
+
+
+def _rebuild(contents: archive.Contents) -> nn.Module:
     header, path = contents.header, contents.path
     if is_wrapped(header):
         raise PotentialError(

@@ -22,7 +22,7 @@ from eqff.artifact.program_key import code_digest
 from eqff.cache import is_private_file, private_cache
 from eqff.errors import GraphError, PotentialError
 from eqff.kernels import build, fused
-from eqff.potential import Evaluator
+from eqff.potential import Evaluator, full_precision
 
 PROGRAM, REPORT = "program.pt2", "report.json"
 INPUT_DTYPES = [torch.int64] * 3 + [torch.float64] * 2
@@ -64,7 +64,10 @@ class CompiledEvaluator:
             )
         if self._too_short(edge_vector):
             return self.exact(species, senders, receivers, edge_vector, node_weight)
-        with torch._C._AutoDispatchBelowAutograd():  # the result cannot be differentiated: skip autograd's bookkeeping
+        with (
+            full_precision(edge_vector.device),
+            torch._C._AutoDispatchBelowAutograd(),
+        ):  # the result cannot be differentiated: skip autograd's bookkeeping
             node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
         return node_energy, edge_gradient
 

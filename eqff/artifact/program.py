@@ -41,10 +41,11 @@ def load(contents: Contents, device: str = "cpu", dtype: str = "auto") -> Potent
             f"{path}: this wrapped program failed its checks of {', '.join(failed)}; see `eqff inspect`", stacklevel=3
         )
     run_dtype = getattr(torch, stored if dtype == "auto" else dtype)
-    module = load_module(contents, place, run_dtype)
+    with torch.device("cpu"), torch.inference_mode(False):  # whatever the caller's default device and mode are
+        module = load_module(contents, place, run_dtype)
+        expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
     _check_header(module, contents)
     evaluator = GradientEvaluator(module)
-    expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
     with cheap_first_call():
         smallest = min(expected, key=lambda vector: vector.structure.senders.shape[0])
         vectors.evaluate(evaluator, smallest.structure, smallest.edge_vector)
