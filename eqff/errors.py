@@ -19,6 +19,13 @@ def last_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [repr(error)])[-1]
 
 
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: letters of a file that are not printable are replaced, line breaks kept."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 class EqffError(Exception):
     """Base of all errors that eqff raises on purpose; the command line prints them as one line.
 
@@ -28,6 +35,7 @@ class EqffError(Exception):
     exit_code = 1
 
     def __init__(self, id: str, message: str) -> None:
+        message = printable(message)  # it may quote a file
         super().__init__(id, message)  # an error that is pickled is made again from these arguments
         self.id = id
         self.message = message

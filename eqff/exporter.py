@@ -59,7 +59,9 @@ def export(
              EQ6131 while another process writes the file
     """
     with only_exporter(path, force) as checked:
-        return _export(model, family, config, checked, dict(metadata or {}), baseline, card, structures, force)
+        return _export(
+            model, family, config, checked, dict(metadata or {}), baseline, card, structures, run_dtype, force
+        )
 
 
 def _export(
@@ -71,6 +73,7 @@ def _export(
     baseline: Mapping[str, Any] | None,
     card: str,
     structures: Sequence[Structure],
+    run_dtype: str,
     force: bool,
 ) -> dict[str, Any]:
     unknown = sorted(metadata.keys() - set(PROVENANCE))

@@ -1,6 +1,7 @@
 """Structure -> edge vectors.  The flat tensors every model and engine works on, batching, and the input gate."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -65,8 +66,8 @@ def edge_vectors_numpy(
 
 def batch_structures(structures: Sequence[Structure]) -> Structure:
     """Several structures as one: atoms, edges and graphs are concatenated, indices are shifted."""
-    n_atoms = torch.tensor([0] + [s.positions.shape[0] for s in structures[:-1]]).cumsum(0).tolist()
-    n_graphs = torch.tensor([0] + [s.n_graphs for s in structures[:-1]]).cumsum(0).tolist()
+    n_atoms = list(accumulate((s.positions.shape[0] for s in structures[:-1]), initial=0))
+    n_graphs = list(accumulate((s.n_graphs for s in structures[:-1]), initial=0))
     return Structure(
         positions=torch.cat([s.positions for s in structures]),
         species=torch.cat([s.species for s in structures]),

@@ -6,7 +6,8 @@ dE / d strain = sum_ij r_ij (x) g_ij,   stress = (dE / d strain) / V   (ASE sign
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -56,8 +57,10 @@ class GradientEvaluator:
     def __call__(
         self, species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor, node_weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(False), torch.enable_grad():
-            if edge_vector.is_inference() or senders.is_inference():  # made under torch.inference_mode
+        with torch.inference_mode(False), torch.enable_grad(), full_precision(edge_vector.device):
+            if (
+                edge_vector.is_inference() or senders.is_inference() or node_weight.is_inference()
+            ):  # made under torch.inference_mode
                 species, senders, receivers = species.clone(), senders.clone(), receivers.clone()
                 edge_vector, node_weight = edge_vector.clone(), node_weight.clone()
             if not (self.create_graph and edge_vector.requires_grad):
@@ -71,6 +74,13 @@ class GradientEvaluator:
         if not self.create_graph:
             node_energy, edge_gradient = node_energy.detach(), edge_gradient.detach()
         return node_energy, edge_gradient
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """A context without torch.autocast, which would round weights and features to 8 or 11 bits."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def energy_forces_stress(evaluator: Evaluator, structure: Structure, edge_vector: Tensor | None = None) -> EnergyForces:
@@ -120,8 +130,10 @@ def hessian(
              progress: called with the number of rows done
     Returns: [3 n_rows, 3 n_atoms] eV/Å^2, float64; the full matrix is symmetric up to rounding
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        positions = structure.positions.clone().requires_grad_(True)
+    with torch.inference_mode(False), torch.enable_grad(), full_precision(structure.positions.device):
+        copies = {name: field.clone() for name, field in structure._asdict().items() if isinstance(field, Tensor)}
+        structure = structure._replace(**copies)  # tensors made under torch.inference_mode cannot be differentiated
+        positions = structure.positions.requires_grad_(True)
         evaluator = GradientEvaluator(module, create_graph=True)
         forces = energy_forces_stress(evaluator, structure._replace(positions=positions)).forces
         if atoms is not None:

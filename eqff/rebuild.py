@@ -13,7 +13,7 @@ from eqff.artifact import archive, vectors
 from eqff.artifact.header import is_wrapped
 from eqff.artifact.lookup import find
 from eqff.config import from_mapping
-from eqff.errors import PotentialError
+from eqff.errors import EqffError, PotentialError
 from eqff.potential import GradientEvaluator
 
 
@@ -28,7 +28,11 @@ def rebuild(name_or_path: str | Path) -> nn.Module:
     Raises:  PotentialError for a damaged file, unknown family, weights that do not fit, or missed test vectors;
              ConfigError for a configuration this eqff does not know
     """
-    contents = archive.read(find(name_or_path))
+    with torch.device("cpu"), torch.inference_mode(False):  # whatever the caller's default device and mode are
+        return _rebuild(archive.read(find(name_or_path)))
+
+
+def _rebuild(contents: archive.Contents) -> nn.Module:
     header, path = contents.header, contents.path
     if is_wrapped(header):
         raise PotentialError(
@@ -39,7 +43,21 @@ def rebuild(name_or_path: str | Path) -> nn.Module:
             "EQ4150", f"{path}: family={header['family']!r} is not installed; eqff.load runs the stored program instead"
         )
     family = registry.load("models", header["family"])
-    model: nn.Module = family.Model(from_mapping(family.Config, header["config"], where=f"{path}: config"))
+    config = from_mapping(family.Config, header["config"], where=f"{path}: config")
+    try:
+        model: nn.Module = family.Model(config)
+    except EqffError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400] or repr(error)
+        raise PotentialError(
+            "EQ4509", f"{path}: {header['family']} cannot be built from the config ({reason}); get the file again"
+        ) from error
+    if getattr(model, "n_hops", header["n_hops"]) != header["n_hops"]:
+        raise PotentialError(
+            "EQ4510",
+            f"{path}: header n_hops={header['n_hops']}, but its config makes {model.n_hops}; do not use this file",
+        )
     model.to(getattr(torch, header["dtype"]))
     try:
         model.load_state_dict(safetensors.torch.load(contents.extra[archive.WEIGHTS]), strict=True, assign=True)

@@ -446,7 +446,7 @@ def test_passed_check_is_remembered_only_in_a_private_cache(potential_file, own_
     artifact.load(potential_file, dtype="float64")
     assert len(calls) == 3
     assert own_cache.stat().st_mode & 0o777 == 0o700
-    own_cache.chmod(0o777)
+    own_cache.chmod(0o755)
     artifact.load(potential_file)
     assert own_cache.stat().st_mode & 0o777 == 0o700
     for unusable in ("/dev/null", str(own_cache.parent / "link")):

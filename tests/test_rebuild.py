@@ -102,14 +102,22 @@ def test_stored_program_is_not_executed(potential_file, tmp_path):
 def test_what_does_not_fit_is_refused(potential_file, tmp_path):
     path = tmp_path / "x.eqff.pt"
     config = to_mapping(CONFIG)
-    with pytest.raises(PotentialError, match="EQ4150"):
+    with pytest.raises(PotentialError, match="EQ4106"):
         rebuild(other_file(potential_file, path, family="../nequip"))
+    with pytest.raises(PotentialError, match="EQ4150"):
+        rebuild(other_file(potential_file, path, family="not-installed"))
     with pytest.raises(PotentialError, match="EQ4151"):
         rebuild(other_file(potential_file, path, config={**config, "n_channels": 5}))
     with pytest.raises(ConfigError, match="n_chanels"):
         rebuild(other_file(potential_file, path, config={**config, "n_chanels": 5}))
-    with pytest.raises(PotentialError, match="EQ4131"):
+    with pytest.raises(PotentialError, match="EQ4504"):
         rebuild(other_file(potential_file, path, config={**config, "r_max": 3.6}))
+    with pytest.raises(PotentialError, match="EQ4131"):
+        rebuild(other_file(potential_file, path, config={**config, "envelope_power": 7}))
+    with pytest.raises(PotentialError, match="EQ4510"):
+        rebuild(other_file(potential_file, path, n_hops=3))
+    with pytest.raises(ConfigError, match="EQ1502"):
+        rebuild(other_file(potential_file, path, config={**config, "n_layers": 10**9}))
     with pytest.raises(PotentialError, match="EQ4151"):
         rebuild(other_file(potential_file, path, extra={"weights.safetensors": b"\x08" + b"\0" * 20}))
 

@@ -2,6 +2,7 @@
 
 archive.py   the zip archive: members, hashes, whole-file digest, atomic writing
 header.py    header.json and what must be in it
+agreement.py header.json against the other members
 vectors.py   test vectors: inputs with the results that the program must give
 lookup.py    names and paths
 program.py   loading the TorchScript program and proving it; the only part that executes the file

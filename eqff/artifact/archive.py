@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eqff.artifact import agreement
 from eqff.artifact import header as header_fields
 from eqff.errors import PotentialError, ResourceError
 from eqff.files import new_file
@@ -123,6 +124,7 @@ def verify(content: bytes, path: Path) -> Contents:
     for name in (VECTORS, CARD) if header_fields.is_wrapped(header) else (WEIGHTS, VECTORS, CARD):
         if name not in extra:
             raise PotentialError("EQ4115", f"{path}: extra/{name} is missing; export the model again")
+    agreement.check(header, extra[VECTORS], extra.get(WEIGHTS), path)
     return Contents(content, digest, header, extra, path)
 
 

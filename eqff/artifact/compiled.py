@@ -20,10 +20,10 @@ from eqff.artifact.archive import Contents, read
 from eqff.artifact.header import run_dtype
 from eqff.artifact.potential import Potential
 from eqff.artifact.program_key import code_digest
-from eqff.cache import private_cache
+from eqff.cache import is_private_file, private_cache
 from eqff.errors import GraphError, PotentialError, last_line
 from eqff.kernels import build, fused
-from eqff.potential import Evaluator
+from eqff.potential import Evaluator, full_precision
 
 PROGRAM, REPORT = "program.pt2", "report.json"
 INPUT_DTYPES = [torch.int64] * 3 + [torch.float64] * 2
@@ -65,7 +65,10 @@ class CompiledEvaluator:
             )
         if self._too_short(edge_vector):
             return self.exact(species, senders, receivers, edge_vector, node_weight)
-        with torch._C._AutoDispatchBelowAutograd():  # the result cannot be differentiated: skip autograd's bookkeeping
+        with (
+            full_precision(edge_vector.device),
+            torch._C._AutoDispatchBelowAutograd(),
+        ):  # the result cannot be differentiated: skip autograd's bookkeeping
             node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
         return node_energy, edge_gradient
 
@@ -147,6 +150,8 @@ def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:
         kernels = {name: build.find_kernel(file) for name, file in report["kernels"].items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise PotentialError("EQ4170", f"{place}: damaged ({error}); compile again") from error
+    if not all(is_private_file(place / name) for name in (REPORT, PROGRAM)):
+        raise PotentialError("EQ4501", f"{place}: others could have written it; delete this folder and compile again")
     if not intact:
         raise PotentialError("EQ4910", f"{place}: {PROGRAM} has changed; compile again")
     try:

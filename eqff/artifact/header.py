@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from eqff.elements import atomic_number
+from eqff.elements import ATOMIC_NUMBERS, atomic_number
 from eqff.errors import ConfigError, PotentialError
 
+MAX_BYTES = 2**24  # of header.json
+MAX_DEPTH = 32  # of tables and lists inside each other
 FORMAT = 1
 FORMAT_WRAPPED = 2  # a foreign program: no weights member, and the fields of WRAPPED_FIELDS
 FORMAT_DIFFERENCE = 3  # energies are differences from those of header.baseline, which the reader must add
@@ -36,8 +39,13 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not a number")
 
+    if len(text) > MAX_BYTES:
+        raise PotentialError(
+            "EQ4502", f"{where}: header.json has {len(text)} bytes, allowed {MAX_BYTES}; do not use this file"
+        )
     try:
-        header = json.loads(text, parse_constant=refuse)
+        header = json.loads(text, parse_constant=refuse, object_pairs_hook=_table)
+        _check_plain(header)
     except (ValueError, RecursionError) as error:
         raise PotentialError("EQ4104", f"{where}: header.json is not JSON ({error}); export the model again") from error
     if not isinstance(header, dict):
@@ -53,6 +61,11 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
         if name not in header or not is_valid(header[name]):
             shown = repr(header.get(name, "missing"))[:80]
             raise PotentialError("EQ4106", f"{where}: header {name}={shown}, expected {expected}; export it again")
+    if not _is_training_data(header.get("training_data", "")):
+        shown = repr(header["training_data"])[:80]
+        raise PotentialError(
+            "EQ4503", f"{where}: header training_data={shown}, expected formulas and numbers in it; export it again"
+        )
     if len(header["reference_energies"]) != len(header["species"]):
         raise PotentialError(
             "EQ4107",
@@ -60,6 +73,34 @@ def from_json(text: bytes, where: str) -> dict[str, Any]:
             f"{len(header['species'])} species; export it again",
         )
     return header
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table whose keys are all different: other programs would read another one of two values."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
+    return table
+
+
+def _check_plain(header: Any) -> None:
+    """Raises: ValueError for numbers and text that other parts of eqff could not compute with or print"""
+    stack = [(header, 1)]
+    while stack:
+        value, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"tables and lists are nested more than {MAX_DEPTH} deep")
+        if isinstance(value, dict):
+            stack += ((part, depth + 1) for pair in value.items() for part in pair)
+        elif isinstance(value, list):
+            stack += ((part, depth + 1) for part in value)
+        elif isinstance(value, str):
+            value.encode()  # no half of a surrogate pair
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a number is too large")
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("a whole number is too large")
 
 
 def is_wrapped(header: Mapping[str, Any]) -> bool:
@@ -93,7 +134,7 @@ def _is_baseline(value: Any) -> bool:
         and (sha256 is None or (isinstance(sha256, str) and len(sha256) == 64))
         and isinstance(numbers, list)
         and numbers != []
-        and all(_is_count(number) for number in numbers)
+        and all(_is_count(number) and 1 <= number <= 118 for number in numbers)
         and _is_finite(check.get("energy"))
         and all(_is_vectors(check.get(name), len(numbers)) for name in ("positions", "forces"))
         and _is_vectors(check.get("cell"), 3)
@@ -137,6 +178,26 @@ def _is_species(value: Any) -> bool:
         return False
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.+-]{1,100}", value) is not None
+
+
+def _is_training_data(value: Any) -> bool:
+    """Text, or a table; what eqff computes with has the right type there."""
+    if not isinstance(value, dict):
+        return isinstance(value, str)
+    formulas, distance = value.get("compositions"), value.get("min_distance_A")
+    return (
+        formulas is None or (isinstance(formulas, list) and all(_is_formula(formula) for formula in formulas))
+    ) and (distance is None or (_is_finite(distance) and distance >= 0))
+
+
+def _is_formula(value: Any) -> bool:
+    if not isinstance(value, str) or not re.fullmatch(r"([A-Z][a-z]?\d{0,9})+", value):
+        return False
+    return all(symbol in ATOMIC_NUMBERS for symbol in re.findall(r"[A-Z][a-z]?", value))
+
+
 def _is_member_table(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(entry, dict)
@@ -148,7 +209,7 @@ def _is_member_table(value: Any) -> bool:
 
 
 FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "family": ("the name of a model family", lambda value: isinstance(value, str) and value != ""),
+    "family": ("the name of a model family", _is_name),
     "config": ("a table", lambda value: isinstance(value, dict)),
     "species": ("different chemical symbols", _is_species),
     "r_max": ("a positive length in Å", lambda value: _is_finite(value) and value > 0),

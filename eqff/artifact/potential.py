@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from eqff.elements import ATOMIC_NUMBERS, species_index
-from eqff.errors import ConfigError, PotentialError, RunError
+from eqff.errors import ConfigError, PotentialError, RunError, printable
 from eqff.graph import Structure, batch_structures, check_atoms, grouped, n_edges
 from eqff.neighbors import build_structure
 from eqff.potential import EnergyForces, Evaluator, energy_forces_stress, voigt_stress
@@ -72,10 +72,7 @@ class Potential:
             "data": _data(header),
             "errors": _errors(header),
         }
-        text = "\n".join(f"{row:<9}  {value}" for row, value in rows.items())
-        return "".join(
-            letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
-        )
+        return "\n".join(f"{row:<9}  {printable(value)}" for row, value in rows.items())
 
     def __call__(self, structure: Structure, edge_vector: Tensor | None = None) -> EnergyForces:
         """Energies, forces and strain gradient of a batch; tensors must live on this potential's device.

@@ -41,9 +41,11 @@ def load(contents: Contents, device: str = "cpu", dtype: str = "auto") -> Potent
             f"{path}: this wrapped program failed its checks of {', '.join(failed)}; see `eqff inspect`", stacklevel=3
         )
     of_run = getattr(torch, run_dtype(contents.header) if dtype == "auto" else dtype)
-    module = load_module(contents, place, of_run)
+    with torch.device("cpu"), torch.inference_mode(False):  # whatever the caller's default device and mode are
+        module = load_module(contents, place, of_run)
+        expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
+    _check_header(module, contents)
     evaluator = GradientEvaluator(module)
-    expected = [vectors.to_device(vector, place) for vector in vectors.unpack(contents)]
     with cheap_first_call():
         smallest = min(expected, key=lambda vector: vector.structure.senders.shape[0])
         vectors.evaluate(evaluator, smallest.structure, smallest.edge_vector)
@@ -76,6 +78,17 @@ def load_module(contents: Contents, device: torch.device, dtype: torch.dtype) ->
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module.eval()
+
+
+def _check_header(module: torch.jit.ScriptModule, contents: Contents) -> None:
+    """Compare what the program states about itself.  Raises: PotentialError EQ4508"""
+    for name in ("n_hops", "r_max"):
+        stated, found = contents.header[name], getattr(module, name, None)
+        if isinstance(found, int | float) and found != stated:
+            raise PotentialError(
+                "EQ4508",
+                f"{contents.path}: header {name}={stated}, but the program has {name}={found}; do not use this file",
+            )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 A verb parses, calls one task and prints.  Heavy packages are imported inside the function, so `eqff --help` is quick.
 """
 
+import os
 import signal
 import sys
 import warnings
@@ -37,6 +38,8 @@ def build() -> typer.Typer:
 def main() -> None:
     """Entry point of `eqff`: an error of this package is one line on stderr and its exit code, never a traceback."""
     before = signal.signal(signal.SIGTERM, _terminate)
+    safe_before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"  # in child processes, too, the working directory shadows no module
     show_before, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         build()()
@@ -52,6 +55,8 @@ def main() -> None:
         sys.exit(ResourceError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
+        if safe_before is None:
+            del os.environ["PYTHONSAFEPATH"]
         warnings.showwarning = show_before
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import eqff
-from eqff.errors import EqffError
+from eqff.errors import EqffError, printable
 
 PACKAGES = ("torch", "e3nn", "ase", "torch-geometric", "numpy", "h5py", "vesin", "safetensors", "matplotlib")
 
@@ -134,6 +134,7 @@ def _potentials() -> dict[str, str]:
 def _show(findings: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
@@ -143,6 +144,6 @@ def _show(findings: dict[str, Any]) -> None:
         rows = content.items() if isinstance(content, dict) else [("", content)]
         heading = section
         for key, value in rows or [("", "none")]:
-            table.add_row(heading, key, str(value))
+            table.add_row(heading, *(Text(printable(str(cell))) for cell in (key, value)))
             heading = ""
     Console(file=sys.stdout, highlight=False).print(table)

@@ -1,10 +1,16 @@
 """eqff inspect: the header of a potential file, after checking every digest; the file is never executed."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from eqff.errors import printable
+
+if TYPE_CHECKING:
+    from eqff.artifact.archive import Contents
 
 
 def command(
@@ -13,12 +19,20 @@ def command(
 ) -> None:
     """Show what a potential file contains: species, cut-off, origin, licence, test errors. Never executes the file."""
     from eqff.artifact import find, read
-    from eqff.artifact.header import is_wrapped, run_dtype
 
     contents = read(find(potential))
     if as_json:
-        typer.echo(json.dumps(contents.header, indent=1, ensure_ascii=False))
+        text = json.dumps(contents.header, indent=1, ensure_ascii=False)
+        typer.echo(re.sub(r"[^\n -~]", lambda found: _escaped(found[0]), text))
         return
+    for line in summary(contents):
+        typer.echo(line)
+
+
+def summary(contents: "Contents") -> Iterator[str]:
+    """Lines for people."""
+    from eqff.artifact.header import is_wrapped, run_dtype
+
     header = contents.header
     rows = {
         "file": f"{contents.path} ({len(contents.content) / 1e6:.2f} MB)",
@@ -48,7 +62,7 @@ def command(
     for name in ("level_of_theory", "licence", "citation", "training_data", "metrics", "config", "versions"):
         rows[name.replace("_", " ")] = header.get(name, "not stated")
     for name, value in _flat(rows):
-        typer.echo(f"{name:<21} {_printable(value)}")
+        yield f"{_line(name):<21} {_line(value)}"
 
 
 def _flat(table: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, Any]]:
@@ -63,10 +77,15 @@ def _flat(table: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, Any
             yield indent + str(name), value
 
 
-def _printable(value: Any) -> str:
-    """Text of a value from the file that cannot steer the terminal."""
+def _line(value: Any) -> str:
+    """Text of a name or value from the file, on one line, that cannot steer the terminal."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    return printable(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
+
+
+def _escaped(letter: str) -> str:
+    """A letter inside JSON text that cannot steer the terminal."""
+    return letter if letter.isprintable() else json.dumps(letter)[1:-1]
 
 
 def _verdict(check: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from eqff.data import hdf5_guard
 from eqff.data.store.damage import Disk, abandon, hdf5_errors
 from eqff.errors import DataError
 from eqff.files import named, new_file
@@ -189,6 +190,7 @@ def read_h5md(path: str | Path, stop: int | None = None) -> Iterator[H5MDFrame]:
 
 def _open(path: Path) -> h5py.File:
     """Open for reading; in HDF5's single-writer mode only if needed, as it waits long in files that are damaged."""
+    hdf5_guard.check(path)
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from eqff.cache import private_cache
+from eqff.cache import is_private_file, private_cache
 from eqff.errors import ResourceError
 from eqff.files import locked, new_file
 
@@ -63,7 +63,7 @@ def kernel_library(name: str, source: str) -> Path:
 def find_kernel(file: str) -> Path | None:
     """A kernel compiled before, by the name of its file; None if it is no longer in the cache."""
     path = _folder() / Path(file).name
-    return path if path.is_file() else None
+    return path if is_private_file(path) else None
 
 
 def operators_library(find_only: bool = False) -> Path | None:
@@ -81,7 +81,7 @@ def operators_library(find_only: bool = False) -> Path | None:
     flags += [f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10"]
     path = _path("operators", source.read_text(), flags)
     if find_only:
-        return path if path.is_file() else None
+        return path if is_private_file(path) else None
     return _library(path, source.read_text(), flags)
 
 
@@ -92,13 +92,13 @@ def _path(name: str, source: str, flags: list[str]) -> Path:
 
 
 def _library(target: Path, source: str, flags: list[str]) -> Path:
-    if target.is_file():
+    if is_private_file(target):
         return target
     program = compiler()
     if program is None:
         raise ResourceError("EQ6110", "no C++ compiler found; install g++ or clang++, or set CXX")
     with locked(target, wait=True):  # other processes wait for the first
-        if not target.is_file():
+        if not is_private_file(target):
             _compile(program, source, flags, target)
     return target
 

@@ -2,11 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from eqff.elements import atomic_number
 from eqff.errors import ConfigError
-from eqff.o3.irreps import Block, Irrep, Irreps
+from eqff.o3.irreps import L_MOST, Block, Irrep, Irreps, parse
+
+# No model that anybody could train needs more; a header or recipe that demands it must not fill the memory.
+MOST = {"l_max": L_MOST, "m_max": L_MOST, "n_layers": 100, "n_heads": 256, "feed_forward": 256, "envelope_power": 100}
+MOST_CHANNELS = 65_536  # any other whole number
+MOST_NUMBERS = 256  # in a list
+MOST_LETTERS = 1_000
+MOST_WEIGHTS = 2**29  # a file holds fewer
+LONGEST_R_MAX = 100.0  # Å
 
 
 def per_species(value: float | Sequence[float], n_species: int, name: str) -> tuple[float, ...]:
@@ -46,8 +55,10 @@ def check_fields(config: Any, counts: Sequence[str], positive: Sequence[str] = (
             counts: names of fields that are, or contain, whole numbers >= 1; positive: further fields that are > 0
     Raises: ConfigError
     """
+    check_bounds(config)
     check_species(config.species)
     check_counts({name: getattr(config, name) for name in counts})
+    check_size(config)
     names = ("r_max", "avg_num_neighbors", *positive)
     check_scales(
         len(config.species),
@@ -57,6 +68,46 @@ def check_fields(config: Any, counts: Sequence[str], positive: Sequence[str] = (
     )
     if config.envelope_power < 3:
         raise ConfigError("EQ1929", f"envelope_power={config.envelope_power}: expected >= 3; 6 is usual")
+
+
+def check_bounds(config: Any) -> None:
+    """Raises: ConfigError EQ1502 for a number that no sensible model needs, before anything of that size is made"""
+    for name, given in vars(config).items():
+        values = given if isinstance(given, tuple) else (given,)
+        most = MOST.get(name, MOST_CHANNELS)
+        if name == "seed":
+            good, expected = -(2**63) <= given < 2**63, "a whole number of 64 bits"
+        elif name == "r_max":
+            good, expected = not LONGEST_R_MAX < given < math.inf, f"at most {LONGEST_R_MAX:g} Å"
+        elif len(values) > MOST_NUMBERS:
+            good, expected = False, f"at most {MOST_NUMBERS} numbers"
+        elif any(isinstance(value, str) and len(value) > MOST_LETTERS for value in values):
+            good, expected = False, f"at most {MOST_LETTERS} letters"
+        else:
+            good = all(not isinstance(value, int) or abs(value) <= most for value in values)
+            expected = f"at most {most}"
+        if not good:
+            shown = repr(given)
+            shown = shown if len(shown) <= 80 else shown[:77] + "..."
+            raise ConfigError("EQ1502", f"{name}={shown}: expected {expected}; lower it")
+
+
+def check_size(config: Any) -> None:
+    """Raises: ConfigError EQ1504 if layers alone would have more weights than a file can hold"""
+    channels = getattr(config, "n_channels", 1)
+    widest = max((channels,) if isinstance(channels, int) else (*channels, 1))
+    text = getattr(config, "hidden_irreps", "")
+    if text:
+        widest = max(block.n_channels for block in parse(text))
+    hidden = (*getattr(config, "radial_hidden", ()),)
+    n_layer = widest**2 + sum(a * b for a, b in pairwise(hidden)) + (hidden[-1] * widest if hidden else 0)
+    n_weights = config.n_layers * n_layer
+    if n_weights > MOST_WEIGHTS:
+        raise ConfigError(
+            "EQ1504",
+            f"n_layers={config.n_layers} of {widest} channels with radial_hidden={list(hidden)}: about {n_weights:.1e} "
+            f"weights, expected at most {MOST_WEIGHTS:.1e}; lower one of them",
+        )
 
 
 def check_species(species: Sequence[str]) -> None:

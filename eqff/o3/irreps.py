@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from eqff.errors import ConfigError
 
+L_MOST = 10  # highest degree of a model: couplings grow with its fifth power
+
 
 class Irrep(NamedTuple):
     """One irreducible representation: degree l >= 0 and parity p = +1 (e) or -1 (o)."""
@@ -48,17 +50,19 @@ Irreps = tuple[Block, ...]
 def parse(text: str) -> Irreps:
     """ "8x0e + 4x1o" -> blocks, in the order written.
 
-    Raises: ConfigError for a term that is not <n>x<l><e|o>, or an irrep written twice
+    Raises: ConfigError for a term that is not <n>x<l><e|o>, a degree above L_MOST, or an irrep written twice
     """
     blocks = []
     for term in text.split("+"):
-        match = re.fullmatch(r"(?:(\d+)x)?(\d+)([eo])", term.strip())
+        match = re.fullmatch(r"(?:(\d{1,9})x)?(\d{1,9})([eo])", term.strip())
         if match is None or int(match[1] or 1) < 1:
             raise ConfigError(
                 "EQ1040",
                 f"irreps={text!r}: {term.strip()!r} is not of the form 8x1o; "
                 "write it as channels, degree and parity (e or o)",
             )
+        if int(match[2]) > L_MOST:
+            raise ConfigError("EQ1503", f"irreps={text!r}: degree {match[2]} is above {L_MOST}; leave the term out")
         blocks.append(Block(Irrep(int(match[2]), 1 if match[3] == "e" else -1), int(match[1] or 1)))
     if len({block.irrep for block in blocks}) < len(blocks):
         raise ConfigError("EQ1928", f"irreps={text!r}: an irrep appears twice; write it once with the sum of channels")

@@ -1,6 +1,7 @@
 """The entry point: verbs, exit codes, errors as one line, and no heavy import before a verb runs."""
 
 import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -188,3 +189,26 @@ def test_the_choice_of_a_program_is_defined_once():
     verbs = {name: registry.load("cli", name).command for name in ("evaluate", "predict", "relax")}
     chosen = {inspect.signature(verb).parameters["accelerate"].annotation for verb in verbs.values()}
     assert chosen == {_options.ACCELERATE[_options.Program]}
+
+
+@pytest.mark.parametrize("name", ["eqff", "torch", "typer", "json", "multiprocessing"])
+def test_no_file_of_the_working_directory_is_run(tmp_path, name):
+    """Neither by the command, nor by Python processes that it starts."""
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('the working directory was run')")
+    script = Path(sys.executable).with_name("eqff")
+    for command in ([str(script)], [sys.executable, "-P", "-m", "eqff"]):
+        done = subprocess.run([*command, "--version"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    if name in ("torch", "typer"):  # without -P, Python itself runs eqff.py and json.py before eqff can prevent it
+        command = [sys.executable, "-m", "eqff", "--version"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_children_of_the_command_do_not_import_from_the_working_directory(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(cli, "build", lambda: lambda: seen.append(os.environ.get("PYTHONSAFEPATH")))
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    cli.main()
+    assert seen == ["1"]
+    assert "PYTHONSAFEPATH" not in os.environ

@@ -137,7 +137,7 @@ def _array(folder: Path, name: str) -> np.ndarray | None:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy parses the header with ast and maps what it says
         raise DataError("EQ3214", f"{path}: damaged or no plain array ({error}); get it or write it again") from None
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf" or found.ndim == 0:
         raise DataError("EQ3942", f"{path}: holds no array of numbers; write it again")
     return found
 

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from eqff.data import hdf5_guard
 from eqff.errors import DataError
 
 # what h5py raises on files that are cut short or changed
@@ -37,9 +38,13 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[h5py.File]:
-    """The file, for reading.  Raises: DataError EQ3024 no file, EQ3220 not HDF5 or damaged, here or while in use"""
+    """The file, for reading.
+
+    Raises: DataError EQ3024 no file, EQ3220 not HDF5 or damaged, here or while in use; as `hdf5_guard.check`
+    """
     if not Path(path).is_file():
         raise DataError("EQ3024", f"{path}: no such file; check the name")
+    hdf5_guard.check(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -77,7 +82,9 @@ def names_in_groups(path: str | Path) -> list[set[str]]:
             while group is not None and len(found) < 2:  # a group may contain itself
                 found.append(set(group))
                 group = first_group(group)
-    except DataError:
+    except DataError as error:
+        if error.id == "EQ3511":
+            raise
         return []
     return found
 

@@ -15,6 +15,7 @@ from typing import Any, overload
 import h5py
 import numpy as np
 
+from eqff.data import hdf5_guard
 from eqff.data.frame import LABELS, Frame, check_frame
 from eqff.data.store import layout
 from eqff.data.store.damage import Disk, hdf5_errors
@@ -91,6 +92,7 @@ class Store(Sequence[Frame]):
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError("EQ3024", f"{path}: no such file; check the name")
+        hdf5_guard.check(self.path)
         with hdf5_errors(self.path):
             self._file: h5py.File | None = h5py.File(self.path, "r")
         try:

@@ -8,6 +8,7 @@ results depend on positions, elements and cell only.
 """
 
 import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ ENERGY_TOLERANCE = (
     1e-3  # eV per atom: rounding and convergence of another machine or version pass, another method does not
 )
 FORCE_TOLERANCE = 5e-3  # eV/Å
+ONE_THREAD = threading.RLock()  # calculators of ASE keep state, and copies of an EqffCalculator share a baseline
 STEP = 0.005  # Å, of central differences
 SUM_TOLERANCE = 1e-6  # eV per atom: energies of atoms that sum to the energy
 
@@ -45,7 +47,10 @@ class Baseline:
         Args:   positions [n_atoms, 3] Å; atomic_numbers [n_atoms]; cell [3, 3] Å; pbc [3]; where: for messages
         Raises: PotentialError EQ4362 if the calculator fails, EQ4925 if a result is not finite
         """
-        atoms = Atoms(numbers=atomic_numbers, positions=positions, cell=cell, pbc=pbc)
+        with ONE_THREAD:
+            return self._results(Atoms(numbers=atomic_numbers, positions=positions, cell=cell, pbc=pbc), where)
+
+    def _results(self, atoms: Atoms, where: str) -> Prediction:
         able = getattr(self.calculator, "implemented_properties", ())
         try:
             getattr(self.calculator, "reset", dict)()  # no wave function of an earlier structure changes results
@@ -112,7 +117,7 @@ class Baseline:
         positions, atomic_numbers, cell, pbc = (expected[k] for k in ("positions", "atomic_numbers", "cell", "pbc"))
         result = self(positions, atomic_numbers, cell, pbc, "the structure in the potential's header")
         energy = abs(result.energy - expected["energy"]) / len(expected["atomic_numbers"])
-        forces = float(np.abs(result.forces - np.array(expected["forces"])).max())
+        forces = float(np.abs(result.forces - np.array(expected["forces"], dtype=np.float64)).max())
         if energy > ENERGY_TOLERANCE or forces > FORCE_TOLERANCE:
             raise PotentialError(
                 "EQ4364",

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ class EqffCalculator(Calculator):
     spin: a structure with either (in atoms.info, initial charges or magnetic moments) causes one warning.
     A potential with a baseline gives the sum of both; energies of atoms and stress then exist only if the baseline has
     them.  A pickle holds path, options and the last results; deep copies share the loaded potential.
+    Threads may share a calculator: `atoms.get_forces()` and its like wait for each other and give the results of these
+    atoms; `results` belongs to the last structure of any thread.
 
     Args:   potential: name, path of a potential file, or a Potential (which brings its own device and dtype);
             device: as torch names it, None for the CPU or where the given Potential is;
@@ -79,6 +82,7 @@ class EqffCalculator(Calculator):
     ) -> None:
         if device is None:
             device = str(potential.device) if isinstance(potential, Potential) else "cpu"
+        self._lock = threading.RLock()  # results are of the structure that was asked for, whichever thread asks
         self._given = potential if isinstance(potential, Potential) else None
         self._loaded: Potential | None = None
         self._neighbors: VerletList | None = None
@@ -99,6 +103,10 @@ class EqffCalculator(Calculator):
     def potential(self) -> Potential:
         """The potential of this calculator, loaded at first use."""
         _check_fork()
+        with self._lock:
+            return self._load()
+
+    def _load(self) -> Potential:
         if self._loaded is None:
             options = self.parameters
             if self._given is None:
@@ -113,9 +121,10 @@ class EqffCalculator(Calculator):
     @property
     def baseline(self) -> Baseline | None:
         """The baseline added to the potential's results, made and checked at first use; None without one."""
-        if self._baseline is None:
-            self._baseline = baseline_of(self.potential, self._given_baseline)
-        return self._baseline
+        with self._lock:
+            if self._baseline is None:
+                self._baseline = baseline_of(self.potential, self._given_baseline)
+            return self._baseline
 
     def set(self, **options: Any) -> dict[str, Any]:
         """Change options; drops results and, where needed, the loaded potential.
@@ -149,6 +158,16 @@ class EqffCalculator(Calculator):
             self._loaded = self._acceleration = None
         return changed
 
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As ASE's, one thread after the other."""
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
+
+    def calculate_properties(self, atoms: Atoms, properties: Sequence[str]) -> Any:
+        """As ASE's, one thread after the other."""
+        with self._lock:
+            return super().calculate_properties(atoms, properties)
+
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Names of the inputs that have changed since the last calculation, compared bit by bit."""
         seen = self.atoms
@@ -175,6 +194,10 @@ class EqffCalculator(Calculator):
 
         Raises: see the class; `results` is empty after an error, except after asking for a stress that does not exist
         """
+        with self._lock:
+            self._calculate(atoms, properties)
+
+    def _calculate(self, atoms: Atoms | None, properties: Sequence[str]) -> None:
         self.results = {}
         if atoms is not None:
             self.atoms = atoms.copy()
@@ -322,11 +345,15 @@ class EqffCalculator(Calculator):
         options = self.parameters
         source = options["potential"] if self._given is None else self._given
         twin = type(self)(source, *(options[name] for name in OPTIONS[1:]))
+        with self._lock:
+            self._copy_to(twin, memo)
+        return twin
+
+    def _copy_to(self, twin: "EqffCalculator", memo: dict[int, Any]) -> None:
         twin._given_baseline = self._given_baseline
         twin._loaded = self._loaded  # a loaded potential never changes
         twin._baseline = self._baseline  # a baseline keeps no state
         twin.atoms, twin.results = copy.deepcopy(self.atoms, memo), copy.deepcopy(self.results, memo)
-        return twin
 
 
 def _own(tensor: torch.Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eqff import registry
-from eqff.artifact.lookup import SUFFIX
+from eqff.artifact.lookup import SUFFIX, available
 from eqff.config import to_mapping
 from eqff.errors import ConfigError
 from eqff.rebuild import rebuild
@@ -63,7 +63,7 @@ def architecture(name_or_path: str | Path) -> tuple[str, dict[str, Any]]:
     Raises:  as read_start
     """
     path = Path(name_or_path)
-    if path.is_dir():
+    if _is_run(name_or_path):
         record = read_record(path)
     elif path.suffix == ".ckpt":
         run = path.parent.parent
@@ -80,7 +80,7 @@ def read_start(name_or_path: str | Path) -> Start:
             potential or checkpoint
     """
     path = Path(name_or_path)
-    if path.is_dir():
+    if _is_run(name_or_path):
         run = load_run(path)
         return Start(path, run.family, run.config, _parameters(run.model))
     if path.suffix == ".ckpt":
@@ -89,11 +89,16 @@ def read_start(name_or_path: str | Path) -> Start:
     return Start(path, header["family"], header["config"], _parameters(rebuild(name_or_path)))
 
 
+def _is_run(name_or_path: str | Path) -> bool:
+    """Whether this is a folder; a folder in the working directory does not hide a potential of its name."""
+    return Path(name_or_path).is_dir() and str(name_or_path) not in available()
+
+
 def _header(name_or_path: str | Path) -> dict[str, Any]:
     from eqff.artifact import inspect
 
     path = Path(name_or_path)
-    if not path.name.endswith(SUFFIX) and path.is_file():
+    if not path.name.endswith(SUFFIX) and path.is_file() and str(name_or_path) not in available():
         raise ConfigError(
             "EQ1198", f"{path} holds no weights; give a potential <name>{SUFFIX}, a .ckpt file or a run folder"
         )

@@ -87,6 +87,8 @@ def test_what_the_layout_cannot_hold_leaves_nothing(mixed_frames, tmp_path):
         ("set.000/coord.npy", b"hello", "EQ3214"),
         ("set.000/coord.npy", "cut", "EQ3214"),
         ("set.000/energy.npy", np.array([object()]), "EQ3214"),
+        ("set.000/force.npy", np.array(1.0), "EQ3942"),
+        ("set.000/coord.npy", np.array(1.0), "EQ3942"),
         ("set.000/energy.npy", np.zeros(7), "EQ3023"),
         ("set.000/force.npy", np.zeros((3, 6)), "EQ3023"),
         ("set.000/box.npy", None, "EQ3941"),
