@@ -17,7 +17,7 @@ from pathlib import Path
 from eqff.errors import DataError
 from eqff.locks import UNFINISHED, beside, locked, only_writer, sweep
 
-__all__ = ["UNFINISHED", "locked", "named", "new_file", "new_folder", "sweep"]
+__all__ = ["UNFINISHED", "locked", "named", "new_file", "new_folder", "scratch_folder", "sweep"]
 
 IN_WORDS = {"No space left on device": errno.ENOSPC, "disk is full": errno.ENOSPC, "disk I/O error": errno.EIO}
 
@@ -104,6 +104,20 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for what is needed while it is written; `sweep` removes it if this process is killed.
+
+    Args: path: locked, see `locked`
+    """
+    folder = path.with_name(_temporary(path.name))
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _exists(path: Path) -> DataError:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ KILLED = """
 import os, sys
 from eqff.files import new_file, new_folder
 from pathlib import Path
+from typing import Any
 path = Path(sys.argv[1])
 with new_file(path, force=True) as temporary, new_folder(path.with_name("folder")) as folder:
     temporary.write_text("half")
@@ -77,7 +79,7 @@ def test_the_end_of_a_writer_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("new", [new_file, new_folder])
-def test_files_and_folders_have_one_writer(tmp_path: Path, new: type[new_file]) -> None:
+def test_files_and_folders_have_one_writer(tmp_path: Path, new: Any) -> None:
     with held(tmp_path / "output"):
         with pytest.raises(ResourceError, match="EQ6131"), new(tmp_path / "output"):
             pass

@@ -3,10 +3,13 @@
 They are made by `eqff.compiler` from header and weights, never shipped in a file, never taken from elsewhere.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,7 +165,19 @@ def open_folder(place: Path, fallback: Evaluator) -> CompiledEvaluator | None:
     except (OSError, RuntimeError) as error:  # another C library, a full or noexec folder of temporary files
         reason = last_line(error)
         raise PotentialError("EQ4173", f"{place}: cannot be loaded here ({reason}); compile again") from error
+    _remove_unpacked()
     return CompiledEvaluator(program, fallback, report)
+
+
+def _remove_unpacked() -> None:
+    """Remove the folders where torch unpacks programs, which it does only when a process ends by itself.
+
+    The program is in memory by then.  On Linux, where the system says what this process has mapped.
+    """
+    with contextlib.suppress(OSError):
+        mapped = Path("/proc/self/maps").read_text(errors="replace")
+        for folder in set(re.findall(r"(/\S.*/aotinductor_\w+)/", mapped)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def verify(evaluator: Evaluator, contents: Contents, dtype: torch.dtype) -> tuple[float, float]:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from eqff.data import hdf5_guard
-from eqff.data.store.damage import Disk, abandon, hdf5_errors
+from eqff.data.store.damage import abandon, hdf5_errors, written_hdf5
 from eqff.errors import DataError
 from eqff.files import named, new_file
 
@@ -106,10 +106,8 @@ class H5MDWriter:
         n = self.n_frames
         with self._abandoned_on_error():
             if self._file is None:
-                with Disk(self.path, "w+") as disk:
-                    with h5py.File(disk, "w", libver="latest") as file:
-                        _lay_out(file, atomic_numbers, masses, pbc)
-                    disk.check()
+                with written_hdf5(self.path, "w+", "latest") as (file, _):
+                    _lay_out(file, atomic_numbers, masses, pbc)
                 self._continue()
             for name, value in (values | {"step": step, "time": time_fs}).items():
                 self._series[name].resize(n + 1, axis=0)

@@ -14,7 +14,7 @@ import torch
 
 from eqff.cache import is_private_file, private_cache
 from eqff.errors import ResourceError
-from eqff.files import locked, new_file
+from eqff.files import locked, new_file, scratch_folder
 
 FOLDER = Path(__file__).parent
 OPTIMISED = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-ffp-contract=fast")  # NaN stays NaN
@@ -104,13 +104,14 @@ def _library(target: Path, source: str, flags: list[str]) -> Path:
 
 
 def _compile(program: str, source: str, flags: list[str], target: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch, new_file(target, force=True) as product:
-        code = Path(scratch) / "source.cpp"
+    with new_file(target, force=True) as product, scratch_folder(target) as scratch:
+        code = scratch / "source.cpp"
         code.write_text(source)
         libraries = [flag for flag in flags if flag.startswith(("-l", "-L"))]
         options = [flag for flag in flags if flag not in libraries]
         command = [program, *options, str(code), "-o", str(product), *libraries]
-        result = subprocess.run(command, capture_output=True, text=True)
+        environment = {**os.environ, "TMPDIR": str(scratch)}  # of the compiler's own files
+        result = subprocess.run(command, capture_output=True, text=True, env=environment)
         if result.returncode != 0:
             lines = result.stderr.strip().splitlines()
             reason = next((line for line in lines if "error" in line), lines[-1] if lines else "no message")

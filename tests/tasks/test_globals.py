@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from torch import nn
 from toys import SAMPLE, potential_of
 
@@ -26,7 +27,7 @@ from eqff.data.frame import Frame
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
 
-NO_TASKS = {"metrics", "resumable"}  # what tasks share
+NO_TASKS = {"crystal", "metrics", "resumable", "thermochemistry"}  # what tasks share
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"
 RECIPE = f"""
@@ -110,6 +111,30 @@ def vibrations(folder, symbols="OH2"):
     run_vibrations(config, water(symbols), EqffCalculator(potential()))
 
 
+def crystal(symbols="OH2"):
+    """fcc of one element, at rest with respect to its positions."""
+    return bulk("O" if symbols == "OH2" else "Ar", "fcc", a=1.6)
+
+
+def eos(folder, symbols="OH2"):
+    from eqff.tasks.eos import EosConfig, run_eos
+
+    run_eos(EosConfig(output=folder / "eos", force=True), crystal(symbols), EqffCalculator(potential()))
+
+
+def elastic(folder, symbols="OH2"):
+    from eqff.tasks.elastic import ElasticConfig, run_elastic
+
+    run_elastic(ElasticConfig(output=folder / "elastic", force=True), crystal(symbols), EqffCalculator(potential()))
+
+
+def phonons(folder, symbols="OH2"):
+    from eqff.tasks.phonons import PhononsConfig, run_phonons
+
+    config = PhononsConfig(output=folder / "phonons", force=True, supercell=(2, 2, 2), mesh=10.0)
+    run_phonons(config, crystal(symbols), EqffCalculator(potential()))
+
+
 def neb(folder, symbols="OH2"):
     from ase.optimize import FIRE
 
@@ -181,7 +206,10 @@ def reproduce(folder, symbols="OH2"):
     run_reproduce(str(place / "small.eqff.pt"), data, place / "again")
 
 
-ALL = (md, relax, predict, evaluate, vibrations, neb, wrap, sample, import_model, training_report, reproduce)
+ALL = (
+    *(md, relax, predict, evaluate, vibrations, eos, elastic, phonons, neb, wrap, sample),
+    *(import_model, training_report, reproduce),
+)
 CASES = {case.__name__: case for case in ALL}
 IMPORTS = ("import_model", "training_report", "reproduce")  # e3nn and Lightning change the process when imported
 

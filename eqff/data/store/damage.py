@@ -25,6 +25,21 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise DataError("EQ3072", f"{path}: not HDF5, or damaged ({error}); write or download it again") from None
 
 
+@contextlib.contextmanager
+def written_hdf5(path: Path, mode: str, libver: Any) -> Iterator[tuple[h5py.File, "Disk"]]:
+    """A new file that is closed at the end, and what says whether the disk took everything.
+
+    Args:   path; mode: of `Disk`; libver: of h5py.File
+    Raises: OSError at the end, for the first error of the system
+    """
+    with Disk(path, mode) as disk:
+        try:
+            with h5py.File(disk, "w", libver=libver) as file:
+                yield file, disk
+        finally:
+            disk.check()
+
+
 class Disk(io.FileIO):
     """A file for h5py.File that remembers the first error of the system and from then on drops what is written.
 

@@ -18,7 +18,7 @@ import numpy as np
 from eqff.data import hdf5_guard
 from eqff.data.frame import LABELS, Frame, check_frame
 from eqff.data.store import layout
-from eqff.data.store.damage import Disk, hdf5_errors
+from eqff.data.store.damage import hdf5_errors, written_hdf5
 from eqff.data.store.flat_frames import EMPTY_DIGEST, FlatFrames, flatten
 from eqff.errors import DataError
 from eqff.files import new_file
@@ -49,7 +49,7 @@ def fill_store(path: Path, frames: Iterable[Frame], where: str, provenance: Mapp
     Args: where: the final name, for messages
     """
     digest, writer, n_frames = EMPTY_DIGEST, None, 0
-    with Disk(path, "x+") as disk, h5py.File(disk, "w", libver=LIBRARY) as file:
+    with written_hdf5(path, "x+", LIBRARY) as (file, disk):
         file.attrs["format"] = FORMAT  # before all else: ASE recognises a store by its first bytes
         file.attrs["schema"] = layout.SCHEMA
         file.attrs["units"] = "eV, Å"
@@ -66,8 +66,6 @@ def fill_store(path: Path, frames: Iterable[Frame], where: str, provenance: Mapp
         file.attrs["digest"] = np.bytes_(digest.hex())
         for name, text in provenance.items():
             file.attrs[f"from_{name}"] = str(text)
-        file.close()
-        disk.check()
     return digest.hex()
 
 

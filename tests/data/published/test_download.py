@@ -180,8 +180,22 @@ def test_no_mirror_at_all(tmp_path, monkeypatch):
 
 
 def test_one_at_a_time(server, tmp_path):
-    with locked(tmp_path / "a.npz"), pytest.raises(ResourceError, match="EQ6131"):
-        fetch(remote(server, "/good"), tmp_path)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with locked(tmp_path / "a.npz"):
+            held.set()
+            done.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    try:
+        with pytest.raises(ResourceError, match="EQ6131"):
+            fetch(remote(server, "/good"), tmp_path)
+    finally:
+        done.set()
+        other.join()
 
 
 def test_archives(tmp_path):
