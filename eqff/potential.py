@@ -131,7 +131,8 @@ def hessian(
     Returns: [3 n_rows, 3 n_atoms] eV/Å^2, float64; the full matrix is symmetric up to rounding
     """
     with torch.inference_mode(False), torch.enable_grad(), full_precision(structure.positions.device):
-        copies = {name: field.clone() for name, field in structure._asdict().items() if isinstance(field, Tensor)}
+        fields = structure._asdict().items()
+        copies: dict[str, Any] = {name: field.clone() for name, field in fields if isinstance(field, Tensor)}
         structure = structure._replace(**copies)  # tensors made under torch.inference_mode cannot be differentiated
         positions = structure.positions.requires_grad_(True)
         evaluator = GradientEvaluator(module, create_graph=True)
