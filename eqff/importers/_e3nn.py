@@ -22,7 +22,18 @@ def stored_couplings(weights: StateDict, prefix: str) -> dict[str, tuple[int, ..
 
 
 def coupling_signs(layer: Interaction, weights: StateDict, prefix: str) -> Tensor:
-    """For each column of eqff's last radial matrix, the sign of the foreign coupling relative to eqff's.
+    """For each column of eqff's last radial matrix, the sign of the foreign coupling, see signs_of."""
+    signs = signs_of(weights, prefix)
+    columns = []
+    for path in layer.convolution.paths:
+        block = layer.irreps_in[path.block]
+        sign = signs.get((block.irrep.l, path.l_edge, path.irrep_out.l), 1.0)
+        columns.append(torch.full((block.n_channels,), sign, dtype=torch.float64))
+    return torch.cat(columns)
+
+
+def signs_of(weights: StateDict, prefix: str) -> dict[tuple[int, ...], float]:
+    """Signs of stored couplings relative to eqff's, by (l1, l2, l3).
 
     Releases of e3nn differ in the sign of some couplings, (1, 2, 2) for instance. The radial weights of such a path
     were trained with the stored sign and mean the opposite without it, although every symmetry holds.
@@ -45,12 +56,7 @@ def coupling_signs(layer: Interaction, weights: StateDict, prefix: str) -> Tenso
                 "weights trained with others cannot be imported",
             )
         signs[degrees] = agreeing[0]
-    columns = []
-    for path in layer.convolution.paths:
-        block = layer.irreps_in[path.block]
-        sign = signs.get((block.irrep.l, path.l_edge, path.irrep_out.l), 1.0)
-        columns.append(torch.full((block.n_channels,), sign, dtype=torch.float64))
-    return torch.cat(columns)
+    return signs
 
 
 def radial_columns(layer: Interaction) -> Tensor:

@@ -18,6 +18,7 @@ from eqff import config as config_io
 from eqff.elements import ATOMIC_NUMBERS, SYMBOLS
 from eqff.errors import PotentialError
 from eqff.importers._contract import Imported, StateDict
+from eqff.importers._e3nn import W3J, signs_of
 from eqff.models.equiformer import Config, Model, TransformerBlock
 from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.gate import EVEN_SCALAR
@@ -29,7 +30,7 @@ from eqff.o3.irreps import Block, Irrep, Irreps, parse, spherical_harmonics_irre
 
 FAMILY = "equiformer"
 SUBSET_KEY = "species"  # where a configuration says which elements to keep
-DERIVED = ("_w3j", "output_mask", "gate.mul.")  # in names of arrays that follow from the configuration
+DERIVED = (W3J, "output_mask", "gate.mul.")  # in names of arrays that follow from the configuration
 AVERAGE_DEGREE = 15.57930850982666  # constants of the published code, whatever the data
 AVERAGE_ATOMS = 18.03065905448718
 QM9_ELEMENTS = (1, 6, 7, 8, 9)  # rows of embeddings with five of them; otherwise row = atomic number
@@ -84,7 +85,9 @@ class Weights(StateDict):
                 "weights: dot-product attention is not imported, only graph attention; "
                 "choose a model with graph attention",
             )
-        kept = {name: np.asarray(array) for name, array in state.items() if not any(mark in name for mark in DERIVED)}
+        derived = {name for name in state if any(mark in name for mark in DERIVED)}
+        couplings = {name for name in derived if ".dtp.tp." in name and W3J in name}  # others begin from scalars
+        kept = {name: np.asarray(array) for name, array in state.items() if name not in derived - couplings}
         super().__init__({name.removeprefix(prefixes[0]): array for name, array in kept.items() if array.size > 0})
 
 
@@ -177,10 +180,17 @@ class ForeignProduct:
     by irrep, even first.
     """
 
-    def __init__(self, irreps: Irreps, irreps_edge: Sequence[Irrep], targets: Irreps) -> None:
+    def __init__(
+        self,
+        irreps: Irreps,
+        irreps_edge: Sequence[Irrep],
+        targets: Irreps,
+        signs: Mapping[tuple[int, ...], float] | None = None,
+    ) -> None:
         self.columns: dict[PathName, Tensor] = {}
         self.rows: dict[PathName, Tensor] = {}
         self.n_weights = 0
+        factors: list[Tensor] = []  # signs of couplings, for each weight
         widths: dict[Irrep, int] = {}
         for path in tensor_product_paths(irreps, irreps_edge, [EVEN_SCALAR, *[block.irrep for block in targets]]):
             block = irreps[path.block]
@@ -188,7 +198,10 @@ class ForeignProduct:
             self.columns[name] = channels + self.n_weights
             self.rows[name] = channels + widths.get(path.irrep_out, 0)
             self.n_weights += block.n_channels
+            sign = (signs or {}).get((block.irrep.l, path.l_edge, path.irrep_out.l), 1.0)
+            factors.append(torch.full((block.n_channels,), sign, dtype=torch.float64))
             widths[path.irrep_out] = widths.get(path.irrep_out, 0) + block.n_channels
+        self.signs = torch.cat(factors)
         self.irreps_out = tuple(sorted((Block(irrep, n) for irrep, n in widths.items()), key=_order))
 
     def columns_of(self, product: TensorProductConvolution, irreps: Irreps) -> Tensor:
@@ -303,7 +316,8 @@ class _Filler:
         prefix: str,
         irreps: Irreps,
     ) -> None:
-        product = ForeignProduct(self.hidden, self.edge, self.hidden)
+        signs = signs_of(self.weights, prefix + "sep_act.dtp.tp.")
+        product = ForeignProduct(self.hidden, self.edge, self.hidden, signs)
         self.radial(radial, prefix + "sep_act.dtp_rad.", product, convolution, irreps)
         rows = product.rows_of(convolution, irreps)
         gated = message.gate.irreps_out
@@ -314,8 +328,9 @@ class _Filler:
         self.linear(message.linear, _beside(linear, score), rows)
         self.score(message.score.weight, message.score.scale, prefix)
         heads = times(self.head, self.config.n_heads)
-        second = ForeignProduct(self.hidden, self.edge, self.head)
-        weight = self.vector(prefix + "sep_value.dtp.tp.weight", second.n_weights)
+        signs = signs_of(self.weights, prefix + "sep_value.dtp.tp.")
+        second = ForeignProduct(self.hidden, self.edge, self.head, signs)
+        weight = self.vector(prefix + "sep_value.dtp.tp.weight", second.n_weights) * second.signs
         value = self.foreign(prefix + "sep_value.lin", second.irreps_out, heads)
         matrices = {irrep: matrix.clone() for irrep, matrix in value.matrices.items()}
         for name, columns in second.columns.items():
@@ -332,7 +347,8 @@ class _Filler:
         irreps: Irreps,
     ) -> None:
         """Scalars of scores and values alternate, head by head."""
-        product = ForeignProduct(self.hidden, self.edge, self.head)
+        signs = signs_of(self.weights, prefix + "sep.dtp.tp.")
+        product = ForeignProduct(self.hidden, self.edge, self.head, signs)
         self.radial(radial, prefix + "sep.dtp_rad.", product, convolution, irreps)
         heads = times(self.head, self.config.n_heads)
         n_scores = message.score.weight.shape[1]
@@ -377,6 +393,7 @@ class _Filler:
         name, columns = f"{prefix}net.{3 * radial.n_hidden}.weight", product.columns_of(convolution, irreps)
         weight, offset = take(name), self.vector(prefix + "offset", product.n_weights)
         _expect(weight, [product.n_weights, radial.weights[-1].shape[0]], name)
+        weight, offset = weight * product.signs.unsqueeze(1), offset * product.signs
         _set(radial.weights[-1], weight[columns].t() / radial.scales[-1], name)
         _set(radial.offset, offset[columns], prefix + "offset")
 

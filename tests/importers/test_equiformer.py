@@ -67,6 +67,29 @@ def test_golden_block_by_block(path):
     close(-gradient, file["out/forces"], 1e-10)
 
 
+@pytest.mark.skipif(not (GOLDEN / "equiformer_se3_l2.npz").exists(), reason=f"no golden files in {GOLDEN}")
+def test_couplings_of_another_sign():
+    """Another release of e3nn: coupling (1, 2, 2) and the weights of its path, 88 ... 95, negative; the same model."""
+    file, foreign, state = read(GOLDEN / "equiformer_se3_l2.npz")
+    assert foreign["irreps_node_embedding"] == "16x0e+8x1e+4x2e"
+    n_negated = 0
+    for name in state:
+        if ".dtp.tp." in name and name.endswith("_w3j_1_2_2"):
+            state[name], n_negated = -state[name], n_negated + 1
+        elif name.startswith("blocks.") and name.endswith(
+            ("sep_act.dtp_rad.net.6.weight", "sep_act.dtp_rad.offset", "sep_value.dtp.tp.weight")
+        ):
+            state[name] = state[name].copy()
+            state[name][88:96] *= -1.0
+    assert n_negated >= 2
+    config, model = convert(foreign, state)
+    senders, receivers = torch.tensor(file["in/edge_index"])
+    positions = torch.tensor(file["in/pos"])
+    vectors = positions[senders] - positions[receivers]
+    energy = model(species_of(config, file["in/numbers"]), senders, receivers, vectors).sum()
+    close(energy.detach(), file["out/total_energy"].reshape(()), 1e-10)
+
+
 def _blocks(h, model, k):
     return split_blocks(h, [(block.irrep.dim, block.n_channels) for block in model.layer_irreps[k + 1]])
 

@@ -12,6 +12,7 @@ from toys import GOLDEN, SHARED, close
 
 import eqff
 from eqff import exporter
+from eqff.artifact.header import from_json, to_json
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.importers import _sevennet_files as files
@@ -155,6 +156,8 @@ def test_from_a_wheel_to_a_calculator(make, tmp_path, monkeypatch):
     monkeypatch.setitem(files.CHECKPOINTS, "7net-mf-0", changed)
     header = import_model(ImportConfig(code="sevennet", source=source, output=output, force=True)).header
     assert (header["dtype"], header["run_dtype"]) == ("float64", "float32")
+    with pytest.raises(PotentialError, match="EQ4106"):
+        from_json(to_json(header | {"run_dtype": "half"}), "x")
     assert header["licence"].startswith("MIT, Copyright (c) 2024")
     assert header["training_data"]["source"] == "sevenn-0.13.0-py3-none-any.whl:7net-mf-0"
     assert eqff.load(output).dtype == torch.float32
