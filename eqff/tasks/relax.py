@@ -134,7 +134,7 @@ def run_relax(
         _check(config, atoms, f"structure {index}")
     walks: list[_Walk] = []
     first_error: EqffError | None = None
-    with _rounding_unmentioned(), ExitStack() as files:
+    with _scipy_unnoticed(), ExitStack() as files:
         for path in paths:
             files.enter_context(locked_in_new_folder(path))
         _refuse_existing(config, paths)  # again: another run may have ended meanwhile
@@ -171,7 +171,7 @@ def relax(
     """
     _check(config, atoms, "structure")
     walk = _Walk(config, atoms, calculator, index=0)
-    with _rounding_unmentioned():
+    with _scipy_unnoticed():
         for _ in walk.run():
             if progress is not None:
                 progress(walk.course[-1])
@@ -179,11 +179,18 @@ def relax(
 
 
 @contextmanager
-def _rounding_unmentioned() -> Iterator[None]:
-    """Ignore SciPy's warning at every step that the cell filter's matrix logarithm is only good to 1e-12."""
+def _scipy_unnoticed() -> Iterator[None]:
+    """Ignore SciPy's warning at every step that the cell filter's matrix logarithm is only good to 1e-12.
+
+    The random numbers that it draws are put back.
+    """
+    state = np.random.get_state()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-        yield
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
 
 
 class _Walk:

@@ -19,6 +19,7 @@ import traceback
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.build import bulk, molecule
@@ -38,10 +39,27 @@ from eqff.models import nequip
 from eqff.rebuild import rebuild
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "data"))
-import test_fuzz
+import test_fuzz  # type: ignore[import-not-found]
 
 SECONDS = 5
-ODD = [None, True, -1, 0, 10**9, 2**62, 10**400, 1e300, "", "x", "\x1b[2J", [], {}, ["H", "H"], "9" * 5000, [[[]]] * 3]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    10**9,
+    2**62,
+    10**400,
+    1e300,
+    "",
+    "x",
+    "\x1b[2J",
+    [],
+    {},
+    ["H", "H"],
+    "9" * 5000,
+    [[[]]] * 3,
+]
 
 
 class TooLong(BaseException):
@@ -95,7 +113,7 @@ def edited(contents: archive.Contents, chance: random.Random) -> bytes:
     whole = header.to_json
     try:
         if chance.random() < 0.3:  # text that json would not write
-            header.to_json = lambda fields: test_fuzz.mutated(whole(fields), chance)
+            header.to_json = lambda header: test_fuzz.mutated(whole(header), chance)
         return archive.pack(program.getvalue(), fields, extra)
     finally:
         header.to_json = whole
@@ -109,10 +127,10 @@ def potential(contents: archive.Contents, chance: random.Random, path: Path) -> 
     elif kind == 2:
         content = test_fuzz.mutated(contents.content, chance)
     else:  # a changed file with the right digest of the whole
-        content = bytearray(contents.content)
+        changed = bytearray(contents.content)
         for _ in range(chance.choice([1, 3, 30])):
-            content[chance.randrange(len(content) - archive.COMMENT_SIZE)] = chance.randrange(256)
-        content = archive.seal(bytes(content[: -archive.N_DIGITS]) + b"0" * archive.N_DIGITS)
+            changed[chance.randrange(len(changed) - archive.COMMENT_SIZE)] = chance.randrange(256)
+        content = archive.seal(bytes(changed[: -archive.N_DIGITS]) + b"0" * archive.N_DIGITS)
     path.write_bytes(content)
     errors = []
     for verb in (artifact.inspect, rebuild, lambda path: repr(artifact.load(path, accelerate="off"))):

@@ -17,6 +17,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from torch import nn
 from toys import SAMPLE, potential_of
 
@@ -112,27 +113,29 @@ def vibrations(folder, symbols="OH2"):
 
 
 def crystal(symbols="OH2"):
-    """fcc of one element, at rest with respect to its positions."""
-    return bulk("O" if symbols == "OH2" else "Ar", "fcc", a=1.6)
+    """A crystal and a calculator that knows it; by default copper."""
+    if symbols == "OH2":
+        return bulk("Cu"), EMT()
+    return bulk("Ar", "fcc", a=5.0), EqffCalculator(potential())
 
 
 def eos(folder, symbols="OH2"):
     from eqff.tasks.eos import EosConfig, run_eos
 
-    run_eos(EosConfig(output=folder / "eos", force=True), crystal(symbols), EqffCalculator(potential()))
+    run_eos(EosConfig(output=folder / "eos", force=True), *crystal(symbols))
 
 
 def elastic(folder, symbols="OH2"):
     from eqff.tasks.elastic import ElasticConfig, run_elastic
 
-    run_elastic(ElasticConfig(output=folder / "elastic", force=True), crystal(symbols), EqffCalculator(potential()))
+    run_elastic(ElasticConfig(output=folder / "elastic", force=True), *crystal(symbols))
 
 
 def phonons(folder, symbols="OH2"):
     from eqff.tasks.phonons import PhononsConfig, run_phonons
 
     config = PhononsConfig(output=folder / "phonons", force=True, supercell=(2, 2, 2), mesh=10.0)
-    run_phonons(config, crystal(symbols), EqffCalculator(potential()))
+    run_phonons(config, *crystal(symbols))
 
 
 def neb(folder, symbols="OH2"):
