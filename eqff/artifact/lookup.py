@@ -69,7 +69,11 @@ def find(name_or_path: str | Path) -> Path:
         candidate = directory / name / (name + SUFFIX)
         if candidate.is_file():
             return candidate
-    raise PotentialError("EQ4102", f"potential={name!r}: no known name; give a file or {_known(name)}{_here(name)}")
+    raise PotentialError(
+        "EQ4102",
+        f"potential={name!r}: no known name; give a file or {_known(name)}{_here(name)}; "
+        "`eqff get` lists potentials that can be fetched",
+    )
 
 
 def is_path(text: str) -> bool:

@@ -28,7 +28,7 @@ from eqff.data.frame import Frame
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
 
-NO_TASKS = {"crystal", "metrics", "resumable", "thermochemistry"}  # what tasks share
+NO_TASKS = {"crystal", "get", "metrics", "resumable", "thermochemistry"}  # what tasks share; get is import_model
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"
 RECIPE = f"""
@@ -214,7 +214,12 @@ ALL = (
     *(import_model, training_report, reproduce),
 )
 CASES = {case.__name__: case for case in ALL}
-IMPORTS = ("import_model", "training_report", "reproduce")  # e3nn and Lightning change the process when imported
+IMPORTS = (
+    "import_model",
+    "phonons",
+    "training_report",
+    "reproduce",
+)  # e3nn, seekpath and Lightning change the process when imported
 
 
 def global_state():
