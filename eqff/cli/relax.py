@@ -75,6 +75,9 @@ def command(
     ] = Optimizer.bfgs,
     steps: Annotated[int, typer.Option(help="Largest number of steps per structure.")] = 500,
     cell: Annotated[bool, typer.Option("--cell", help="Relax the cell, too (periodic in three directions).")] = False,
+    constant_volume: Annotated[
+        bool, typer.Option("--constant-volume", help="Of the cell, relax the shape only (with --cell).")
+    ] = False,
     reading: ReadOptions = READING,
     evaluation: Evaluation = EVALUATION,
     force: Force = False,
@@ -95,6 +98,7 @@ def command(
         optimizer=optimizer.value,
         steps=steps,
         cell=cell,
+        constant_volume=constant_volume,
         output=output,
         keep_trajectory=trajectory,
         force=force,

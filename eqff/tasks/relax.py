@@ -50,6 +50,8 @@ class RelaxConfig:
             raise ConfigError("EQ1240", f"optimizer={self.optimizer!r} is unknown; choose from {', '.join(OPTIMIZERS)}")
         if not (self.fmax > 0.0 and math.isfinite(self.fmax)):
             raise ConfigError("EQ1241", f"fmax={self.fmax} eV/Å is no limit above 0; give e.g. 0.01")
+        if self.constant_volume and not self.cell:
+            raise ConfigError("EQ1248", "constant_volume: is about the cell; relax it, too (--cell)")
         if self.steps < 0:
             raise ConfigError("EQ1242", f"steps={self.steps}: expected a number >= 0; give 0 or more")
         if self.output.suffix not in (*EXTENDED_XYZ, ".traj"):

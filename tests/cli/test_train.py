@@ -1,4 +1,7 @@
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import ase.io
@@ -18,6 +21,7 @@ def test_arguments_reach_the_task(monkeypatch, tmp_path):
         return tmp_path
 
     monkeypatch.setattr("eqff.training.run.train", train)
+    monkeypatch.setattr("eqff.cli.train.seconds_so_far", lambda: 0.0)
     app, runner = cli.build(), CliRunner()
     assert runner.invoke(app, ["train", "water.toml"]).exit_code == 0
     arguments = [
@@ -110,3 +114,10 @@ def test_dry_run_of_a_data_file_alone():
     result = CliRunner().invoke(cli.build(), [*arguments, *[part for key in small for part in ("--set", key)]])
     assert result.exit_code == 0, result.output
     assert "15 to train in 3 batches, 5 to validate" in result.output
+
+
+def test_the_clock_of_a_time_limit_starts_with_the_process():
+    code = "import time; time.sleep(0.3); from eqff.cli.train import seconds_so_far; print(seconds_so_far())"
+    started = time.monotonic()
+    found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert 0.29 < float(found.stdout) <= time.monotonic() - started + 0.05

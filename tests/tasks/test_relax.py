@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
@@ -258,3 +259,15 @@ def test_the_cell_needs_three_periodic_directions(pbc):
     atoms.pbc = pbc
     with pytest.raises(ConfigError, match="EQ1245: structure: pbc="):
         relax(RelaxConfig(cell=True), atoms, calculator())
+
+
+def test_constant_volume_relaxes_the_shape_only(tmp_path):
+    atoms = bulk("Cu", cubic=True, a=3.5)
+    atoms.set_cell(np.diag([3.6, 3.45, 3.45]), scale_atoms=True)
+    config = RelaxConfig(cell=True, constant_volume=True, fmax=1e-3)
+    end, course = relax(config, atoms, EMT())
+    assert course.converged
+    assert end.get_volume() == pytest.approx(atoms.get_volume(), rel=1e-6)
+    np.testing.assert_allclose(end.cell.lengths(), atoms.get_volume() ** (1 / 3), rtol=1e-4)
+    with pytest.raises(ConfigError, match="EQ1248"):
+        RelaxConfig(constant_volume=True)
