@@ -30,7 +30,8 @@ class Frame:
     energy: float | None = None  # eV
     forces: np.ndarray | None = None  # [n_atoms, 3] eV/Å
     stress: np.ndarray | None = None  # [6] eV/Å^3, Voigt xx yy zz yz xz xy, ASE sign
-    info: dict[str, Any] = field(default_factory=dict)  # what else the file says about the frame
+    # what else the file says about the frame; "masses" [n_atoms] u, if it states them
+    info: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config_type(self) -> str | None:
@@ -157,6 +158,14 @@ def check_frame(frame: Frame, where: str) -> None:
             )
         if not np.isfinite(value).all():
             raise DataError("EQ3002", f"{where}: {name}{_first_bad(value)}; remove the frame or repair the value")
+
+
+def stated_masses(frame: Frame) -> np.ndarray | None:
+    """[n_atoms] u, where the file of the frame states masses, e.g. of isotopes."""
+    masses = np.asarray(frame.info.get("masses", ()))
+    if masses.dtype.kind not in "iuf" or masses.shape != (len(frame.atomic_numbers),):
+        return None
+    return masses.astype(np.float64)
 
 
 def label_weights(info: dict[str, Any], where: str = "") -> tuple[float, float, float]:

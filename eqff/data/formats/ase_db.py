@@ -95,18 +95,17 @@ def provenance(path: str | Path) -> dict[str, str]:
 
 def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write an ASE database in eV and Å, labels as the results of a calculator.  Every digit is kept."""
-    from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
     from ase.db import connect
+
+    from eqff.data.store.ase_store import to_atoms
 
     n_frames = 0
     with connect(str(path), type="db", append=False, use_lock_file=False) as database:
         for frame in frames:
-            atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-            labels = {name: getattr(frame, name) for name in LABELS if getattr(frame, name) is not None}
-            if labels:
-                atoms.calc = SinglePointCalculator(atoms, **labels)
-            database.write(atoms, data={name: _plain(value) for name, value in frame.info.items()})
+            atoms = to_atoms(frame)
+            data = {name: _plain(value) for name, value in atoms.info.items()}
+            atoms.info = {}
+            database.write(atoms, data=data)
             n_frames += 1
     if not n_frames:
         raise DataError("EQ3920", "there are no frames to write; give at least one")
@@ -193,6 +192,8 @@ def _contents(row: Any) -> Contents:
     results = {name: row.get(name) for name in LABELS if row.get(name) is not None}
     info = dict(row.key_value_pairs)
     arrays = {}
+    if row.get("masses") is not None:
+        arrays["masses"] = row.masses
     n_atoms = len(row.numbers)
     for name, value in row.data.items():
         if np.shape(value) == (n_atoms, 3):

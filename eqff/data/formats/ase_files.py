@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eqff.data.frame import LABELS, Frame
+from eqff.data.frame import Frame
 from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format
 from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, contents_of, to_frame, units_by_convention
@@ -70,19 +70,14 @@ def provenance(path: str | Path) -> dict[str, str]:
 
 def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
     """Write an ASE trajectory in eV and Å.  Every digit is kept."""
-    from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io.trajectory import Trajectory
+
+    from eqff.data.store.ase_store import to_atoms
 
     n_frames = 0
     with Trajectory(str(path), "w") as trajectory:
         for frame in frames:
-            atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-            atoms.info.update(frame.info)
-            labels = {name: getattr(frame, name) for name in LABELS if getattr(frame, name) is not None}
-            if labels:
-                atoms.calc = SinglePointCalculator(atoms, **labels)
-            trajectory.write(atoms)
+            trajectory.write(to_atoms(frame))
             n_frames += 1
     if not n_frames:
         raise DataError("EQ3920", "there are no frames to write; give at least one")

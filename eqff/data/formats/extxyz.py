@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eqff.data.frame import Frame
+from eqff.data.frame import Frame, stated_masses
 from eqff.data.reading import stated_units
 from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format
@@ -97,10 +97,12 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
                 header["Lattice"] = frame.cell.T  # ASE's dictionary has vectors as columns
             if frame.forces is not None:
                 columns += ":forces:R:3"
+            masses = stated_masses(frame)
+            if masses is not None:
+                columns += ":masses:R:1"
             header["Properties"] = columns
-            header |= {
-                name: value for name, value in frame.info.items() if name not in ("Properties", "Lattice", "pbc")
-            }
+            hidden = ("Properties", "Lattice", "pbc") if masses is None else ("Properties", "Lattice", "pbc", "masses")
+            header |= {name: value for name, value in frame.info.items() if name not in hidden}
             if frame.energy is not None:
                 header["energy"] = float(frame.energy)
             if frame.stress is not None:
@@ -110,6 +112,7 @@ def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, st
             comment = " ".join(key_val_dict_to_str(header).split("\n"))
             file.write(f"{len(frame.atomic_numbers)}\n{comment}\n")
             numbers = [frame.positions] if frame.forces is None else [frame.positions, frame.forces]
+            numbers += [] if masses is None else [masses[:, None]]
             symbols = [SYMBOLS[int(z)] for z in frame.atomic_numbers]
             for symbol, row in zip(symbols, np.hstack(numbers).tolist(), strict=True):
                 file.write(f"{symbol:<2} {' '.join(map(repr, row))}\n")

@@ -149,6 +149,7 @@ def _labelled(contents: Contents, options: ReadOptions, units: Units, where: str
             *(key.lower() for key in options.keys if key),
             *(name.lower() for name in names.values()),
         }
+        masses = {"masses": np.asarray(contents.arrays["masses"]).tolist()} if "masses" in contents.arrays else {}
         return Frame(
             atomic_numbers=np.array(contents.atomic_numbers, dtype=np.int64),
             positions=np.array(contents.positions, dtype=np.float64) * units.length_factor,
@@ -161,7 +162,8 @@ def _labelled(contents: Contents, options: ReadOptions, units: Units, where: str
                 key: value
                 for key, value in contents.info.items()
                 if key.lower() not in used and not (stated_units.is_unit_key(key) and isinstance(value, str))
-            },
+            }
+            | masses,
         )
 
 

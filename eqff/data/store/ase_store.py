@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from eqff.data.frame import LABELS, Frame
+from eqff.data.frame import LABELS, Frame, stated_masses
 from eqff.data.store.store import Store
 
 
@@ -24,6 +24,10 @@ def read_eqff_store(filename: str, index: slice | int = -1) -> Iterator[Atoms]:
 def to_atoms(frame: Frame) -> Atoms:
     """A frame as ASE's Atoms, energy eV, forces eV/Å and stress eV/Å^3 in a SinglePointCalculator."""
     atoms = Atoms(frame.atomic_numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, info=dict(frame.info))
+    masses = stated_masses(frame)
+    if masses is not None:
+        del atoms.info["masses"]
+        atoms.set_masses(masses)
     labels = {name: getattr(frame, name) for name in LABELS if getattr(frame, name) is not None}
     if labels:
         atoms.calc = SinglePointCalculator(atoms, **labels)

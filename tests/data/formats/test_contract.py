@@ -89,3 +89,16 @@ def test_files_that_are_missing_or_nonsense(name, tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=path.name):
             list(format.read(path))
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".h5", ".traj", ".db"])
+def test_masses_of_isotopes_are_kept(suffix, tmp_path):
+    (tmp_path / "a.xyz").write_text("3\nenergy=-1.0\nO 0 0 0\nD 0 0 1\nH 0 1 0\n")
+    frames = read_frames(tmp_path / "a.xyz")
+    write_frames(tmp_path / f"b{suffix}", frames)
+    assert read_structure(tmp_path / f"b{suffix}").get_masses().tolist() == pytest.approx(
+        [15.999, 2.014, 1.008], abs=1e-3
+    )
+    (again,) = read_frames(tmp_path / f"b{suffix}")
+    assert again.atomic_numbers.tolist() == [8, 1, 1]
+    assert again.info["masses"] == pytest.approx(frames[0].info["masses"])
