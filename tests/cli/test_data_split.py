@@ -7,6 +7,7 @@ from toys import SAMPLE, WATER
 from typer.testing import CliRunner
 
 from eqff.cli.data import app
+from eqff.data.frame import Frame
 from eqff.data.reading.read import read_frames
 from eqff.data.splits import load_split
 from eqff.data.store.store import write_store
@@ -96,3 +97,14 @@ def test_what_is_refused(arguments, id, tmp_path, monkeypatch):
     assert failure(SAMPLE, *arguments).id == id
     assert not list(tmp_path.iterdir())
     assert not SAMPLE.with_suffix(".split.json").exists()
+
+
+def test_isolated_atoms_train_whatever_is_drawn(tmp_path):
+    alone = Frame(atomic_numbers=np.array([8]), positions=np.zeros((1, 3)), energy=-2041.0)
+    write_store(tmp_path / "a.h5", [*read_frames(SAMPLE)[:8], alone])
+    for method in ("random", "blocked"):
+        given = ("--method", method, "--train", 4, "--validation", 2, "-o", tmp_path / "s.json", "--force")
+        output = run(tmp_path / "a.h5", *given)
+        assert "5 train, 2 validation, 2 test" in output
+        assert "isolated frames 8: isolated atoms, which always train" in output
+        assert load_split(tmp_path / "s.json").train[-1] == 8
