@@ -114,7 +114,7 @@ def _draw(title: str, folder: Path, report: "PhononsReport") -> list[Path]:
 
 
 def _show(title: str, folder: Path, report: "PhononsReport") -> None:
-    free, entropy, capacity = report.at(300.0)
+    free, entropy, capacity = report.at_300_kelvin
     centre = [f for band in report.bands for q, f in zip(band.qpoints, band.frequencies, strict=True) if not q.any()]
     optical = sorted({f"{x:.3f}" for x in (centre[0] if centre else []) if abs(x) > 0.05}, key=float)
     lines = [

@@ -20,7 +20,7 @@ import numpy as np
 from ase import Atoms, units
 
 from eqff.data.reading.structures import frame_text
-from eqff.errors import ConfigError, ResourceError
+from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.tasks.crystal import CrystalConfig, Progress, prepare, relaxed, strained, write_results
 from eqff.units import VOIGT
 
@@ -80,7 +80,7 @@ def run_elastic(
 
     Args:    config; atoms: a crystal; calculator: any ASE calculator with stress; progress
     Returns: ElasticReport
-    Raises:  as `crystal.prepare`; ResourceError EQ6030 without spglib
+    Raises:  as `crystal.prepare`; ResourceError EQ6030 without spglib; RunError EQ5332 without stiffness
     """
     _spglib()
     start = prepare(config, atoms, calculator, progress)
@@ -95,6 +95,11 @@ def run_elastic(
     constants = symmetrized(symmetric, rotations)
     change = float(np.abs(constants - symmetric).max())
     constants = symmetrized(constants, conventional[None])
+    eigenvalues = np.linalg.eigvalsh(mandel(constants))
+    if np.abs(eigenvalues).min() <= 1e-9 * max(np.abs(eigenvalues).max(), 1.0):
+        raise RunError(
+            "EQ5332", "the crystal resists some strain with no force: atoms do not interact; give a denser structure"
+        )
     voigt, reuss, hill = moduli(constants)
     report = ElasticReport(
         start,
@@ -104,7 +109,7 @@ def run_elastic(
         float(np.abs(slopes - slopes.T).max()) / 2.0,
         change,
         float(np.abs(start.get_stress()).max() / units.GPa),
-        np.linalg.eigvalsh(mandel(constants)),
+        eigenvalues,
         voigt,
         reuss,
         hill,

@@ -56,8 +56,9 @@ def get(
     Args:    name: of OFFERS, also 7net-mf-0:PBE; from_file: the package's file, for machines without a network;
              force: make it again; progress: called with what is being done
     Returns: ImportReport; the file is in the user's folder of potentials
-    Raises:  ConfigError EQ1036 for a name that is not offered, EQ1037 without a home directory; ResourceError EQ6192
-             if pip cannot load the file; DataError EQ3343 for another file than the one stated here; as `import_model`
+    Raises:  ConfigError EQ1036 for a name that is not offered, EQ1037 without a home directory, EQ1038 for a potential
+             that is there; ResourceError EQ6192 if pip cannot load the file; DataError EQ3343 for another file than the
+             one stated here, EQ3344 for none; as `import_model`
     """
     chosen = next((known for known in OFFERS if known.lower() == name.replace(":", "-").lower()), None)
     if chosen is None:
@@ -66,10 +67,12 @@ def get(
     if not folders:
         raise ConfigError("EQ1037", "there is no home directory to keep potentials in; set XDG_DATA_HOME to a folder")
     path = folders[0] / chosen / f"{chosen}{SUFFIX}"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not force:
+        raise ConfigError("EQ1038", f"{path} exists: {chosen} is ready; make it again with --force")
     with tempfile.TemporaryDirectory(prefix="eqff-get-") as place:
         wheel = Path(from_file) if from_file is not None else _download(offer.package, Path(place), progress)
         _check(wheel, offer.package)
+        path.parent.mkdir(parents=True, exist_ok=True)
         progress("importing and proving")
         return import_model(
             ImportConfig(

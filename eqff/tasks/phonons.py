@@ -19,7 +19,7 @@ import numpy as np
 from ase import Atoms, units
 
 from eqff.data.reading.structures import frame_text
-from eqff.errors import ConfigError, ResourceError
+from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.tasks.crystal import CrystalConfig, Progress, prepare, write_results
 
 IMAGINARY = 0.05  # THz; a frequency above minus this value is rounding near the zone centre
@@ -77,6 +77,7 @@ class PhononsReport(NamedTuple):
     free_energies: np.ndarray  # [n] eV/atom, with the zero-point energy
     entropies: np.ndarray  # [n] J/(K mol)
     heat_capacities: np.ndarray  # [n] J/(K mol), at constant volume
+    at_300_kelvin: tuple[float, float, float]  # free energy, entropy, heat capacity, in the units above
     zero_point_energy: float  # eV/atom
     imaginary_share: float  # of the modes on the mesh
     lowest: float  # THz, on mesh and bands; negative where imaginary
@@ -88,11 +89,6 @@ class PhononsReport(NamedTuple):
     def stable(self) -> bool:
         return self.lowest > -IMAGINARY
 
-    def at(self, temperature: float) -> tuple[float, float, float]:
-        """Free energy, entropy and heat capacity at the nearest temperature that was computed."""
-        row = int(np.abs(self.temperatures - temperature).argmin())
-        return float(self.free_energies[row]), float(self.entropies[row]), float(self.heat_capacities[row])
-
 
 def run_phonons(
     config: PhononsConfig, atoms: Atoms, calculator: Any, progress: Progress = lambda text: None
@@ -101,10 +97,12 @@ def run_phonons(
 
     Args:    config; atoms: a crystal; calculator: any ASE calculator; progress
     Returns: PhononsReport
-    Raises:  as `crystal.prepare`; ResourceError EQ6031 without phonopy or seekpath
+    Raises:  as `crystal.prepare`; ResourceError EQ6031 without phonopy or seekpath; ConfigError EQ1280 for isotopes
+             beside each other, EQ1281 a left-handed cell; RunError EQ5333 for atoms without interaction
     """
     phonopy = _phonopy()
     start = prepare(config, atoms, calculator, progress)
+    _check_masses(start)
     supercell = config.supercell or repeats(start, config.min_width)
     cell = phonopy.structure.atoms.PhonopyAtoms(
         numbers=start.numbers, cell=start.cell.array, positions=start.positions, masses=start.get_masses()
@@ -131,6 +129,20 @@ def run_phonons(
     return report._replace(files=(*files, folder / "phonopy_params.yaml"))
 
 
+def _check_masses(atoms: Atoms) -> None:
+    """Phonopy takes atoms of an element for equal.  Raises: ConfigError EQ1280, EQ1281"""
+    for number in set(atoms.numbers.tolist()):
+        masses = atoms.get_masses()[atoms.numbers == number]
+        if np.ptp(masses) > 1e-6:
+            raise ConfigError(
+                "EQ1280",
+                f"structure: atoms of Z={number} have masses of {masses.min():g} to {masses.max():g} u, and phonons "
+                "cannot tell them apart; give all atoms of an element one mass",
+            )
+    if np.linalg.det(atoms.cell.array) < 0.0:
+        raise ConfigError("EQ1281", "structure: its lattice vectors are left-handed; exchange two of them")
+
+
 def repeats(atoms: Atoms, width: float) -> tuple[int, int, int]:
     """The smallest supercell whose opposite faces are all `width` Å apart or more."""
     distances = 1.0 / np.linalg.norm(atoms.cell.reciprocal(), axis=1)
@@ -140,7 +152,7 @@ def repeats(atoms: Atoms, width: float) -> tuple[int, int, int]:
 
 def plain(report: PhononsReport) -> dict[str, Any]:
     """The numbers of a report by name and unit, for JSON; curves are in the files."""
-    free, entropy, capacity = report.at(300.0)
+    free, entropy, capacity = report.at_300_kelvin
     return {
         "formula": report.atoms.get_chemical_formula(),
         "supercell": list(report.supercell),
@@ -167,6 +179,12 @@ def _analyse(
     bands = tuple(_bands(phonons))
     phonons.run_mesh(config.mesh)
     mesh = phonons.mesh
+    if np.ptp(mesh.frequencies) < IMAGINARY:
+        raise RunError(
+            "EQ5333",
+            f"supercell={supercell}: all frequencies are {mesh.frequencies.max():.3g} THz, so its atoms have no "
+            "neighbours, or only images of themselves; take a larger --supercell",
+        )
     share = float((mesh.weights[:, None] * (mesh.frequencies < -IMAGINARY)).sum())
     share /= float(mesh.weights.sum()) * mesh.frequencies.shape[1]
     lowest, qpoint = min(
@@ -175,6 +193,8 @@ def _analyse(
         key=lambda row: row[0],
     )
     phonons.run_total_dos()
+    phonons.run_thermal_properties(temperatures=[300.0], cutoff_frequency=IMAGINARY)
+    at_300 = phonons.thermal_properties
     step = max(10.0, config.max_temperature / 200.0)
     phonons.run_thermal_properties(t_min=0.0, t_max=config.max_temperature, t_step=step, cutoff_frequency=IMAGINARY)
     thermal = phonons.thermal_properties
@@ -190,6 +210,11 @@ def _analyse(
         np.asarray(thermal.free_energy) * KJ_PER_MOL / n_primitive,
         np.asarray(thermal.entropy) / n_primitive,
         np.asarray(thermal.heat_capacity) / n_primitive,
+        (
+            float(at_300.free_energy[0]) * KJ_PER_MOL / n_primitive,
+            float(at_300.entropy[0]) / n_primitive,
+            float(at_300.heat_capacity[0]) / n_primitive,
+        ),
         float(thermal.zero_point_energy) * KJ_PER_MOL / n_primitive,
         share,
         lowest,

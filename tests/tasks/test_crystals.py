@@ -53,6 +53,12 @@ class BirchMurnaghan(Calculator):
         }
 
 
+def at(report, temperature):
+    """Free energy, entropy, heat capacity at a temperature that was computed."""
+    row = report.temperatures.tolist().index(temperature)
+    return report.free_energies[row], report.entropies[row], report.heat_capacities[row]
+
+
 def springs():
     atoms = bulk("Mn", "fcc", a=np.sqrt(2) * LENGTH)
     atoms.set_masses([MASS])
@@ -151,15 +157,40 @@ def test_phonons_of_central_springs(tmp_path):
     np.testing.assert_allclose(to_x.frequencies[-1], np.array([2.0, 2.0, np.sqrt(8.0)]) * unit, rtol=1e-4)
     assert report.stable
     assert report.imaginary_share == 0.0
-    _, entropy, capacity = report.at(1000.0)
+    _, entropy, capacity = at(report, 1000.0)
     # Dulong and Petit with the first quantum correction; the mean square frequency of the crystal is 4 k / M
     ratio = units._hbar * 2e12 * np.pi * 2.0 * unit / (units._k * 1000.0)
     assert capacity == pytest.approx(3 * units._k * units._Nav * (1 - ratio**2 / 12), rel=1e-4)
     assert report.free_energies[0] == pytest.approx(report.zero_point_energy)
-    slope = (report.at(1000.0)[0] - report.at(990.0)[0]) / 10.0
+    slope = (at(report, 1000.0)[0] - at(report, 990.0)[0]) / 10.0
     assert -slope / (units.kJ / units.mol) * 1e3 == pytest.approx(entropy, rel=1e-2)
     assert np.trapezoid(report.dos, report.dos_frequencies) == pytest.approx(3.0, rel=0.02)
     assert {path.name for path in report.files} >= {"bands.csv", "dos.csv", "thermal.csv", "phonopy_params.yaml"}
+
+
+def test_room_temperature_does_not_depend_on_the_other_temperatures(tmp_path):
+    atoms, calculator = springs()
+    for place, highest in (("a", 100.0), ("b", 4200.0)):
+        config = PhononsConfig(output=tmp_path / place, supercell=(3, 3, 3), mesh=30.0, max_temperature=highest)
+        report = run_phonons(config, atoms, calculator)
+        assert report.at_300_kelvin[2] == pytest.approx(3 * units._k * units._Nav, rel=0.15)
+        content = json.loads((tmp_path / place / "phonons.json").read_text())
+        assert content["heat_capacity_300K_J_K_mol"] == report.at_300_kelvin[2]
+
+
+def test_what_phonons_and_elastic_constants_cannot_do(tmp_path):
+    atoms, calculator = springs()
+    heavy = atoms.repeat((2, 1, 1))
+    heavy.set_masses([MASS, 2 * MASS])
+    left = atoms.copy()
+    left.set_cell(atoms.cell[[1, 0, 2]])
+    alone = bulk("Mn", "fcc", a=20.0)
+    config = PhononsConfig(output=tmp_path / "phonons", supercell=(1, 1, 1), relax=False, mesh=30.0)
+    for structure, id in ((heavy, "EQ1280"), (left, "EQ1281"), (alone, "EQ5333"), (atoms, "EQ5333")):
+        with pytest.raises((ConfigError, RunError), match=id):
+            run_phonons(config, structure, calculator)
+    with pytest.raises(RunError, match="EQ5332"):
+        run_elastic(ElasticConfig(output=tmp_path / "elastic", relax=False), alone, calculator)
 
 
 def test_an_unstable_crystal_has_imaginary_modes(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eqff.data.frame import Frame
+from eqff.data.reading import stated_units
 from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format
 from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, contents_of, to_frame, units_by_convention
@@ -60,7 +61,17 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     """eV and Å, which ASE's readers give, unless an option says otherwise; odd magnitudes are a warning."""
     options = (options or ReadOptions()).fresh()
     first = [contents_of(atoms) for atoms in islice(_images(path, options), N_FRAMES_TO_JUDGE)]
-    return units_by_convention(str(path), first, options, defined=_chosen(path, options) not in TYPED)
+    kind = _chosen(path, options)
+    return units_by_convention(str(path), first, options, defined=kind not in TYPED, said=_system(path, kind))
+
+
+def _system(path: str | Path, kind: str) -> dict[str, str] | None:
+    """Units that a dump states: ITEM: UNITS, then the name of a system.  Raises: DataError EQ3600"""
+    if kind != "lammps-dump-text":
+        return None
+    with open(path, "rb") as file:
+        name = re.search(rb"ITEM: UNITS\s+(\w+)", file.read(MAX_HEADER))
+    return {} if name is None else stated_units.stated({"units": name[1].decode()}, str(path))
 
 
 def provenance(path: str | Path) -> dict[str, str]:
@@ -99,6 +110,8 @@ def _kind(path: str | Path) -> str:
         raise DataError(
             "EQ3945", f"{path}: no kind of file that ASE knows ({error}); name its format with --from"
         ) from None
+    if kind == "runnerdata" and _is_lammps_data(path):  # both end in .data
+        return "lammps-data"
     if kind in TEXT:
         raise DataError("EQ3946", f"{path}: looks like XYZ; insist with format extxyz (--from extxyz)")
     if kind in REFUSED:
@@ -147,6 +160,12 @@ def _elements(path: str | Path, kind: str, options: ReadOptions) -> dict[str, An
     )
 
 
+def _unnamed(path: str | Path, options: ReadOptions) -> DataError:
+    return DataError(
+        "EQ3743", f"{path}: has a type of atoms that types={options.types!r} does not name; name all types"
+    )
+
+
 def element_of_type(text: str | None) -> dict[int, str]:
     """{1: "Si", 3: "O"} of "Si,X,O" or "1=Si,3=O".  Raises: ConfigError EQ1035"""
     found: dict[int, str] = {}
@@ -178,6 +197,11 @@ def _without_inventions(atoms: Any, kind: str) -> Any:
     return atoms
 
 
+def _is_lammps_data(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        return re.search(rb"^\s*\d+\s+atoms\b", file.read(MAX_HEADER), re.MULTILINE) is not None
+
+
 def _images(path: str | Path, options: ReadOptions) -> Iterator[Any]:
     """ase.Atoms one after the other; every way ASE fails on a damaged file becomes one typed error."""
     from ase.io import iread
@@ -195,6 +219,8 @@ def _images(path: str | Path, options: ReadOptions) -> Iterator[Any]:
             break
         except Exception as error:  # ASE's readers raise whatever they meet
             reason = f"{type(error).__name__}: {error}"
+            if elements and isinstance(error, IndexError | KeyError):
+                raise _unnamed(path, options) from error
             if isinstance(error, KeyError) and str(error.args[0]) in ISOTOPES:
                 raise DataError(
                     "EQ3742",
@@ -204,6 +230,8 @@ def _images(path: str | Path, options: ReadOptions) -> Iterator[Any]:
             raise DataError(
                 "EQ3219", f"{path}: frame {index} cannot be read by ASE as {kind!r} ({reason}); repair or convert it"
             ) from error
+        if elements and not atoms.numbers.all():
+            raise _unnamed(path, options)
         yield _without_inventions(atoms, kind)
         index += 1
     if index == 0:

@@ -43,19 +43,15 @@ def read(path: str | Path, options: ReadOptions | None = None) -> Iterator[Frame
     """
     options = options or ReadOptions()
     decided = units(path, options)
-    stated: Mapping[str, str] = {}
+    stated = _stated(path)
     empty = True
     for block in blocks(path):
         where = block.where(path)
-        if 0 < block.index < options.first:
+        if block.index < options.first:
             continue
+        empty = False
         try:
             contents = _contents(block, where)
-            if block.index == 0:
-                stated = stated_units.stated(contents.info, where)
-            if block.index < options.first:
-                continue
-            empty = False
             if not options.structures:
                 _check_columns(block, where)
             check_stated(contents, stated, where)
@@ -81,7 +77,19 @@ def units(path: str | Path, options: ReadOptions | None = None) -> Units:
     except DataError:
         if not (options.recover and found):
             raise
-    return units_by_convention(str(path), found, options)
+    return units_by_convention(str(path), found, options, said=_stated(path))
+
+
+def _stated(path: str | Path) -> dict[str, str]:
+    """Units that the header of the first frame states, also where its atoms cannot be read."""
+    block = next(blocks(path), None)
+    if block is None:
+        return {}
+    try:
+        header = _header(block.comment)
+    except Exception:  # the parser raises whatever it meets in damaged text; reading the frame says what
+        return {}
+    return stated_units.stated(header, block.where(path))
 
 
 def write(path: str | Path, frames: Iterable[Frame], provenance: Mapping[str, str] | None = None) -> None:
@@ -146,7 +154,7 @@ def _parsed(block: Block) -> Contents:
     from ase.data import atomic_masses
 
     info: dict[str, Any] = {}
-    if block.vectors:  # the comment of this dialect is free text
+    if block.vectors and "=" not in block.comment:  # the comment of this dialect is free text
         info["comment"] = block.comment
     elif block.comment:
         info = _header(block.comment)

@@ -152,7 +152,7 @@ def _check_together(where: str, units: Units, stated: tuple[bool, bool]) -> None
             raise DataError(
                 "EQ3604",
                 f"{where}: the file states energies in {units.energy}, but {quantity} in {unit}, which seldom belong "
-                f"together; correct the file, or leave out one of the labels (--{quantity}-key none)",
+                "together; correct the file",
             )
 
 

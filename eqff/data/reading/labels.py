@@ -5,6 +5,7 @@ asks which is meant.  Names that only look like a label (mp2_energy) are never t
 Beside forces, free_energy is preferred to the energy extrapolated to zero smearing: the forces are its derivatives.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -78,11 +79,11 @@ def find(contents: Contents, label: str, options: ReadOptions, where: str) -> tu
         known = ", ".join(sorted({*contents.results, *contents.info, *contents.arrays})) or "no labels"
         raise DataError("EQ3031", f"{where} has no {key!r} for {label}; choose from {known}")
     value, name = _by_synonym(contents, label, KEYS[label], where)
-    if label != "energy" or name not in ("", "energy"):
+    if label != "energy" or name.lower() not in ("", "energy", "total_energy"):
         return value, name
     free = _named(contents.results, [FREE_ENERGY]) | _named(contents.info, [FREE_ENERGY])
-    with_forces = name == "" or _by_synonym(contents, "forces", KEYS["forces"], where)[1]
-    for other in free if with_forces and options.keys[1] != NO_LABEL else ():
+    with_forces = name == "" or find(contents, "forces", options, where)[1]
+    for other in free if with_forces else ():
         if name == "" or not _equal(value, free[other]):
             return free[other], other
     return value, name
@@ -167,16 +168,24 @@ def _labelled(contents: Contents, options: ReadOptions, units: Units, where: str
         )
 
 
-def units_by_convention(path: str, contents: list[Contents], options: ReadOptions, *, defined: bool = False) -> Units:
+def units_by_convention(
+    path: str,
+    contents: list[Contents],
+    options: ReadOptions,
+    *,
+    defined: bool = False,
+    said: Mapping[str, str] | None = None,
+) -> Units:
     """eV and Å unless options or headers of frames say otherwise, checked by the magnitude of forces or energies.
 
     Args:   contents: the first frames of the file; defined: whether the format leaves no other unit, so that odd
-            magnitudes are a warning
+            magnitudes are a warning; said: units that the file states, None: by the header of the first frame
     Raises: DataError EQ3012 if the magnitudes speak against eV, those of `file_units` and `stated_units`;
             ConfigError EQ1008 for an order of stress
     """
     stress.check_order(options.stress_order)
-    said = stated_units.stated(contents[0].info, f"{path}: frame 0") if contents else {}
+    if said is None:
+        said = stated_units.stated(contents[0].info, f"{path}: frame 0") if contents else {}
     forces, energies, numbers = [], [], []
     for index, one in enumerate(contents):
         where = f"{path}: frame {index}"
@@ -212,10 +221,17 @@ def check_stated(contents: Contents, first: Mapping[str, str], where: str) -> No
 
     Raises: DataError EQ3607
     """
-    if not any("unit" in key.lower() for key in contents.info):
+    if not first and not any("unit" in key.lower() for key in contents.info):
         return
-    for quantity, unit in stated_units.stated(contents.info, where).items():
-        if unit != first.get(quantity):
+    said = stated_units.stated(contents.info, where)
+    missing = [quantity for quantity in first if quantity not in said]
+    if missing:
+        raise DataError(
+            "EQ3611",
+            f"{where} states no unit of {' and '.join(missing)}, frame 0 does; give all frames the same header",
+        )
+    for quantity, unit in said.items():
+        if quantity not in first or not stated_units.same(quantity, unit, first[quantity]):
             before = f"frame 0 {first[quantity]!r}" if quantity in first else "frame 0 no unit"
             raise DataError(
                 "EQ3607",
@@ -281,7 +297,9 @@ def _stress(
     if not np.all(contents.pbc):
         names = [label for label, there in ((name, value), (virial_name, virial)) if there is not None]
         if names:
-            options.log.names.pop(("stress", name), None)
+            if name:
+                options.log.names["stress", name] -= 1
+                options.log.names += Counter()  # without those of no frame
             options.log.notes[f"{' and '.join(map(repr, names))} left out: {SLAB}"] += 1
         return None
     cell = np.array(contents.cell, dtype=np.float64)

@@ -68,12 +68,16 @@ SYSTEMS = {  # one word for all units: energy, length, force, stress
 }
 QUANTITIES = ("energy", "length", "force", "stress")
 WORDS = {  # beginnings of the words of a key, first match
-    "energy": ("energ", "virial"),
+    "energy": ("energ",),
+    "virial": ("virial",),
     "force": ("force", "gradient"),
     "stress": ("stress", "pressure"),
     "length": ("length", "distance", "position", "pos", "coord", "cell", "lattice", "box", "geometry", "xyz"),
 }
+OTHER_WORDS = re.compile("communit|opportunit|unitary|immunit|united|uniting|unity")
+COUNTED = ("formula", "structural", "asymmetric", "repeat", "id", "n", "number")  # units that are things
 ELSEWHERE = (  # units of what no label depends on
+    *("kinetic", "zpe", "zero", "atomi", "formation", "adsorption", "binding", "interaction", "cohesive", "enthalp"),
     *(
         "time",
         "dt",
@@ -127,20 +131,23 @@ def stated(info: Mapping[str, Any], where: str) -> dict[str, str]:
     for key, value in info.items():
         for quantity, unit in _statement(key, value, where).items():
             before = found.setdefault(quantity, (key, unit))
-            if _same(quantity, before[1], unit):
-                continue
-            raise DataError(
-                "EQ3601",
-                f"{where}: {before[0]}={before[1]!r} and {key}={unit!r} contradict each other about the unit of "
-                f"{quantity}; repair the file",
-            )
+            if not same(quantity, before[1], unit):
+                raise _contradiction(before, (key, unit), quantity, where)
+    virial = found.pop("virial", None)  # in the unit of energy, whoever states it
+    if virial is not None and not same("energy", virial[1], found.get("energy", ("", "eV"))[1]):
+        raise _contradiction(found.get("energy", ("energies by convention", "eV")), virial, "energy", where)
     return {quantity: unit for quantity, (_, unit) in found.items()}
+
+
+def same(quantity: str, one: str, other: str) -> bool:
+    """Whether two spellings mean one unit of energy, virial, length, force or stress."""
+    spelling = {"length": length_unit, "force": force_unit, "stress": stress_unit}.get(quantity, energy_unit)
+    return spelling(one) == spelling(other)
 
 
 def is_unit_key(key: str) -> bool:
     """Whether a key of a header is about units."""
-    words = _words(key)
-    return "unit" in words or "units" in words
+    return "unit" in OTHER_WORDS.sub("", key.lower())
 
 
 def _statement(key: str, value: Any, where: str) -> dict[str, str]:
@@ -148,20 +155,21 @@ def _statement(key: str, value: Any, where: str) -> dict[str, str]:
     if not is_unit_key(key):
         return {}
     rest = [word for word in _words(key) if word not in ("unit", "units")]
+    if any(word.startswith(ELSEWHERE) or word in COUNTED for word in rest):
+        return {}
+    quantity = _quantity(rest)
     if not isinstance(value, str):
-        if not isinstance(value, bool | np.bool_) and np.size(value) == 1 and _quantity(rest):
-            raise _not_understood(key, value, where, "a name such as eV, not a number")
-        return {}  # a count, or the vectors of a unit cell
+        words_of_a_text = isinstance(value, bool | np.bool_) and not rest
+        if (quantity is not None or key.lower() == "units") and np.size(value) <= 1 and not words_of_a_text:
+            raise _not_understood(key, value, where, "a name such as eV")
+        return {}  # the vectors of a unit cell, a count, a word of a comment
     if rest in ([], ["system"], ["style"]):
         return _bundle(key, value, where)
-    quantity = _quantity(rest)
-    if rest == ["cell"] and not _is("length", value):
+    if "cell" in rest and not _is("length", value):
         return {}  # which cell it is
-    if quantity is not None:
+    if quantity is not None and "atom" not in rest:
         _check(quantity, key, value, where)
         return {quantity: value}
-    if any(word.startswith(ELSEWHERE) for word in rest):
-        return {}
     raise _not_understood(key, value, where, "the unit of energy, length, force or stress")
 
 
@@ -187,8 +195,10 @@ def _check(quantity: str, key: str, value: str, where: str) -> None:
 
 
 def _is(quantity: str, text: str) -> bool:
-    if quantity in ("energy", "length"):
-        return _plain(text) in (ENERGIES if quantity == "energy" else LENGTHS) or _plain(text) in ATOMIC
+    if text.strip() in ("MeV", "mPa"):  # nearly always meV and MPa
+        return False
+    if quantity in ("energy", "virial", "length"):
+        return _plain(text) in (LENGTHS if quantity == "length" else ENERGIES) or _plain(text) in ATOMIC
     try:
         (force_unit if quantity == "force" else stress_unit)(text)
     except ConfigError:
@@ -196,9 +206,12 @@ def _is(quantity: str, text: str) -> bool:
     return True
 
 
-def _same(quantity: str, one: str, other: str) -> bool:
-    spelling = {"energy": energy_unit, "length": length_unit, "force": force_unit, "stress": stress_unit}[quantity]
-    return spelling(one) == spelling(other)
+def _contradiction(one: tuple[str, str], other: tuple[str, str], quantity: str, where: str) -> DataError:
+    return DataError(
+        "EQ3601",
+        f"{where}: {one[0]}={one[1]!r} and {other[0]}={other[1]!r} contradict each other about the unit of {quantity}; "
+        "repair the file",
+    )
 
 
 def _not_understood(key: str, value: Any, where: str, expected: str) -> DataError:
@@ -210,8 +223,8 @@ def _not_understood(key: str, value: Any, where: str, expected: str) -> DataErro
 
 
 def _quantity(words: list[str]) -> str | None:
-    """energy, force, stress or length; a virial is an energy, a virial stress a stress."""
-    for quantity in ("stress", "force", "energy", "length"):
+    """energy, virial, force, stress or length; a virial stress is a stress."""
+    for quantity in ("stress", "force", "virial", "energy", "length"):
         if any(word.startswith(WORDS[quantity]) for word in words):
             return quantity
     return None
@@ -222,15 +235,8 @@ def _words(key: str) -> list[str]:
     words = []
     for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", key):
         word = word.lower()
-        for affix in ("units", "unit"):
-            if word.endswith(affix) and _quantity([word]) == _quantity([word.removesuffix(affix)]) is not None:
-                words += [word.removesuffix(affix), affix]
-                break
-            if word.startswith(affix) and _quantity([word.removeprefix(affix)]) is not None:
-                words += [affix, word.removeprefix(affix)]
-                break
-        else:
-            words.append(word)
+        before, unit, after = re.fullmatch(r"(.*?)(units?|$)(.*)", word).groups()  # type: ignore[union-attr]
+        words += [part for part in (before, unit, after) if part]
     return words
 
 

@@ -23,6 +23,7 @@ STRESS_KEYS = "stress REF_stress ref_stress dft_stress DFT_stress".split()
 VIRIAL_KEYS = "virial virials REF_virial REF_virials dft_virial DFT_virial".split()
 USUAL = {name.lower() for name in STRESS_KEYS}
 VASP = (0, 1, 2, 4, 5, 3)  # the numbers of a file in VASP's order that are xx yy zz yz xz xy
+ROUNDING = 1e-5  # in the file's unit
 ORDERS = ("voigt", "vasp")
 
 
@@ -52,11 +53,11 @@ def from_label(value: Any, name: str, cell: np.ndarray, options: ReadOptions, un
             f"{where}: {name!r} has six numbers, and their order is not known from its name; pass stress_order "
             "(--stress-order voigt: xx yy zz yz xz xy; vasp: xx yy zz xy yz zx, positive under compression)",
         )
-    if not (virial or known) and units.stress is None:
+    open_length = units.energy in ("Hartree", "Rydberg") and units.length_source.startswith("convention")
+    if not virial and units.stress is None and (not known or open_length):
         raise DataError(
             "EQ3606",
-            f"{where}: the unit of {name!r} is not known from its name; pass stress_unit (--stress-unit eV/Å^3, GPa, "
-            "kbar ...)",
+            f"{where}: the unit of {name!r} is not known; pass stress_unit (--stress-unit eV/Å^3, GPa, kbar ...)",
         )
     try:
         six = voigt(value, options.stress_order)
@@ -83,7 +84,7 @@ def voigt(stress: Any, order: str | None = None) -> np.ndarray:
     if numbers.size == 6:
         return numbers[list(VASP)] if order == "vasp" else numbers
     matrix = numbers.reshape(3, 3)
-    if np.abs(matrix - matrix.T).max() > 1e-3 * np.abs(matrix).max():
+    if np.abs(matrix - matrix.T).max() > max(1e-3 * np.abs(matrix).max(), ROUNDING):
         raise ValueError(f"it is not symmetric: {matrix.tolist()}")
     matrix = 0.5 * (matrix + matrix.T)
     return np.array([matrix[i, j] for i, j in VOIGT])

@@ -45,7 +45,7 @@ class MetricsFile(lightning.Callback):
         if self.rows or trainer.world_size > 1:
             return
         done = module.steps_of_epoch / trainer.num_training_batches
-        self.share = min(round(done, 3), 0.999) if done else 0.999  # 0 at the end of an epoch
+        self.share = min(max(round(done, 3), 0.001), 0.999) if done else 0.999  # 0 at the end of an epoch
         trainer.validating = True
         trainer.fit_loop.epoch_loop.val_loop.run()
         trainer.training = True

@@ -99,6 +99,8 @@ class LastCheckpoint(Checkpoint):
         stop = self.received if self.received else (-1 if time.monotonic() > self.deadline else 0)
         if trainer.world_size > 1:  # process 0 decides
             due, stop = trainer.strategy.broadcast((due, stop))
+        if trainer.current_epoch + 1 == trainer.max_epochs and trainer.is_last_batch:
+            stop = 0  # nothing is left to do
         if due or stop:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()

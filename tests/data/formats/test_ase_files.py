@@ -136,3 +136,17 @@ def test_an_isotope_that_ase_does_not_know(tmp_path):
     (tmp_path / "POSCAR").write_text((tmp_path / "POSCAR").read_text().replace("Si", "D "))
     with pytest.raises(DataError, match=r"EQ3742.*isotope D"):
         read_frames(tmp_path / "POSCAR")
+
+
+def test_units_and_types_of_a_dump(tmp_path):
+    path = dump(tmp_path / "a.lammpstrj", "id type element x y z fx fy fz", "1 2 Si 0.5 0 0 1.0 0 0")
+    path.write_text(path.read_text().replace("ITEM: TIMESTEP", "ITEM: UNITS\nreal\nITEM: TIMESTEP"))
+    assert read_frames(path)[0].forces[0, 0] == pytest.approx(1 / 23.060548)
+    for types in ("Si", "2=Si"):  # type 1 or 2 has no name
+        with pytest.raises(DataError, match="EQ3743"):
+            read_frames(dump(tmp_path / "b.lammpstrj"), types=types)
+
+
+def test_a_data_file_of_lammps_by_its_contents(tmp_path):
+    ase.io.write(tmp_path / "b.data", bulk("NaCl", "rocksalt", a=5.6), format="lammps-data", masses=True)
+    assert sorted(read_frames(tmp_path / "b.data")[0].atomic_numbers) == [11, 17]

@@ -60,7 +60,20 @@ def test_keys_that_state_the_energy_unit(tmp_path, key):
     assert key not in frame.info  # the frame is in eV
 
 
-@pytest.mark.parametrize("entry", ["time_unit=fs", "n_units=4", "formula_units=2", "community=MD", "mass-unit=amu"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "time_unit=fs",
+        "n_units=4",
+        "formula_units=2",
+        "community=MD",
+        "mass-unit=amu",
+        "kinetic_energy_unit=kcal/mol",
+        "atomization_energy_unit=kcal/mol",
+        "structural_unit=SiO4",
+        "unitcell=primitive",
+    ],
+)
 def test_units_of_something_else_are_kept(tmp_path, entry):
     frame = read_frames(write(tmp_path, entry))[0]
     assert frame.energy == 0.5
@@ -77,6 +90,13 @@ def test_units_of_something_else_are_kept(tmp_path, entry):
         ("my_unit=eV", "my_unit"),
         ("units=furlong", "units"),
         ("virial-unit=GPa", "virial-unit"),
+        ("eunit=Hartree", "eunit"),
+        ("unitsystem=furlong", "unitsystem"),
+        ("unitsofenergy=kcal/mol", "unitsofenergy"),
+        ("units_energy_per_atom=kcal/mol", "units_energy_per_atom"),
+        ("positionsatomic_unit", "positionsatomic_unit"),
+        ("units=1", "units"),
+        ("energy_unit=MeV", "energy_unit"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_its_key(tmp_path, entry, key):
@@ -117,6 +137,27 @@ def test_a_later_frame_may_not_change_the_units(tmp_path):
     path.write_text(path.read_text() + path.read_text().replace("energy_unit=eV", "energy_unit=Hartree"))
     with pytest.raises(DataError, match=r"frame 1.*states 'Hartree'"):
         read_frames(path)
+    path = write(tmp_path, "energy_unit=kcal/mol")
+    path.write_text(path.read_text() + path.read_text().replace("energy_unit=kcal/mol", ""))
+    with pytest.raises(DataError, match=r"EQ3611.*frame 1.*no unit of energy"):
+        read_frames(path)
+    path = write(tmp_path, "energy_unit=eV")
+    path.write_text(path.read_text() + path.read_text().replace("energy_unit=eV", "energy_unit=ev"))
+    assert len(read_frames(path)) == 2
+
+
+def test_a_broken_first_frame_still_states_the_units(tmp_path):
+    path = write(tmp_path, "energy_unit=kcal/mol", frames=2)
+    path.write_text(path.read_text().replace("Cu 0 0 0", "Cu 0 0 zz", 1))
+    (frame,) = read_frames(path, skip_bad=True)
+    assert frame.energy == pytest.approx(0.5 * KCAL)
+
+
+def test_stress_beside_energies_in_hartree_is_asked_for(tmp_path):
+    path = write(tmp_path, 'energy_unit=Hartree force_unit=Hartree/Bohr stress="1 0 0 0 1 0 0 0 1"')
+    with pytest.raises(DataError, match="EQ3606"):
+        read_frames(path)
+    assert read_frames(path, stress_unit="Hartree/Bohr^3")[0].stress[0] == pytest.approx(HARTREE / BOHR**3)
 
 
 def test_a_file_that_was_read_and_written_is_read_alike(tmp_path):
