@@ -6,16 +6,21 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from eqff import config as config_io
 from eqff import registry
+from eqff.data.frame import Frame
 from eqff.data.frame_list import Frames
-from eqff.data.statistics import Statistics
-from eqff.elements import SYMBOLS
+from eqff.data.statistics import Statistics, reference_energies
+from eqff.elements import SYMBOLS, species_index
 from eqff.errors import ConfigError, ResourceError
+from eqff.graph import edge_vectors
+from eqff.neighbors import build_structure
 from eqff.nn.fast.fused import fuse, share_radial
+from eqff.nn.hyperparameters import per_species
 from eqff.training.config import RunConfig
 from eqff.training.prepare.initial_weights import Start, initialise, starting_numbers
 
@@ -85,6 +90,37 @@ def make_model(
     if kernels:
         use_kernels(model, share)
     return model, sentence
+
+
+@torch.no_grad()
+def beside_the_start(model_config: Any, config: RunConfig, start: Start, frames: Sequence[Frame]) -> Any:
+    """The Config with reference energies that are fitted beside the energies of the initial weights.
+
+    Those of a potential that was trained with isolated atoms, or is universal, contain the energy of cohesion, and
+    reference energies that were fitted to the labels alone would contain it once more.
+
+    Args: model_config: complete; frames: some that train; those without energy do not count
+    """
+    species = list(model_config.species)
+    model = registry.load("models", config.model["family"]).Model(model_config)
+    initialise(model, config.model["family"], model_config, start)
+    model.to(torch.float64)
+    counts, rest = [], []
+    for frame in frames:
+        if frame.energy is None:
+            continue
+        index = species_index(frame.atomic_numbers, species)
+        structure = build_structure(frame.positions, index, frame.cell, frame.pbc, model_config.r_max)
+        inputs = (structure.species, structure.senders, structure.receivers, edge_vectors(structure))
+        rest.append(float(frame.energy) - float(model(*inputs).sum()))
+        counts.append(np.bincount(index, minlength=len(species)))
+    if not counts:
+        return model_config
+    change, _, _ = reference_energies(np.array(counts), np.array(rest), len(species))
+    old = per_species(model_config.reference_energies, len(species), "reference_energies")
+    return dataclasses.replace(
+        model_config, reference_energies=tuple(float(a + b) for a, b in zip(old, change, strict=True))
+    )
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:

@@ -21,8 +21,9 @@ from eqff.training.prepare import decisions
 from eqff.training.prepare.baseline import differences
 from eqff.training.prepare.initial_weights import read_start
 from eqff.training.prepare.labels import isolated_sentence, trained_labels, weight_sentence
-from eqff.training.prepare.model import completed, config_as_written, make_model
+from eqff.training.prepare.model import beside_the_start, completed, config_as_written, make_model
 
+N_REFERENCE = 50  # frames whose energies by the initial weights are compared with their labels
 FEW = 50  # frames, below which a warning is printed
 
 
@@ -63,6 +64,9 @@ def prepare(config: RunConfig, folder: Path | None = None, kept: Kept | None = N
     with_edges = dataset.with_edges(np.sort(split.train))
     numbers = statistics_with_edges(with_edges, written.species, written.r_max, kept.isolated)
     model_config = completed(written, config, numbers, start)
+    if start is not None and "reference_energies" not in config.model and not numbers.isolated_atoms:
+        rows = batched.train[np.linspace(0, len(batched.train) - 1, min(N_REFERENCE, len(batched.train))).astype(int)]
+        model_config = beside_the_start(model_config, config, start, labelled.frames_at(rows.tolist()))
     compiles, reason = _compiles(training, dataset, batched, numbers)
     equal = decisions.edges_of_largest(dataset, batched) if compiles else None
     if equal is not None:

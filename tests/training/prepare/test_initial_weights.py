@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from eqff import config as config_io
 from eqff import exporter as export
+from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, EqffError, PotentialError
 from eqff.models import nequip, tfn
 from eqff.training.prepare.initial_weights import (
@@ -167,3 +171,30 @@ def test_a_start_beside_the_recipe_is_found(smallest_recipe: str, tmp_path: Path
     assert read_config(tmp_path / "recipe.toml").init_from == str(tmp_path / "last.ckpt")
     config = read_config(tmp_path / "recipe.toml", ["init_from=ethanol-nequip"])
     assert config.init_from == "ethanol-nequip"  # the name of a potential stays a name
+
+
+def test_reference_energies_are_fitted_beside_the_energies_of_the_start(tmp_path: Path) -> None:
+    """Weights whose energies are far from 0 (of cohesion) begin near the labels, and not that far above or below."""
+    settings = dataclasses.replace(SMALL, energy_scale=3.0, reference_energies=(-13.0, -1000.0, -2000.0), seed=5)
+    start = nequip.Model(settings).to(torch.float64)
+    export.export(start, "nequip", config_io.to_mapping(settings), tmp_path / "start.eqff.pt")
+    atoms = molecule("CH3CH2OH")
+    frames = []
+    calculator = EqffCalculator(tmp_path / "start.eqff.pt")
+    for seed in range(12):
+        moved = atoms.copy()
+        moved.rattle(0.1, seed=seed)
+        moved.calc = calculator
+        results = {"energy": moved.get_potential_energy() + 7.0, "forces": moved.get_forces()}
+        moved.calc = SinglePointCalculator(moved, **results)
+        frames.append(moved)
+    write(tmp_path / "frames.extxyz", frames)
+    data = f'[data]\ntrain = "{tmp_path / "frames.extxyz"}"\nn_validation = 2\nn_train = 10\n'
+    model = '[model]\nfamily = "nequip"\nr_max = 4.0\nl_max = 1\nn_layers = 2\nn_channels = 4\n'
+    start_from = f'init_from = "{tmp_path / "start.eqff.pt"}"\n'
+    (tmp_path / "recipe.toml").write_text(f"{start_from}{data}{model}[training]\nepochs = 1\n")
+    prepared = prepare(read_config(tmp_path / "recipe.toml", ()))
+    found = prepared.plan.model_config.reference_energies
+    counts = (6, 2, 1)  # H C O
+    expected = sum(n * e for n, e in zip(counts, settings.reference_energies, strict=True)) + 7.0
+    assert sum(n * e for n, e in zip(counts, found, strict=True)) == pytest.approx(expected, abs=1e-4)
