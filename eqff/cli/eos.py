@@ -26,6 +26,8 @@ from eqff.data.reading.options import ReadOptions
 if TYPE_CHECKING:
     from eqff.tasks.eos import EosReport
 
+SOFT = 0.1  # GPa, softer than any solid
+
 
 @reads(*STRUCTURE)
 @evaluates(dtype="float64", few_atoms=True)
@@ -56,6 +58,12 @@ def command(
     atoms = read_structure(starting_file(potential, structure), reading)
     with StatusLine(hidden=as_json) as line:
         report = eos.run_eos(config, atoms, evaluation.calculator(potential, len(atoms)), line.show)
+    if report.bulk_modulus < SOFT:
+        typer.echo(
+            f"warning: a bulk modulus of {report.bulk_modulus:.2g} GPa: the cell contains a vacuum, or its atoms "
+            "hardly interact; for a slab or a molecule an equation of state has no meaning",
+            err=True,
+        )
     title = f"{potential_name(potential)}: {report.atoms.get_chemical_formula()}"
     picture = _draw(title, output, report)
     if as_json:

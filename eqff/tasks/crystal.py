@@ -1,6 +1,6 @@
-"""What the tasks about crystals (eos, elastic, phonons) share: settings, the relaxed start, a folder of results."""
+"""What the tasks about crystals (eos, elastic, phonons) share: settings, the relaxed start, strains."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,8 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from eqff.data.reading.structures import clear_labels, clear_results
-from eqff.errors import ConfigError, RunError
-from eqff.files import new_file
-from eqff.tasks.relax import RelaxConfig, relax
+from eqff.errors import ConfigError
+from eqff.tasks.relax import RelaxConfig, minimum
 
 Progress = Callable[[str], None]  # what is being done, in words
 
@@ -38,8 +37,8 @@ class CrystalConfig:
 def prepare(config: CrystalConfig, atoms: Atoms, calculator: Any, progress: Progress) -> Atoms:
     """The crystal to start from, with its energy, forces and stress: a copy, relaxed unless the settings say no.
 
-    Raises: ConfigError EQ1270 unless periodic in three directions, EQ1271 constraints, EQ1272 files that exist;
-            RunError EQ5330 when a relaxation does not converge; GraphError for an invalid structure
+    Raises: ConfigError EQ1270 unless periodic in three directions, EQ1271 constraints; RunError EQ5322
+            when a relaxation does not converge; GraphError for an invalid structure
     """
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise ConfigError(
@@ -49,9 +48,6 @@ def prepare(config: CrystalConfig, atoms: Atoms, calculator: Any, progress: Prog
         )
     if atoms.constraints:
         raise ConfigError("EQ1271", "structure: has constraints, which a crystal under strain cannot keep; remove them")
-    folder = config.output
-    if folder.exists() and not (folder.is_dir() and (config.force or not any(folder.iterdir()))):
-        raise ConfigError("EQ1272", f"{folder} exists; choose another folder, or overwrite its results with --force")
     if config.relax:
         progress("relaxing positions and cell")
         return relaxed(config, atoms, calculator, cell=True)
@@ -72,35 +68,14 @@ def relaxed(config: CrystalConfig, atoms: Atoms, calculator: Any, **changes: Any
     """A relaxed copy with its energy, forces and stress.
 
     Args:   changes: of the settings of `relax`, e.g. cell=True
-    Raises: RunError EQ5330 if it does not converge
+    Raises: RunError EQ5322 if it does not converge
     """
-    end, course = relax(config.relaxation(**changes), atoms, calculator)
-    if not course.converged:
-        raise RunError(
-            "EQ5330",
-            f"after {course.n_steps} steps the largest force is {course.max_force:.2g} eV/Å, above "
-            f"fmax={config.fmax:g}; allow more --steps or a larger --fmax",
-        )
-    for name in [name for name in end.info if name.startswith("relax_")]:
-        del end.info[name]
-    return end
+    return minimum(config.relaxation(**changes), atoms, calculator)[0]
 
 
 def pressure(atoms: Atoms) -> float:
     """GPa, positive under compression."""
     return float(-atoms.get_stress()[:3].mean() / units.GPa)
-
-
-def write_results(folder: Path, contents: Iterable[tuple[str, str]]) -> list[Path]:
-    """Write texts into files of a folder, each whole; returns their paths."""
-    paths = []
-    for name, text in contents:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path, force=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
 
 
 def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:

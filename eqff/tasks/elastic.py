@@ -21,7 +21,8 @@ from ase import Atoms, units
 
 from eqff.data.reading.structures import frame_text
 from eqff.errors import ConfigError, ResourceError, RunError
-from eqff.tasks.crystal import CrystalConfig, Progress, prepare, relaxed, strained, write_results
+from eqff.tasks.crystal import CrystalConfig, Progress, prepare, relaxed, strained
+from eqff.tasks.results_folder import results_folder, write_texts
 from eqff.units import VOIGT
 
 SYMMETRY = 1e-3  # Å, within which atoms are symmetric, after a relaxation
@@ -80,8 +81,14 @@ def run_elastic(
 
     Args:    config; atoms: a crystal; calculator: any ASE calculator with stress; progress
     Returns: ElasticReport
-    Raises:  as `crystal.prepare`; ResourceError EQ6030 without spglib; RunError EQ5332 without stiffness
+    Raises:  as `crystal.prepare` and `results_folder`; ResourceError EQ6030 without spglib; RunError EQ5332
+             without stiffness
     """
+    with results_folder(config.output, config.force):
+        return _run(config, atoms, calculator, progress)
+
+
+def _run(config: ElasticConfig, atoms: Atoms, calculator: Any, progress: Progress) -> ElasticReport:
     _spglib()
     start = prepare(config, atoms, calculator, progress)
     slopes = np.empty((6, 6))
@@ -116,7 +123,7 @@ def run_elastic(
         5.0 * voigt.shear / reuss.shear + voigt.bulk / reuss.bulk - 6.0,
         (),
     )
-    return report._replace(files=tuple(write_results(config.output, _contents(report))))
+    return report._replace(files=tuple(write_texts(config.output, _contents(report))))
 
 
 def symmetry(atoms: Atoms, tolerance: float = SYMMETRY) -> tuple[np.ndarray, np.ndarray, str]:

@@ -21,7 +21,8 @@ from ase.eos import EquationOfState, birchmurnaghan
 
 from eqff.data.reading.structures import frame_text
 from eqff.errors import ConfigError, RunError
-from eqff.tasks.crystal import CrystalConfig, Progress, prepare, pressure, relaxed, strained, write_results
+from eqff.tasks.crystal import CrystalConfig, Progress, prepare, pressure, relaxed, strained
+from eqff.tasks.results_folder import results_folder, write_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,14 @@ def run_eos(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress
 
     Args:    config; atoms: a crystal; calculator: any ASE calculator with stress; progress
     Returns: EosReport
-    Raises:  as `crystal.prepare`; RunError EQ5331 when the energies have no minimum in the range of volumes
+    Raises:  as `crystal.prepare` and `results_folder`; RunError EQ5331 when the energies have no minimum in
+             the range of volumes
     """
+    with results_folder(config.output, config.force):
+        return _run(config, atoms, calculator, progress)
+
+
+def _run(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress) -> EosReport:
     start = prepare(config, atoms, calculator, progress)
     structures = []
     for number, factor in enumerate(np.linspace(1.0 - config.range, 1.0 + config.range, config.n_points), 1):
@@ -97,7 +104,7 @@ def run_eos(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress
     slope = (report.fitted(volumes - step) - report.fitted(volumes + step)) / (2.0 * step) / units.GPa
     difference = float(np.sqrt(np.mean((pressures - slope) ** 2)))
     report = report._replace(residual=residual, pressure_difference=difference)
-    return report._replace(files=tuple(write_results(config.output, _contents(report, structures))))
+    return report._replace(files=tuple(write_texts(config.output, _contents(report, structures))))
 
 
 def plain(report: EosReport) -> dict[str, Any]:

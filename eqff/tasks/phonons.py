@@ -20,7 +20,9 @@ from ase import Atoms, units
 
 from eqff.data.reading.structures import frame_text
 from eqff.errors import ConfigError, ResourceError, RunError
-from eqff.tasks.crystal import CrystalConfig, Progress, prepare, write_results
+from eqff.files import new_file
+from eqff.tasks.crystal import CrystalConfig, Progress, prepare
+from eqff.tasks.results_folder import results_folder, write_texts
 
 IMAGINARY = 0.05  # THz; a frequency above minus this value is rounding near the zone centre
 BAND_POINTS = 101  # along the longest segment of the path
@@ -97,9 +99,15 @@ def run_phonons(
 
     Args:    config; atoms: a crystal; calculator: any ASE calculator; progress
     Returns: PhononsReport
-    Raises:  as `crystal.prepare`; ResourceError EQ6031 without phonopy or seekpath; ConfigError EQ1280 for isotopes
-             beside each other, EQ1281 a left-handed cell; RunError EQ5333 for atoms without interaction
+    Raises:  as `crystal.prepare` and `results_folder`; ResourceError EQ6031 without phonopy or seekpath;
+             ConfigError EQ1280 for isotopes beside each other, EQ1281 a left-handed cell; RunError EQ5333 for atoms
+             without interaction
     """
+    with results_folder(config.output, config.force):
+        return _run(config, atoms, calculator, progress)
+
+
+def _run(config: PhononsConfig, atoms: Atoms, calculator: Any, progress: Progress) -> PhononsReport:
     phonopy = _phonopy()
     start = prepare(config, atoms, calculator, progress)
     _check_masses(start)
@@ -124,9 +132,11 @@ def run_phonons(
     progress("bands, density of states and free energy")
     report = _analyse(config, phonons, start, supercell, drift)
     folder = config.output
-    files = write_results(folder, _contents(report))
-    phonons.save(folder / "phonopy_params.yaml", settings={"force_sets": True, "displacements": True})
-    return report._replace(files=(*files, folder / "phonopy_params.yaml"))
+    files = write_texts(folder, _contents(report))
+    parameters = folder / "phonopy_params.yaml"
+    with new_file(parameters, force=True) as temporary:
+        phonons.save(temporary, settings={"force_sets": True, "displacements": True})
+    return report._replace(files=(*files, parameters))
 
 
 def _check_masses(atoms: Atoms) -> None:

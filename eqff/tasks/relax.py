@@ -180,6 +180,26 @@ def relax(
     return walk.last, walk.result()
 
 
+def minimum(
+    config: RelaxConfig, atoms: Atoms, calculator: Any, progress: Progress | None = None
+) -> tuple[Atoms, Relaxed]:
+    """`relax` to the end: the relaxed copy without notes about its course, and how it ended.
+
+    Raises: RunError EQ5322 if it does not converge; as `relax`
+    """
+    end, course = relax(config, atoms, calculator, progress)
+    if not course.converged:
+        raise RunError(
+            "EQ5322",
+            f"after {course.n_steps} steps the largest force is {course.max_force:.2g} eV/Å, above "
+            f"fmax={config.fmax:g}: not relaxed; allow more --steps, a larger --fmax (float32 weights reach about "
+            "1e-4), or relax it yourself and use --no-relax",
+        )
+    for name in [name for name in end.info if name.startswith("relax_")]:
+        del end.info[name]
+    return end, course
+
+
 @contextmanager
 def _scipy_unnoticed() -> Iterator[None]:
     """Ignore SciPy's warning at every step that the cell filter's matrix logarithm is only good to 1e-12.

@@ -19,10 +19,9 @@ from ase.vibrations import VibrationsData
 
 from eqff.data.reading.structures import frame_text
 from eqff.engines.ase import EqffCalculator
-from eqff.errors import ConfigError, RunError
-from eqff.files import new_file
-from eqff.locks import locked, made
-from eqff.tasks.relax import Progress, RelaxConfig, Relaxed, relax
+from eqff.errors import ConfigError
+from eqff.tasks.relax import Progress, RelaxConfig, Relaxed, minimum
+from eqff.tasks.results_folder import results_folder, write_texts
 
 SAME_LINE = 1e-4  # width over length: a molecule below this is linear
 AMPLITUDE, N_FRAMES = 0.3, 20  # Å of the atom that moves most, frames of one period
@@ -100,8 +99,7 @@ def run_vibrations(
              GraphError for an invalid structure
     """
     _check(config, atoms)
-    with made(config.output), locked(config.output):
-        _check(config, atoms)  # again: another process may have written there meanwhile
+    with results_folder(config.output, config.force):
         return _run(config, atoms, calculator, progress, progress_rows)
 
 
@@ -114,16 +112,7 @@ def _run(
 ) -> VibrationsReport:
     relaxed: Relaxed | None = None
     if config.relax:
-        atoms, relaxed = relax(config.relaxation, atoms, calculator, progress)
-        if not relaxed.converged:
-            raise RunError(
-                "EQ5322",
-                f"after {relaxed.n_steps} steps the largest force is {relaxed.max_force:.2g} eV/Å, above "
-                f"fmax={config.fmax:g}: not relaxed, so there are no frequencies; allow more --steps, a larger --fmax "
-                "(float32 weights reach about 1e-4), or relax it yourself and use --no-relax",
-            )
-        for name in [name for name in atoms.info if name.startswith("relax_")]:
-            del atoms.info[name]
+        atoms, relaxed = minimum(config.relaxation, atoms, calculator, progress)
     else:
         atoms = atoms.copy()
         atoms.calc = calculator
@@ -205,10 +194,6 @@ def _check(config: VibrationsConfig, atoms: Atoms) -> None:
                 "EQ1250",
                 f"structure: has {type(constraint).__name__}; remove it, since vibrations obey FixAtoms only",
             )
-    folder = config.output
-    empty = folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir())
-    if folder.exists() and not (folder.is_dir() and (config.force or empty)):
-        raise ConfigError("EQ1251", f"{folder} exists; choose another folder, or overwrite its results with --force")
     free = _free_atoms(atoms)
     if len(atoms) and not len(free):
         raise ConfigError("EQ1252", "structure: all atoms are fixed, so none can vibrate; free at least one")
@@ -222,17 +207,11 @@ def _free_atoms(atoms: Atoms) -> np.ndarray:
     return np.setdiff1d(np.arange(len(atoms)), fixed)
 
 
-def _write(config: VibrationsConfig, report: VibrationsReport) -> Iterator[Path]:
-    """Write each file whole; modes of an earlier calculation are deleted, so that two are never mixed."""
-    folder = config.output
-    for path in folder.glob("modes/mode_[0-9]*.extxyz"):
+def _write(config: VibrationsConfig, report: VibrationsReport) -> list[Path]:
+    """Modes of an earlier calculation are deleted, so that two are never mixed."""
+    for path in config.output.glob("modes/mode_[0-9]*.extxyz"):
         path.unlink()
-    for name, text in _contents(config, report):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path, force=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        yield path
+    return write_texts(config.output, _contents(config, report))
 
 
 def _contents(config: VibrationsConfig, report: VibrationsReport) -> Iterator[tuple[str, str]]:

@@ -71,7 +71,7 @@ def test_phonons_in_words_and_json(run, tmp_path):
         (["eos", "water.xyz"], "EQ1270"),
         (["eos", "salt.cif"], "EQ2101"),
         (["eos", "si.cif", "--points", "3"], "EQ1274"),
-        (["elastic", "si.cif", "-o", "."], "EQ1272"),
+        (["elastic", "si.cif", "-o", "."], "EQ1251"),
         (["phonons", "si.cif", "--supercell", "2,2"], "EQ1279"),
         (["phonons", "absent.cif"], "EQ3024"),
     ],

@@ -59,7 +59,7 @@ def test_unrelaxed_with_a_warning_and_json(run, tmp_path):
         (["absent.xyz"], "EQ3024"),
         (["argon.xyz"], "EQ2101"),
         (["two.xyz", "--index", ":"], "EQ1962"),
-        (["two.xyz", "-o", "two.xyz"], "EQ1251"),
+        (["two.xyz", "-o", "two.xyz"], "EQ1254"),
         (["two.xyz", "--steps", "0"], "EQ5322"),
         (["two.xyz", "--fmax", "0"], "EQ1241"),
         (["two.xyz", "--temperature", "0"], "EQ1491"),

@@ -9,6 +9,8 @@ from e3nn import o3
 from e3nn.nn import FullyConnectedNet, Gate
 from torch import nn
 
+from .e3nn_product import tensor_product
+
 SILU, TANH = torch.nn.functional.silu, torch.tanh
 
 
@@ -27,18 +29,7 @@ class Layer(nn.Module):
         self.gate = Gate(scalars, activations, [(n, "0e") for n, _ in gated], [SILU] * len(gated), gated)
         between = self.gate.irreps_in.simplify()
         self.linear_1 = o3.Linear(irreps_in, irreps_in)
-        slots, instructions = [], []
-        for i, (n, ir_in) in enumerate(irreps_in):
-            for j, (_, ir_edge) in enumerate(irreps_edge):
-                for ir_out in ir_in * ir_edge:
-                    if ir_out in between:
-                        instructions.append((i, j, len(slots), "uvu", True))
-                        slots.append((n, ir_out))
-        middle, place, _ = o3.Irreps(slots).sort()
-        instructions = [(i, j, place[k], mode, train) for i, j, k, mode, train in instructions]
-        self.product = o3.TensorProduct(
-            irreps_in, irreps_edge, middle, instructions, shared_weights=False, internal_weights=False
-        )
+        self.product, middle = tensor_product(irreps_in, irreps_edge, between)
         widths = [*radial_widths, self.product.weight_numel]
         self.published = published
         self.radial = FullyConnectedNet(widths, SILU) if published else nn.ParameterList(matrices(widths))

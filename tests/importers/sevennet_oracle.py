@@ -7,6 +7,8 @@ from e3nn import o3
 from e3nn.nn import FullyConnectedNet, Gate
 from torch import nn
 
+from .e3nn_product import tensor_product
+
 SILU = torch.nn.functional.silu
 TYPES = {6: 0, 1: 1, 8: 2}  # Z -> row
 MODALITIES = {"R2SCAN": 0, "PBE": 1}
@@ -28,18 +30,7 @@ class Layer(nn.Module):
         between = self.gate.irreps_in.simplify()
         modal = o3.Irreps([(n_modal, "0e")] if n_modal else [])
         self.skip, self.up = o3.Linear(irreps_in, between), o3.Linear(irreps_in + modal, irreps_in)
-        slots, instructions = [], []
-        for i, (n, ir_in) in enumerate(irreps_in):
-            for j, (_, ir_edge) in enumerate(edge):
-                for ir_out in ir_in * ir_edge:
-                    if ir_out in between:
-                        instructions.append((i, j, len(slots), "uvu", True))
-                        slots.append((n, ir_out))
-        middle, place, _ = o3.Irreps(slots).sort()
-        instructions = [(i, j, place[k], mode, train) for i, j, k, mode, train in instructions]
-        self.product = o3.TensorProduct(
-            irreps_in, edge, middle, instructions, shared_weights=False, internal_weights=False
-        )
+        self.product, middle = tensor_product(irreps_in, edge, between)
         self.radial = FullyConnectedNet([4, 6, 5, self.product.weight_numel], SILU)
         self.down = o3.Linear(middle.simplify() + modal, between)
 

@@ -229,12 +229,12 @@ def test_molecules_and_full_folders_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="EQ1270"):
         run_elastic(ElasticConfig(output=tmp_path / "new"), molecule("H2O"), EMT())
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(ConfigError, match="EQ1272"):
+    with pytest.raises(ConfigError, match="EQ1251"):
         run_phonons(PhononsConfig(output=tmp_path), bulk("Cu"), EMT())
 
 
 def test_a_relaxation_that_does_not_converge(tmp_path):
-    with pytest.raises(RunError, match="EQ5330"):
+    with pytest.raises(RunError, match="EQ5322"):
         run_eos(EosConfig(output=tmp_path / "eos", steps=1, fmax=1e-6), bulk("Cu", a=3.8), EMT())
 
 

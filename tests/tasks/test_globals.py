@@ -28,7 +28,14 @@ from eqff.data.frame import Frame
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import EqffError
 
-NO_TASKS = {"crystal", "get", "metrics", "resumable", "thermochemistry"}  # what tasks share; get is import_model
+NO_TASKS = {
+    "crystal",
+    "get",
+    "metrics",
+    "results_folder",
+    "resumable",
+    "thermochemistry",
+}  # what tasks share; get is import_model
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS.parents[1] / "shared" / "golden" / "nequip_mol_l1.npz"
 RECIPE = f"""

@@ -186,7 +186,7 @@ def test_a_second_run_needs_force_and_leaves_no_old_modes(tmp_path):
     assert [path.name for path in (tmp_path / "vib" / "modes").iterdir()] == ["mode_5.extxyz"]
     assert (tmp_path / "vib" / "note.txt").read_text() == "mine"
     (tmp_path / "plain").write_text("mine")
-    with pytest.raises(ConfigError, match="EQ1251"):
+    with pytest.raises(ConfigError, match="EQ1254"):
         run_vibrations(VibrationsConfig(output=tmp_path / "plain", force=True), molecule("H2O"), calculator(Springs()))
 
 

@@ -191,7 +191,7 @@ def _masses_are_clear(path: str | Path) -> bool:
 
 
 def _without_inventions(atoms: Any, kind: str) -> Any:
-    """A dump has no energy; forces only if they are among its columns, and then not all zero by chance."""
+    """A dump has no energy; ASE says 0."""
     if kind in DUMPS and atoms.calc is not None:
         atoms.calc.results.pop("energy", None)
     return atoms

@@ -9,7 +9,6 @@ The order `vasp` is xx yy zz xy yz zx, positive under compression.  Nine numbers
 sign is VASP's, too.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,9 +89,9 @@ def voigt(stress: Any, order: str | None = None) -> np.ndarray:
     return np.array([matrix[i, j] for i, j in VOIGT])
 
 
-def _volume(cell: Sequence[Any] | np.ndarray, where: str) -> float:
+def _volume(cell: np.ndarray, where: str) -> float:
     with np.errstate(all="ignore"):
-        volume = abs(float(np.linalg.det(np.asarray(cell, dtype=float))))
+        volume = abs(float(np.linalg.det(cell)))
     if not 0.0 < volume < np.inf:
         raise DataError(
             "EQ3034",
