@@ -89,7 +89,7 @@ def _export(
     species, r_max, n_hops = list(config["species"]), float(config["r_max"]), int(model.n_hops)  # type: ignore[arg-type]
     evaluator = GradientEvaluator(exact)
     _check_n_hops(evaluator, n_hops, r_max, len(species))
-    expected = [vectors.expect(evaluator, s) for s in (*example_structures(len(species), r_max), *structures)]
+    expected = [vectors.expect(evaluator, s) for s in (*example_structures(species, r_max), *structures)]
     program = torch.jit.script(model)
     header = {
         "format": FORMAT if baseline is None else FORMAT_DIFFERENCE,

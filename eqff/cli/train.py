@@ -46,10 +46,10 @@ def command(
     preset: Annotated[
         Optional[str],
         typer.Option(
-            metavar="fast|accurate",
+            metavar="fast|accurate|finetune",
             help="Values for all keys that CONFIG leaves out: for a small molecule half an hour, or several hours, of "
             "training on one core.",
-            show_default="fast for a file of frames",
+            show_default="for a file of frames: fast, with --init-from finetune",
         ),
     ] = None,
     energy_unit: Annotated[
@@ -65,6 +65,17 @@ def command(
         Optional[str],
         typer.Option(help="Begin with the weights of this potential, run folder or .ckpt file."),
     ] = None,
+    foreign: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="Frames of other materials, FILE or FILE@INDEX: errors before and after show what is forgotten.",
+        ),
+    ] = None,
+    replay: Annotated[
+        int,
+        typer.Option(min=0, help="This number of foreign frames train, too, so that less is forgotten."),
+    ] = 0,
     members: Annotated[
         int,
         typer.Option(min=1, help="Train this number of models, with different seeds, in RUN/member-0, member-1, ..."),
@@ -100,6 +111,10 @@ def command(
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)
     if split is not None:
         overrides += (f"data.split={json.dumps(str(split.resolve()))}",)
+    if foreign is not None:
+        overrides += (f"data.foreign={json.dumps(str(Path(foreign).absolute()))}",)
+    if replay:
+        overrides += (f"data.replay={replay}",)
     overrides += tuple(assignments or ())
     if init_from is not None:
         place = str(Path(init_from).resolve()) if Path(init_from).exists() else init_from

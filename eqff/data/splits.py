@@ -188,6 +188,13 @@ def always_training(split: Split, frames: np.ndarray) -> Split:
     return Split(train, rest.validation, rest.test, split.n_frames, split.seed, split.origin)
 
 
+def extended(split: Split, n_more: int) -> Split:
+    """The split of a data set with `n_more` further frames, which train."""
+    more = np.arange(split.n_frames, split.n_frames + n_more)
+    train = np.concatenate([split.train, more])
+    return Split(train, split.validation, split.test, split.n_frames + n_more, split.seed, split.origin)
+
+
 def check_leaks(split: Split, identities: Sequence[bytes]) -> None:
     """Check that no frame is in two parts under two numbers.
 

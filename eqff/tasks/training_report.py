@@ -19,7 +19,7 @@ from eqff.report.training import training_page, write_training_page
 from eqff.tasks.evaluate import evaluate
 from eqff.training.estimate import memory_text, peak_memory
 from eqff.training.folder.metrics_file import read_metrics
-from eqff.training.folder.run_file import CONFIG, PLAN
+from eqff.training.folder.run_file import CONFIG, FORGOTTEN, PLAN
 from eqff.training.folder.trained import read_record
 
 PACKAGES = ("torch", "numpy", "lightning", "e3nn")
@@ -63,6 +63,8 @@ def training_report(folder: str | Path) -> Path:
         | {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
         | {"peak memory of this process": memory_text(peak)},
     }
+    if (folder / FORGOTTEN).is_file():
+        facts["Foreign frames"] = json.loads((folder / FORGOTTEN).read_text(encoding="utf-8"))
     path = folder / "report.html"
     write_training_page(path, training_page(f"Training of {name}", rows, found.metrics, worst, drawn, facts))
     return path

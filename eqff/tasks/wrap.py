@@ -86,7 +86,7 @@ def _wrap(
     species, r_max = _facts(config, source)
     program = foreign.load(source)
     adapter = torchscript.adapter_of(program, source.notes) if config.adapter == "auto" else config.adapter
-    structure = example_structures(len(species), r_max)[1]
+    structure = example_structures(species, r_max)[1]
     factors = energy_factor(config.energy_unit), length_factor(config.length_unit)
     with cheap_first_call():
         adapted = torchscript.adapt(program, adapter, species, r_max, structure, *factors)
@@ -97,7 +97,7 @@ def _wrap(
             seen(checks)
         failed = [check.check for check in checks if not check.passed]
         _refuse(checks, config.accept, SPREAD_HINT if adapted.form is not None and adapted.form.spread else "")
-        structures = [*example_structures(len(species), r_max), *subject.structures[-2:]]
+        structures = [*example_structures(species, r_max), *subject.structures[-2:]]
         if "isolated" in failed:
             structures = structures[1:]
         energies = [0.0] * len(species) if "isolated" in failed else isolated_energies(subject)

@@ -23,6 +23,8 @@ class DataConfig:
     stress_order: Literal["voigt", "vasp"] | None = None  # of six numbers under another name than stress
     types: str | None = None  # elements of the types of a LAMMPS dump, e.g. "Si,O"
     baseline: str | None = None  # calculator to subtract: tblite:GFN2-xTB, emt, a potential, or my_module:make
+    foreign: str | None = None  # frames of other materials: errors before and after show what fine-tuning forgets
+    replay: int = 0  # number of foreign frames that train beside the others, on forces and stress
     n_train: int | None = None  # number of training frames; by default all that do not validate, in whole batches
     n_validation: int | None = None  # number of validation frames; by default 5 %, at least 1 and at most about 1000
     split_seed: int = 0  # of the random split
@@ -121,6 +123,7 @@ def check(config: RunConfig) -> None:
         "training.seed": training.seed,
         "training.max_skipped_steps": training.max_skipped_steps,
         "training.loss.stress": training.loss.stress,
+        "data.replay": config.data.replay,
     }
     for name, value in not_negative.items():
         if value is not None and not value >= 0:
@@ -144,7 +147,12 @@ def check(config: RunConfig) -> None:
         )
     if "family" not in config.model:
         raise ConfigError("EQ1063", 'model.family is missing; write e.g. family = "nequip"')
-    files = {"train": split_index(config.data.train)[0], "split": config.data.split}  # train may be FILE@INDEX
+    foreign = None if config.data.foreign is None else split_index(config.data.foreign)[0]
+    files = {
+        "train": split_index(config.data.train)[0],
+        "split": config.data.split,
+        "foreign": foreign,
+    }  # or FILE@INDEX
     for name, path in files.items():
         if path is not None and not Path(path).exists():
             raise ConfigError(

@@ -9,6 +9,8 @@ from typing import Any
 
 from eqff import config as config_io
 from eqff.data.frame import calmest
+from eqff.data.reading.index import split_index
+from eqff.data.reading.read import source_sha256
 from eqff.data.statistics import Statistics, spanning_formulas
 from eqff.data.store.ase_store import to_atoms
 from eqff.training.folder.run_file import BASELINE, CONFIG, MODEL, PLAN, run_file
@@ -60,6 +62,13 @@ def _model_record(prepared: Prepared) -> dict[str, Any]:
         data["isolated_atoms_eV"] = numbers.isolated_atoms
     if plan.initial_weights is not None:
         data["init_from"] = Path(plan.initial_weights).name
+    if prepared.foreign is not None:
+        data["foreign"] = {
+            "file": prepared.foreign.name,
+            "sha256": source_sha256(split_index(str(config.data.foreign))[0]),
+            "replayed": plan.n_replayed,
+            "labels": prepared.foreign.labelled_by,
+        }
     record = {"family": plan.family, "config": config_io.to_mapping(plan.model_config), "data": data}
     return record if plan.baseline is None else record | {"baseline": plan.baseline.record}
 

@@ -24,7 +24,7 @@ FREE = (
 ROUNDING = ("training.threads", "training.accelerator", "training.kernels", "training.compile")
 PROCESSES = ("training.devices", "training.nodes")
 SCHEDULE = ("training.epochs",)
-MOVED = ("init_from", "data.baseline")  # files that may be in another place
+MOVED = ("init_from", "data.baseline", "data.foreign")  # files that may be in another place
 DECIDED = ("training.steps",)  # becomes training.epochs, which is compared
 REMARKS = (
     (ROUNDING + PROCESSES, "rounding differs from here on, so the run continues, but not bit for bit as before"),

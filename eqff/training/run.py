@@ -1,6 +1,7 @@
 """Training, from a recipe or a file of labelled frames to a run folder."""
 
 import contextlib
+import json
 import logging
 import math
 import time
@@ -15,8 +16,9 @@ from eqff.errors import ConfigError, ResourceError
 from eqff.training.config import RunConfig
 from eqff.training.fit.stopped import Stopped
 from eqff.training.folder.metrics_file import best_row, read_metrics
-from eqff.training.folder.run_file import BEST, LAST, only_run, remove_unfinished
-from eqff.training.folder.trained import export_run
+from eqff.training.folder.run_file import BEST, FORGOTTEN, LAST, only_run, remove_unfinished, run_file
+from eqff.training.folder.trained import export_run, load_run
+from eqff.training.prepare.foreign import foreign_errors
 from eqff.training.prepare.preparation import Prepared, prepare
 from eqff.training.prepare.recipe import read_config
 from eqff.training.records import write_records
@@ -85,7 +87,11 @@ def train(
         resumes = resume and (folder / LAST).is_file()
         if resume and not resumes:
             logger.info("stopped before its first checkpoint: starting again")
-        _fit(prepared, folder, resumes, deadline)
+        try:
+            _fit(prepared, folder, resumes, deadline)
+        finally:
+            if first:
+                _show_forgotten(prepared, folder)
     potential = folder / "best.eqff.pt"
     return TrainedRun(
         folder, best_row(read_metrics(folder / "metrics.csv")), potential if potential.is_file() else None
@@ -121,6 +127,19 @@ def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> Non
     finally:
         torch.set_num_threads(threads)
     _export(folder, training.export_best)
+
+
+def _show_forgotten(prepared: Prepared, folder: Path) -> None:
+    """Print and keep the errors of the best model on foreign frames, beside those of the initial weights."""
+    foreign = prepared.foreign
+    if foreign is None or not (folder / BEST).is_file():
+        return
+    after = foreign_errors(load_run(folder).model, list(prepared.plan.model_config.species), foreign.measured)
+    logger.info("foreign frames: %s as it started, %s now", foreign.before.text(), after.text())
+    with run_file(folder / FORGOTTEN) as temporary:
+        found = {"frames": len(foreign.measured), "file": foreign.name, "labels": foreign.labelled_by}
+        both = {"before": foreign.before._asdict(), "after": after._asdict()}
+        temporary.write_text(json.dumps(found | both, indent=2) + "\n", encoding="utf-8")
 
 
 def _export(folder: Path, wanted: bool) -> None:

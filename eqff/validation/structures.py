@@ -1,10 +1,13 @@
 """Small structures in units of the cut-off, the same at every call."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from ase.data import covalent_radii
 
+from eqff.elements import atomic_number
 from eqff.graph import Structure
 from eqff.neighbors import build_structure
 
@@ -26,15 +29,19 @@ def crystal(r_max: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array([[0.02, 0.0, 0.07], [0.55, 0.46, 0.4], [0.11, 0.43, 0.81]]) @ cell, np.array([0, 1, 1]), cell
 
 
-def example_structures(n_species: int, r_max: float) -> list[Structure]:
+def example_structures(species: Sequence[str], r_max: float) -> list[Structure]:
     """One atom without edges, a molecule, and a crystal smaller than r_max whose atoms see their own images.
 
-    The molecule contains every species. With many of them it is wider: heavy atoms are large, and where they overlap,
-    forces of thousands of eV/Å prove nothing in float32.
+    The molecule contains every species. With large atoms it is wider: where they overlap, forces of thousands of eV/Å
+    prove nothing in float32.
+
+    Args: species: symbols; r_max Å
     """
     generator = torch.Generator().manual_seed(0)
+    n_species = len(species)
     n_atoms = max(8, n_species)
-    spacing = (0.35 if n_atoms == 8 else 0.55) * r_max
+    diameter = 2.0 * max(covalent_radii[atomic_number(symbol)] for symbol in species)
+    spacing = min(max(0.35 * r_max, diameter), 0.55 * r_max)
     side = math.ceil(n_atoms ** (1 / 3))
     grid = torch.cartesian_prod(*[torch.arange(side, dtype=torch.float64)] * 3)[:n_atoms]
     molecule = spacing * (grid + 0.3 * torch.rand(n_atoms, 3, generator=generator, dtype=torch.float64))
@@ -47,6 +54,6 @@ def example_structures(n_species: int, r_max: float) -> list[Structure]:
     ]
     structures = []
     for positions, lattice, periodic in cases:
-        species, pbc = torch.arange(len(positions)) % n_species, torch.tensor([periodic] * 3)
-        structures.append(build_structure(positions.numpy(), species.numpy(), lattice.numpy(), pbc.numpy(), r_max))
+        index, pbc = torch.arange(len(positions)) % n_species, torch.tensor([periodic] * 3)
+        structures.append(build_structure(positions.numpy(), index.numpy(), lattice.numpy(), pbc.numpy(), r_max))
     return structures

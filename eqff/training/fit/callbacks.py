@@ -25,11 +25,14 @@ class MetricsFile(lightning.Callback):
 
     A resumed run drops the rows after its checkpoint and continues; time_s counts the time spent training.  The row of
     a run that stopped before its first validation has a fraction of an epoch, and is dropped, too.
+
+    Args: folder: of the run; initial: validate the initial weights first, as epoch 0
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, initial: bool = False) -> None:
         self.path = folder / "metrics.csv"
         self.picture = folder / "learning_curve.png"
+        self.initial = initial
         self.rows: list[dict[str, float]] = []
         self.share: float | None = None  # of the epoch that is done, when a run that stops is validated out of turn
         self.started = 0.0
@@ -39,13 +42,21 @@ class MetricsFile(lightning.Callback):
         earlier = [row for row in read_metrics(self.path) if row["step"] <= trainer.global_step]
         self.rows = [row for row in earlier if row["epoch"].is_integer()]
         self.started = time.monotonic() - (self.rows[-1]["time_s"] if self.rows else 0.0)
+        if self.initial and not self.rows and trainer.global_step == 0 and trainer.world_size == 1:
+            self.share = 0.0
+            self._validate(trainer)
+            self.share = None
 
     def validate_now(self, trainer: Any, module: Any) -> None:
         """Validate between two steps, as Lightning's loop does at the end of an epoch, unless the run has validated."""
-        if self.rows or trainer.world_size > 1:
+        if any(row["epoch"] > 0.0 for row in self.rows) or trainer.world_size > 1:
             return
         done = module.steps_of_epoch / trainer.num_training_batches
         self.share = min(max(round(done, 3), 0.001), 0.999) if done else 0.999  # 0 at the end of an epoch
+        self._validate(trainer)
+
+    @staticmethod
+    def _validate(trainer: Any) -> None:
         trainer.validating = True
         trainer.fit_loop.epoch_loop.val_loop.run()
         trainer.training = True
@@ -56,6 +67,8 @@ class MetricsFile(lightning.Callback):
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         row: dict[str, float] = {name: metrics.get(name, float("nan")) for name in COLUMNS}
+        if self.share == 0.0:
+            row["train_loss"] = float("nan")  # there was no step
         row["epoch"] = trainer.current_epoch + (1 if self.share is None else self.share)
         row["step"] = trainer.global_step
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
@@ -65,6 +78,9 @@ class MetricsFile(lightning.Callback):
         shown = [
             f"{what} {row[name]:.2f} {unit}" for name, what, unit in SHOWN if not math.isnan(row.get(name, math.nan))
         ]
+        if self.share == 0.0:
+            logger.info("as it starts  %s  (validation MAE)", "  ".join(shown))
+            return
         logger.info(
             "epoch %g/%d  %s  (validation MAE)  train loss %.3e  lr %.2e  %.0f s",
             *(row["epoch"], trainer.max_epochs, "  ".join(shown)),

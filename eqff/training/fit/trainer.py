@@ -58,7 +58,7 @@ def fit(
             several processes ended
     """
     checkpoints = folder / "checkpoints"
-    metrics = MetricsFile(folder)
+    metrics = MetricsFile(folder, initial=plan.initial_weights is not None)
     every, minutes = plan.checkpoint_every, config.checkpoint_minutes
     last = LastCheckpoint(checkpoints / "last.ckpt", every, minutes, deadline, metrics.validate_now)
     best = BestCheckpoint(folder, metrics)

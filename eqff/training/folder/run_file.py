@@ -9,6 +9,7 @@ from eqff.files import UNFINISHED, locked, new_file
 
 CONFIG, PLAN, MODEL = "config.toml", "plan.json", "model.json"
 BASELINE = "baseline.eqff.pt"  # copy of a baseline that is a potential; best.eqff.pt finds it beside itself
+FORGOTTEN = "forgotten.json"  # errors on foreign frames, before and after
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 
 

@@ -28,13 +28,14 @@ SMALL = 1e-3  # eV/Å, eV/atom, or their ratio: forces that are smaller are 0 by
 logger = logging.getLogger("eqff.training")
 
 
-def config_as_written(config: RunConfig, frames: Frames) -> Any:
-    """The family's Config with the user's values; species are by default those of the frames.
+def config_as_written(config: RunConfig, frames: Frames, foreign: Sequence[int] = ()) -> Any:
+    """The family's Config with the user's values; species are by default those of the frames, own and foreign.
 
+    Args:   foreign: atomic numbers
     Raises: ConfigError naming the key
     """
     family = registry.load("models", config.model["family"])
-    mapping = {"species": [SYMBOLS[z] for z in frames.species]}
+    mapping = {"species": [SYMBOLS[z] for z in sorted({*frames.species, *foreign})]}
     mapping |= {key: value for key, value in config.model.items() if key != "family"}
     return config_io.from_mapping(family.Config, mapping, where="model")
 
@@ -117,10 +118,15 @@ def beside_the_start(model_config: Any, config: RunConfig, start: Start, frames:
     if not counts:
         return model_config
     change, _, _ = reference_energies(np.array(counts), np.array(rest), len(species))
-    old = per_species(model_config.reference_energies, len(species), "reference_energies")
-    return dataclasses.replace(
-        model_config, reference_energies=tuple(float(a + b) for a, b in zip(old, change, strict=True))
-    )
+    references = np.array(per_species(model_config.reference_energies, len(species), "reference_energies")) + change
+    theirs = dict(zip(start.species, _references_of(start), strict=True))
+    for k in np.flatnonzero(np.sum(counts, axis=0) == 0):  # no label says anything about this element
+        references[k] = theirs.get(species[k], references[k])
+    return dataclasses.replace(model_config, reference_energies=tuple(references.tolist()))
+
+
+def _references_of(start: Start) -> Sequence[float]:
+    return per_species(start.config.get("reference_energies", 0.0), len(start.species), "reference_energies")
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:

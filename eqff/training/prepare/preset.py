@@ -10,15 +10,21 @@ from eqff.errors import ConfigError
 FOLDER = Path(__file__).parent / "presets"  # <family>-<name>.toml, with [model] and [training]
 FAMILY = "nequip"  # where the user gives none
 NAME = "fast"  # for a data file without a recipe
+FINETUNE = "finetune"  # for a data file and initial weights; of any family, finetune.toml has no [model]
 
 
 def preset_names() -> list[str]:
-    """Family and name of every preset, e.g. "nequip-fast"."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    """Family and name of every preset that says what the model is, e.g. "nequip-fast"."""
+    return sorted(path.stem for path in FOLDER.glob("*-*.toml"))
 
 
 def read_preset(family: str, name: str) -> dict[str, Any]:
-    """[model] and [training] of a preset.  Raises: ConfigError EQ1430 naming the presets that exist"""
+    """[model] and [training] of a preset; of finetune, [model] holds the family alone.
+
+    Raises: ConfigError EQ1430 naming the presets that exist
+    """
+    if name == FINETUNE:
+        return {"model": {"family": family}, **read_toml(FOLDER / f"{FINETUNE}.toml")}
     known = preset_names()
     if f"{family}-{name}" not in known:
         of_family = [preset.removeprefix(f"{family}-") for preset in known if preset.startswith(f"{family}-")]
@@ -44,6 +50,11 @@ def with_preset(mapping: Mapping[str, Any], model_of_start: dict[str, Any] | Non
         return dict(mapping)  # no preset, or an error that from_mapping will report
     family = model.get("family", FAMILY if model_of_start is None else model_of_start["family"])
     preset = read_preset(str(family), name)
+    if name == FINETUNE and model_of_start is None:
+        raise ConfigError(
+            "EQ1218",
+            "preset='finetune': there are no initial weights; give a potential or run folder with --init-from, or another preset",
+        )
     if model_of_start is not None:
         preset["model"] = model_of_start
     training = mapping.get("training", {})

@@ -10,7 +10,7 @@ from eqff.data.reading.index import split_index
 from eqff.errors import ConfigError
 from eqff.training.config import RunConfig, check
 from eqff.training.prepare.initial_weights import architecture
-from eqff.training.prepare.preset import NAME, with_preset
+from eqff.training.prepare.preset import FINETUNE, NAME, with_preset
 
 # numbers of a data set, which are measured again for another one
 MEASURED = ("species", "avg_num_neighbors", "energy_scale", "reference_energies", "seed")
@@ -25,8 +25,10 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Args:   overrides: e.g. "training.epochs=10"
     Raises: ConfigError naming the key
     """
-    recipe = config_io.read_toml(path) if path.suffix.lower() == ".toml" else _recipe_of_data(path)
-    mapping = config_io.overridden(recipe, overrides)
+    of_data = path.suffix.lower() != ".toml"
+    mapping = config_io.overridden(_recipe_of_data(path) if of_data else config_io.read_toml(path), overrides)
+    if of_data and "preset" not in mapping:
+        mapping["preset"] = FINETUNE if mapping.get("init_from") is not None else NAME
     folder = path.resolve().parent
     mapping = with_preset(mapping, _model_of_initial_weights(mapping, folder))
     with config_io.blaming(overrides, path.name):
@@ -40,7 +42,7 @@ def _recipe_of_data(path: Path) -> dict[str, Any]:
     """The recipe for FILE or FILE@INDEX alone.  Raises: ConfigError if the file does not exist"""
     if not split_index(path)[0].exists():
         raise ConfigError("EQ1432", f"{path}: no such file; give a recipe (.toml) or a file of labelled frames")
-    return {"preset": NAME, "data": {"train": path.name}}
+    return {"data": {"train": path.name}}
 
 
 def _model_of_initial_weights(mapping: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
@@ -59,6 +61,7 @@ def _with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:
         data,
         train=str(folder / data.train),
         split=None if data.split is None else str(folder / data.split),
+        foreign=None if data.foreign is None else str(folder / data.foreign),
         baseline=None if data.baseline is None else _absolute_if_file(data.baseline, folder),
     )
     init_from = None if config.init_from is None else _absolute_if_file(config.init_from, folder)

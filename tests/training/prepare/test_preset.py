@@ -139,8 +139,12 @@ def test_weights_to_start_from_say_what_the_model_is(tmp_path: Path) -> None:
     config = read_config(SAMPLE, [start])
     assert (config.model["n_channels"], config.model["l_max"], config.model["n_layers"]) == (2, 1, 1)
     assert not {"species", "energy_scale"} & set(config.model)
-    assert config.training.steps == read_preset("nequip", "fast")["training"]["steps"]
+    assert (config.preset, config.training.steps) == ("finetune", read_preset("tfn", "finetune")["training"]["steps"])
     assert read_config(SAMPLE, [start, "model.n_layers=2"]).model["n_layers"] == 2
+    fast = read_config(SAMPLE, [start, "preset=fast"])
+    assert fast.training.steps == read_preset("nequip", "fast")["training"]["steps"]
+    with pytest.raises(ConfigError, match=r"EQ1218.*--init-from"):
+        read_config(SAMPLE, ["preset=finetune"])
 
 
 def flat(mapping: dict[str, Any]) -> dict[tuple[str, ...], Any]:
