@@ -53,7 +53,7 @@ def with_preset(mapping: Mapping[str, Any], model_of_start: dict[str, Any] | Non
     if name == FINETUNE and model_of_start is None:
         raise ConfigError(
             "EQ1218",
-            "preset='finetune': there are no initial weights; give a potential or run folder with --init-from, or another preset",
+            "preset='finetune': initial weights are missing; give a potential or run folder with --init-from",
         )
     if model_of_start is not None:
         preset["model"] = model_of_start
