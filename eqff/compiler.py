@@ -24,7 +24,7 @@ from eqff.artifact.lookup import find
 from eqff.errors import ConfigError, EqffError, PotentialError, ResourceError
 from eqff.files import locked, new_folder
 from eqff.kernels import build
-from eqff.nn.fast.fused import FusedConvolution, fuse
+from eqff.nn.fast.fused import FusedConvolution, SharedRadial, fuse, share_radial
 from eqff.nn.fast.layers import spline_obstacle
 from eqff.nn.fast.spline import SplineConvolution, spline_errors, tabulate
 from eqff.potential import Evaluator, GradientEvaluator, assemble
@@ -96,7 +96,9 @@ def _compile(
     progress("compiling the program")
     shutil.rmtree(place, ignore_errors=True)  # what is there is unsound
     with new_folder(place) as scratch:
-        _make_program(fuse(model).to(dtype), scratch / compiled.PROGRAM, contents.path)
+        model = share_radial(fuse(model)).to(dtype)
+        report["shared_radial"] = bool(_shared(model))
+        _make_program(model, scratch / compiled.PROGRAM, contents.path)
         report["sha256"] = hashlib.sha256((scratch / compiled.PROGRAM).read_bytes()).hexdigest()
         report["kernels"] = _kernel_files(model)
         report |= {"file": contents.path.name, "torch": torch.__version__, "instructions": build.capability()}
@@ -113,7 +115,7 @@ def _compile(
 def _make_program(model: nn.Module, path: Path, file: Path) -> None:
     """Trace and compile; whatever torch cannot do with a model becomes ResourceError EQ6122."""
     try:
-        package(trace(model), path)
+        package(trace(model), path, _example(shared=bool(_shared(model))))
     except (EqffError, OSError):
         raise
     except Exception as error:
@@ -194,43 +196,63 @@ def _kernel_files(model: nn.Module) -> dict[str, str]:
     return {name: Path(library).name for name, library in names.items()}
 
 
+def _shared(model: nn.Module) -> list[SharedRadial]:
+    return [module for module in model.modules() if isinstance(module, SharedRadial)]
+
+
 def trace(model: nn.Module) -> torch.fx.GraphModule:
     """Graph of (species, senders, receivers, edge_vector, node_weight) -> (node_energy, edge_gradient).
 
-    Any numbers of atoms and edges from two on; everything that depends on weights alone is computed here.
+    With shared radial networks, pairs of edges are further inputs, see `graph.reverse_pairs`.  Any numbers of atoms and
+    edges from two on; everything that depends on weights alone is computed here.
     """
+    shared = _shared(model)
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def evaluate(
-        species: Tensor, senders: Tensor, receivers: Tensor, edge_vector: Tensor, node_weight: Tensor
+        species: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        edge_vector: Tensor,
+        node_weight: Tensor,
+        *pairs: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        for radial in shared:
+            radial.pairs = pairs[0], pairs[1]
         edge_vector = edge_vector.detach().requires_grad_(True)
         node_energy = model(species, senders, receivers, edge_vector)
         (gradient,) = torch.autograd.grad([torch.dot(node_weight, node_energy)], [edge_vector])
         return node_energy.detach(), gradient
 
-    graph = make_fx(evaluate, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*_example())
+    try:
+        example = _example(shared=bool(shared))
+        graph = make_fx(evaluate, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*example)
+    finally:
+        for radial in shared:
+            radial.pairs = None
     return _fold_constants(graph)
 
 
-def package(graph: torch.fx.GraphModule, path: Path) -> None:
-    """Compile a graph of `trace` to an AOTInductor package."""
+def package(graph: torch.fx.GraphModule, path: Path, example: tuple[Tensor, ...]) -> None:
+    """Compile a graph of `trace` to an AOTInductor package; example: inputs of any size."""
     dynamic = {0: torch.export.Dim.AUTO}
     # kernels and matrix products use torch's threads; what is left is too little to share, and one program serves all
     serial = torch._inductor.config.patch({"cpp.threads": 1})
     with warnings.catch_warnings(), serial:
         warnings.simplefilter("ignore")  # torch's own, about its own code
-        exported = torch.export.export(graph, _example(), dynamic_shapes=(dynamic,) * 5, strict=False)
+        exported = torch.export.export(graph, example, dynamic_shapes=(dynamic,) * len(example), strict=False)
         torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
 
 
-def _example(n_atoms: int = 11, n_edges: int = 97) -> tuple[Tensor, ...]:
+def _example(n_atoms: int = 11, n_edges: int = 97, n_rows: int = 53, shared: bool = False) -> tuple[Tensor, ...]:
     """Inputs to trace with; sizes that occur nowhere else, so that none is mistaken for another."""
+    pairs = (torch.arange(n_rows), torch.arange(n_edges) % n_rows) if shared else ()
     receivers = torch.arange(n_edges) * n_atoms // n_edges
     angle = torch.arange(n_edges, dtype=torch.float64)
     edge_vector = 0.7 * torch.stack([1.5 * angle.cos(), 1.5 * angle.sin(), 1.0 + (2.3 * angle).sin()], 1)
     node_weight = torch.ones(n_atoms, dtype=torch.float64)
-    return torch.zeros(n_atoms, dtype=torch.int64), receivers.flip(0).clone(), receivers, edge_vector, node_weight
+    species, senders = torch.zeros(n_atoms, dtype=torch.int64), receivers.flip(0).clone()
+    return species, senders, receivers, edge_vector, node_weight, *pairs
 
 
 def _fold_constants(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:

@@ -14,6 +14,7 @@ Phonons need `pip install "eqff[crystals]"`.
 """
 
 import sys
+from pathlib import Path
 
 from ase import units
 from ase.build import bulk
@@ -29,9 +30,9 @@ name = sys.argv[2] if len(sys.argv) > 2 else "si-nequip"
 calculator = eqff.EqffCalculator(name)
 crystal, course = eqff.relax(name, read(sys.argv[1]) if len(sys.argv) > 1 else bulk("Si"), cell=True, fmax=1e-3)
 print(f"relaxed in {course.n_steps} steps: {crystal.cell.cellpar().round(4).tolist()}")
-eos = run_eos(EosConfig(output="eos", force=True), crystal, calculator)
+eos = run_eos(EosConfig(output=Path("eos"), force=True), crystal, calculator)
 print(f"{eos.volume / len(crystal):.3f} Å^3 per atom, bulk modulus {eos.bulk_modulus:.1f} GPa")
-phonons = run_phonons(PhononsConfig(output="phonons", min_width=9.0, mesh=30.0, force=True), crystal, calculator)
+phonons = run_phonons(PhononsConfig(output=Path("phonons"), min_width=9.0, mesh=30.0, force=True), crystal, calculator)
 print(f"lowest frequency {phonons.lowest:.2f} THz, heat capacity at 300 K {phonons.at_300_kelvin[2]:.2f} J/(K mol)")
 atoms = crystal.repeat(2)
 atoms.calc = calculator

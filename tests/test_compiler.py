@@ -100,6 +100,37 @@ def test_compiled_program_gives_the_same_numbers(potential_file, made):
     compare(fast, artifact.load(potential_file, accelerate="off"), 3e-5)
 
 
+@needs_compiler
+def test_splines_and_pairs_of_edges_for_xplor(tmp_path, cache):
+    """Splines with a knot where the curvature jumps; radial networks evaluated once for an edge and its reverse."""
+    config = nequip.Config(
+        species=("H", "C"), r_max=4.0, r_on=3.3, l_max=1, n_layers=2, n_channels=4, radial_hidden=(8,)
+    )
+    path = tmp_path / "xplor.eqff.pt"
+    training = {"training_data": {"min_distance_A": 1.0}}
+    export(nequip.Model(config).double(), "nequip", to_mapping(config), path, metadata=training)
+    result = compile_potential(path, dtype="float64")
+    assert result.n_knots >= 48
+    assert result.spline_force_error <= 1e-5
+    exact = artifact.load(path, dtype="float64", accelerate="off")
+    compare(artifact.load(path, dtype="float64", accelerate="ready"), exact, 3e-5)
+
+
+@needs_compiler
+def test_networks_are_evaluated_once_for_a_pair_and_cut_lists_stay_right(potential_file, cache):
+    compile_potential(potential_file, dtype="float64", exact=True)
+    fast = artifact.load(potential_file, dtype="float64", accelerate="ready", exact=True)
+    assert fast.evaluator.shared
+    slow = artifact.load(potential_file, dtype="float64", accelerate="off")
+    atoms = bulk("C", cubic=True)
+    atoms.rattle(0.1, seed=3)
+    whole = build_structure(atoms.positions, np.ones(8, np.int64), atoms.cell.array, atoms.pbc, 4.0)
+    cut = whole._replace(**{name: getattr(whole, name)[:-3] for name in ("senders", "receivers", "edge_shift")})
+    for structure in (whole, cut):
+        for one, other in zip(fast(structure)[:3], slow(structure)[:3], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.slow
 @needs_compiler
 def test_exact_float64_agrees_to_rounding(potential_file, cache):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk, molecule
 
 from eqff.errors import GraphError
-from eqff.graph import Structure, batch_structures, check_atoms, edge_vectors, edge_vectors_numpy
+from eqff.graph import Structure, batch_structures, check_atoms, edge_vectors, edge_vectors_numpy, reverse_pairs
 from eqff.neighbors import build_structure
 
 NAN, INF = float("nan"), float("inf")
@@ -121,3 +122,23 @@ def test_edge_vectors_by_hand():
     positions, senders, receivers = structure.positions.numpy(), structure.senders.numpy(), structure.receivers.numpy()
     vectors = edge_vectors_numpy(positions, senders, receivers, structure.edge_shift.numpy(), structure.cell[0].numpy())
     assert vectors.tolist() == expected
+
+
+def test_pairs_of_any_neighbour_list():
+    """Molecules, rattled and perfect crystals, cells smaller than the cut-off; a cut list shares nothing."""
+    crystal, small, water = bulk("NaCl", "rocksalt", a=5.6).repeat(2), bulk("Ti"), molecule("H2O")
+    rattled = crystal.copy()
+    rattled.rattle(0.1, seed=1)
+    for atoms in (crystal, small, water, rattled):
+        structure = build_structure(atoms.positions, np.zeros(len(atoms), np.int64), atoms.cell.array, atoms.pbc, 5.0)
+        vector = edge_vectors(structure)
+        first, rows = reverse_pairs(structure.senders, structure.receivers, vector)
+        assert 2 * len(first) == len(rows) == len(structure.senders)
+        assert torch.equal(rows[first], torch.arange(len(first)))
+        same = vector[first][rows]
+        assert bool(((same == vector) | (same == -vector)).all())
+        assert torch.bincount(rows).tolist() == [2] * len(first)
+        first, rows = reverse_pairs(structure.senders[:-2], structure.receivers[:-2], vector[:-2])
+        if len(atoms) != 2:  # the last two edges of the small cell may be a pair
+            assert torch.equal(first, torch.arange(len(rows)))
+            assert torch.equal(rows, first)

@@ -25,6 +25,7 @@ from eqff.artifact.potential import Potential
 from eqff.artifact.program_key import code_digest
 from eqff.cache import is_private_file, private_cache
 from eqff.errors import GraphError, PotentialError, last_line
+from eqff.graph import reverse_pairs
 from eqff.kernels import build, fused
 from eqff.potential import Evaluator, full_precision
 
@@ -45,6 +46,7 @@ class CompiledEvaluator:
     def __init__(self, program: Any, exact: Evaluator, report: Mapping[str, Any]) -> None:
         self.program, self.exact, self.report = program, exact, report
         self.shortest = float(report["r_min_A"]) ** 2
+        self.shared = bool(report.get("shared_radial", False))
         self.description = describe(report)
 
     def __call__(
@@ -72,6 +74,8 @@ class CompiledEvaluator:
             full_precision(edge_vector.device),
             torch._C._AutoDispatchBelowAutograd(),
         ):  # the result cannot be differentiated: skip autograd's bookkeeping
+            if self.shared:
+                inputs += reverse_pairs(senders, receivers, inputs[3])
             node_energy, edge_gradient = self.program.run([tensor.contiguous() for tensor in inputs])
         return node_energy, edge_gradient
 

@@ -173,7 +173,7 @@ class PutRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(first, rows)
-        is_first = first.index_select(0, rows) == torch.arange(len(rows), device=rows.device)
+        is_first = first.index_select(0, rows) == torch.arange(rows.shape[0], device=rows.device)
         return torch.where(is_first.unsqueeze(1), x.index_select(0, rows), 0.0)
 
     @staticmethod

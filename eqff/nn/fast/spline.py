@@ -1,6 +1,7 @@
 """Radial networks as quintic splines of the edge length, for compiled potentials.
 
-Value, slope and curvature are those of the network at equally spaced knots: splines are C2, so forces are C1; errors
+Value, slope and curvature are those of the network at equally spaced knots: splines are C2, so forces are C1, but for
+XPLOR's envelope, whose own curvature jumps; errors
 fall with the sixth power of the spacing of knots, those of slopes with the fifth.
 """
 
@@ -16,24 +17,60 @@ from eqff.nn.convolution import TensorProductConvolution
 from eqff.nn.fast.fused import kernels_of, split_segments, whole
 from eqff.nn.fast.layers import radial_function, radial_layers, spline_obstacle
 
+ROUNDING = 1e-12  # of an interval's length
+
 
 class SplineBasis(nn.Module):
     """Replaces a radial basis: the place of a length among equally spaced knots.
 
-    Args: r_min, r_max Å; n_knots: intervals between them
+    Args: r_min, r_max Å; n_knots: intervals between them; r_on Å: if above r_min, where curvatures jump: there are two
+          knots, one for either side, and the spacing below differs from that above
     """
 
-    def __init__(self, r_min: float, r_max: float, n_knots: int) -> None:
+    def __init__(self, r_min: float, r_max: float, n_knots: int, r_on: float = 0.0) -> None:
         super().__init__()
         self.r_min, self.r_max, self.n_knots = r_min, r_max, n_knots
+        self.r_on = r_on if r_on > r_min else r_max
+        share = (self.r_on - r_min) / (r_max - r_min)
+        self.n_below = n_knots if share == 1.0 else min(max(round(n_knots * share), 1), n_knots - 1)
+
+    def place(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        """R Å, any shape -> (index of the knot before it, fraction of the interval), of the same shape."""
+        index, fraction = _place(r, self.r_min, self.r_on, self.n_below)
+        if self.n_below == self.n_knots:
+            return index, fraction
+        beyond, part = _place(r, self.r_on, self.r_max, self.n_knots - self.n_below)
+        above = r.detach() >= self.r_on
+        return torch.where(above, beyond + (self.n_below + 1.0), index), torch.where(above, part, fraction)
 
     def forward(self, edge_length: Tensor) -> Tensor:
         """Edge_length [n_edges, 1] Å -> (index, fraction) [n_edges, 2]; index -1 from r_max on, 0 up to r_min."""
-        position = (edge_length - self.r_min) * (self.n_knots / (self.r_max - self.r_min))
-        index = position.detach().floor().clamp(0.0, self.n_knots - 1.0)
-        fraction = (position - index).clamp(0.0, 1.0)
+        index, fraction = self.place(edge_length)
         outside = edge_length.detach() >= self.r_max
         return torch.cat([torch.where(outside, torch.full_like(index, -1.0), index), fraction], 1)
+
+    def knots(self) -> tuple[Tensor, Tensor]:
+        """(radii Å, widths Å of their intervals), [n] each: n_knots + 1, and one more where curvatures jump.
+
+        The last knot of either part lies below its end by rounding, the first of the upper part above it, so that
+        functions are taken from the side of their interval.
+        """
+        ends = [(self.r_min, self.r_on, self.n_below), (self.r_on, self.r_max, self.n_knots - self.n_below)]
+        radii, widths = [], []
+        for k, (low, high, n) in enumerate(ends):
+            if n > 0:
+                r = torch.linspace(low, high, n + 1, dtype=torch.float64)
+                r[-1] -= ROUNDING * (high - low)
+                r[0] += ROUNDING * (high - low) * k
+                radii.append(r)
+                widths.append(torch.full_like(r, (high - low) / n))
+        return torch.cat(radii), torch.cat(widths)
+
+
+def _place(r: Tensor, low: float, high: float, n: int) -> tuple[Tensor, Tensor]:
+    position = (r - low) * (n / (high - low))
+    index = position.detach().floor().clamp(0.0, n - 1.0)
+    return index, (position - index).clamp(0.0, 1.0)
 
 
 class SplineConvolution(nn.Module):
@@ -68,14 +105,20 @@ def tabulate(model: nn.Module, r_min: float, n_knots: int) -> nn.Module:
     Raises: ConfigError if the model has no such layers; ResourceError without a compiler
     """
     basis, layers = _radial_layers(model)
+    knots = spline_basis(basis, r_min, n_knots)
     kernels = kernels_of([layer.convolution for layer in layers])
     for layer, kernel in zip(layers, kernels, strict=True):
-        table = spline_table(basis, layer.radial, r_min, basis.r_max, n_knots)
+        table = spline_table(basis, layer.radial, knots)
         table = table.to(next(layer.radial.parameters()).dtype)
         layer.convolution = SplineConvolution(layer.convolution, *kernel, table)
         layer.radial = nn.Identity()
-    model.basis = SplineBasis(r_min, basis.r_max, n_knots)
+    model.basis = knots
     return model
+
+
+def spline_basis(basis: Any, r_min: float, n_knots: int) -> SplineBasis:
+    """Knots for a radial basis; its `x_on`, if any, is where the curvature of its envelope jumps."""
+    return SplineBasis(r_min, basis.r_max, n_knots, getattr(basis, "x_on", 0.0) * basis.r_max)
 
 
 def spline_errors(model: nn.Module, r_min: float, n_knots: int, n_points: int = 10_000) -> dict[str, float]:
@@ -84,15 +127,13 @@ def spline_errors(model: nn.Module, r_min: float, n_knots: int, n_points: int = 
     Returns: each relative to the largest exact value of any weight in its layer, worst layer
     """
     basis, layers = _radial_layers(model)
+    knots = spline_basis(basis, r_min, n_knots)
     r = torch.linspace(r_min, basis.r_max, n_points + 2, dtype=torch.float64)[1:-1]
     worst = [0.0, 0.0, 0.0]
     for layer in layers:
-        exact, table = (
-            radial_function(basis, layer.radial),
-            spline_table(basis, layer.radial, r_min, basis.r_max, n_knots),
-        )
+        exact, table = radial_function(basis, layer.radial), spline_table(basis, layer.radial, knots)
         first = _derivative(exact)
-        spline = spline_values(table, r, r_min, basis.r_max)
+        spline = spline_values(table, r, knots)
         for order, (target, value) in enumerate(zip((exact(r), first(r), _derivative(first)(r)), spline, strict=True)):
             worst[order] = max(worst[order], float((value - target).abs().max() / target.abs().max().clamp(min=1e-12)))
     return dict(zip(("spline_value_error", "spline_slope_error", "spline_curvature_error"), worst, strict=True))
@@ -108,12 +149,10 @@ def _radial_layers(model: Any) -> tuple[Any, list[Any]]:
     return model.basis, [layer for _, layer in radial_layers(model)]
 
 
-def spline_values(table: Tensor, r: Tensor, r_min: float, r_max: float) -> tuple[Tensor, Tensor, Tensor]:
+def spline_values(table: Tensor, r: Tensor, knots: SplineBasis) -> tuple[Tensor, Tensor, Tensor]:
     """Values, first and second derivatives [n, n_weights] of a table at r [n] Å; the definition, in plain ATen."""
-    n_knots = table.shape[0] - 1
-    width = (r_max - r_min) / n_knots
-    position = (r - r_min) / width
-    index = position.floor().clamp(0, n_knots - 1)
+    index, fraction = knots.place(r)
+    width = knots.knots()[1][index.long()].unsqueeze(1)
     # polynomials in t of value, slope, curvature at the start of an interval, then at its end; powers 0 ... 5
     hermite = torch.tensor(
         [
@@ -129,7 +168,7 @@ def spline_values(table: Tensor, r: Tensor, r_min: float, r_max: float) -> tuple
     corners = torch.cat([table[index.long()], table[index.long() + 1]], 1)  # [n, 6, n_weights]
     results = []
     for order in range(3):
-        powers = (position - index).unsqueeze(1) ** torch.arange(6 - order)
+        powers = fraction.unsqueeze(1) ** torch.arange(6 - order)
         basis = powers @ hermite.t() / width**order  # [n, 6]
         results.append((basis.unsqueeze(2) * corners).sum(1))
         hermite = hermite[:, 1:] * torch.arange(1.0, 6.0 - order)
@@ -141,17 +180,17 @@ def _derivative(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tens
     return lambda r: torch.func.jvp(function, (r,), (torch.ones_like(r),))[1]
 
 
-def spline_table(basis: nn.Module, radial: nn.Module, r_min: float, r_max: float, n_knots: int) -> Tensor:
-    """Coefficients of a spline of radial(basis(r)), for n_knots intervals between r_min and r_max.
+def spline_table(basis: nn.Module, radial: nn.Module, knots: SplineBasis) -> Tensor:
+    """Coefficients of a spline of radial(basis(r)).
 
-    Returns: [n_knots + 1, 3, n_weights] float64: value, slope and curvature at the knots, derivatives by r / width of
-             an interval; exactly 0 at r_max if the function vanishes there
+    Returns: [n, 3, n_weights] float64: value, slope and curvature at the knots, derivatives by r / width of the
+             interval; values that are 0 at r_max up to rounding are exactly 0
     """
     function = radial_function(basis, radial)
     slope = _derivative(function)
-    width = (r_max - r_min) / n_knots
-    knots = torch.linspace(r_min, r_max, n_knots + 1, dtype=torch.float64)
-    table = torch.stack([function(knots), width * slope(knots), width**2 * _derivative(slope)(knots)], 1)
-    if float(table[-1].abs().max()) < 1e-9 * float(table.abs().max()):
-        table[-1] = 0.0  # it does, up to rounding, unless the envelope is applied in the attention
+    radii, widths = knots.knots()
+    width = widths.unsqueeze(1)
+    table = torch.stack([function(radii), width * slope(radii), width**2 * _derivative(slope)(radii)], 1)
+    last = table[-1]  # is not 0 where the envelope is applied in the attention
+    last[last.abs() < 1e-9 * table.abs().max()] = 0.0
     return table.contiguous()
