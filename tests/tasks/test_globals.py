@@ -146,12 +146,12 @@ def phonons(folder, symbols="OH2"):
 
 
 def neb(folder, symbols="OH2"):
-    from ase.optimize import FIRE
+    from eqff.tasks.neb import NebConfig, run_neb
 
-    from eqff.tasks.neb import BatchedNEB
-
-    band = BatchedNEB([water(symbols) for _ in range(3)], potential())
-    FIRE(band, logfile=None).run(fmax=0.1, steps=2)
+    first, last = water(symbols), water(symbols)
+    last.positions[2] = [-0.3, -0.95, 0.1]
+    config = NebConfig(images=3, steps=2, relax=False, output=folder / "neb", force=True)
+    run_neb(config, first, last, EqffCalculator(potential()))
 
 
 def wrap(folder, symbols="OH2"):

@@ -1,5 +1,8 @@
 """The batched band: equal to ASE's band of separate calculators, one evaluation a step, a barrier of closed form."""
 
+import json
+
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -15,7 +18,7 @@ from toys import potential_of
 from eqff.artifact import potential as potential_module
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError, RunError
-from eqff.tasks.neb import BatchedNEB
+from eqff.tasks.neb import BatchedNEB, NebConfig, plain, run_neb
 
 DEPTH, STEEPNESS, BOND = 4.0, 2.2, 0.97  # of a Morse curve between H and O: eV, 1/Å, Å
 APART = 2.9  # Å, of the oxygens
@@ -87,6 +90,56 @@ def test_the_barrier_is_that_of_the_curve():
     assert band.images[3].positions[1] == pytest.approx([0, 0, APART / 2], abs=2e-3)
     assert set(potential.evaluator.n_atoms[1:]) == {15}
     assert [image.positions[0].tolist() for image in band.images] == [[0, 0, 0]] * 7
+
+
+def test_two_structures_are_enough(tmp_path):
+    """From the ends alone to the barrier of the closed form, and the files that say it."""
+    images = path()
+    config = NebConfig(images=5, fmax=0.01, output=tmp_path / "neb")
+    report = run_neb(config, images[0], images[-1], EqffCalculator(counted_potential()))
+
+    def energy(x):
+        return float(morse(torch.tensor(x)) + morse(torch.tensor(APART - x)))
+
+    lowest = minimize_scalar(energy, bounds=(0.8, 1.25), method="bounded", options={"xatol": 1e-9})
+    expected = energy(APART / 2) - lowest.fun
+    assert report.converged
+    assert report.barrier == pytest.approx(expected, abs=1e-4)
+    assert report.barrier_back == pytest.approx(expected, abs=1e-4)
+    assert report.saddle == 3
+    assert report.max_force <= 0.01
+    assert report.curve[1].max() == pytest.approx(expected, abs=2e-3)
+    assert json.loads((tmp_path / "neb" / "neb.json").read_text()) == json.loads(json.dumps(plain(report)))
+    written = ase.io.read(tmp_path / "neb" / "path.extxyz", index=":")
+    assert len(written) == 7
+    energies = [atoms.get_potential_energy() for atoms in written]
+    np.testing.assert_allclose(np.array(energies) - energies[0], report.energies, atol=1e-6)
+    assert images[0].calc is None
+    assert np.abs(images[0].positions - path()[0].positions).max() == 0.0
+
+
+def test_atoms_take_the_shortest_way_across_a_border(tmp_path):
+    """The hydrogen of the last structure is given in the neighbouring cell."""
+    first = Atoms("OHO", [[0, 0, 0], [0, 0, 0.97], [0, 0, APART]], cell=[9.0, 9.0, 9.0], pbc=True)
+    first.set_constraint(FixAtoms([0, 2]))
+    last = first.copy()
+    last.positions[1] = [0, 0, APART - 0.97 - 9.0]
+    report = run_neb(NebConfig(output=tmp_path / "neb"), first, last, EqffCalculator(counted_potential()))
+    assert report.distances[-1] < 1.5
+    assert report.barrier > 0.2
+
+
+def test_ends_that_are_no_ends(tmp_path):
+    calculator, first = EqffCalculator(counted_potential()), path()[0]
+    other, order, cell = Atoms("OHH", first.positions), first[[1, 0, 2]], first.copy()
+    cell.cell, cell.pbc = np.eye(3) * 9.0, True
+    for last, error_id in ((other, "EQ1232"), (order, "EQ1232.*the order"), (cell, "EQ1233"), (first, "EQ1234")):
+        with pytest.raises(ConfigError, match=error_id):
+            run_neb(NebConfig(output=tmp_path / "neb"), first, last, calculator)
+    assert not (tmp_path / "neb").exists()
+    for options, error_id in (({"images": 0}, "EQ1227"), ({"fmax": 0.0}, "EQ1228"), ({"steps": -1}, "EQ1229")):
+        with pytest.raises(ConfigError, match=error_id):
+            NebConfig(**options)
 
 
 def test_ases_other_methods_and_alignment_work():
