@@ -156,6 +156,7 @@ class Evaluation:
     accelerate: str = "ready"
     exact: bool = False  # of compiled programs, only those without splines
     threads: int | None = None
+    add: str | None = None  # dispersion
 
     def load(self, potential: str) -> "LoadedPotential":
         """The potential, for batches of structures; sets the threads of this process."""
@@ -170,7 +171,7 @@ class Evaluation:
 
         self._use_threads(1 if n_atoms <= FEW_ATOMS else None)
         return EqffCalculator(
-            potential, device=self.device, dtype=self.dtype, accelerate=self.accelerate, exact=self.exact
+            potential, device=self.device, dtype=self.dtype, accelerate=self.accelerate, exact=self.exact, add=self.add
         )
 
     def _use_threads(self, default: int | None) -> None:
@@ -205,6 +206,13 @@ def evaluates(
     if exact:
         help_exact = "Of compiled programs, use only those without splines."
         options["exact"] = (Annotated[bool, typer.Option("--exact", help=help_exact)], False)
+    options["add"] = (
+        Annotated[
+            Optional[str],
+            typer.Option(metavar="d3:PBE", help="Add DFT-D3 dispersion for this functional; d3zero:PBE: zero damping."),
+        ],
+        None,
+    )
     options["threads"] = (
         Annotated[Optional[int], typer.Option(min=1, help="CPU threads.", show_default=threads)],
         None,

@@ -29,11 +29,14 @@ def print_report(title: str, lines: Sequence[str]) -> None:
     console.print("  " + "\n  ".join(lines), markup=False, soft_wrap=True)
 
 
-def potential_name(potential: str) -> str:
-    """Short name of a potential that was given by name or path; that of the run for best.eqff.pt in a run folder."""
+def potential_name(potential: str, add: str | None = None) -> str:
+    """Short name of a potential that was given by name or path; that of the run for best.eqff.pt in a run folder.
+
+    Args: add: dispersion, named beside it
+    """
     from eqff.artifact import lookup
 
-    return lookup.potential_name(potential)
+    return lookup.potential_name(potential) + ("" if add is None else f" + {add}")
 
 
 def lattice_text(cell: Sequence[float]) -> tuple[str, str]:

@@ -64,7 +64,7 @@ def command(
     if as_json:
         typer.echo(json.dumps(plain(elastic.plain(report) | {"files": list(report.files)})))
     else:
-        _show(f"{potential_name(potential)}: {report.atoms.get_chemical_formula()}", output, report)
+        _show(f"{potential_name(potential, evaluation.add)}: {report.atoms.get_chemical_formula()}", output, report)
 
 
 def _show(title: str, folder: Path, report: "ElasticReport") -> None:

@@ -64,7 +64,7 @@ def command(
             "hardly interact; for a slab or a molecule an equation of state has no meaning",
             err=True,
         )
-    title = f"{potential_name(potential)}: {report.atoms.get_chemical_formula()}"
+    title = f"{potential_name(potential, evaluation.add)}: {report.atoms.get_chemical_formula()}"
     picture = _draw(title, output, report)
     if as_json:
         typer.echo(json.dumps(plain(eos.plain(report) | {"files": [*report.files, picture]})))

@@ -60,12 +60,12 @@ def command(
 
     source = Source(data, reading)
     loaded = evaluation.load(potential)
-    title = f"{potential_name(potential)} on {data.name}"
+    title = f"{potential_name(potential, evaluation.add)} on {data.name}"
     with locked_in_new_folder(output):
         _refuse_existing([output, *pictures], force)  # again: another process may have ended meanwhile
         with FramesBar(f"evaluate {data.name}", hidden=as_json) as bar:
-            found = evaluate(loaded, source.frames, str(data), n_worst=worst, max_edges=max_edges, progress=bar.advance)
-        values = _plain(found, loaded, source)
+            found = evaluate(loaded, source.frames, str(data), worst, max_edges, bar.advance, evaluation.add)
+        values = _plain(found, loaded, source) | ({} if evaluation.add is None else {"add": evaluation.add})
         with new_file(output, force=force) as temporary:
             temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         title += f", {found.n_frames} frames"

@@ -157,7 +157,7 @@ def command(
             err=True,
         )
     calculator = evaluation.calculator(potential, len(atoms))
-    title = f"{potential_name(potential)}: {atoms.get_chemical_formula()}, {ensemble.value}"
+    title = f"{potential_name(potential, evaluation.add)}: {atoms.get_chemical_formula()}, {ensemble.value}"
     if ensemble == Ensemble.nvt:
         title += f" ({thermostat.value})"
     with Bar(title, config, replicas, hidden=as_json) as bar:

@@ -51,7 +51,7 @@ def command(
     start, end = (read_structure(place, reading) for place in (first, last))
     with StatusLine(hidden=as_json) as line:
         report = neb.run_neb(config, start, end, evaluation.calculator(potential, len(start)), line.show)
-    title = f"{potential_name(potential)}: {report.images[0].get_chemical_formula()}"
+    title = f"{potential_name(potential, evaluation.add)}: {report.images[0].get_chemical_formula()}"
     picture = output / "neb.png"
     plot_path(picture, report.distances, report.energies, report.curve, f"{title}, path")
     if as_json:

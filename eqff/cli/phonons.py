@@ -73,7 +73,7 @@ def command(
     calculator = evaluation.calculator(potential, MANY_ATOMS)
     with StatusLine(hidden=as_json) as line:
         report = phonons.run_phonons(config, atoms, calculator, line.show)
-    title = f"{potential_name(potential)}: {report.atoms.get_chemical_formula()}"
+    title = f"{potential_name(potential, evaluation.add)}: {report.atoms.get_chemical_formula()}"
     pictures = _draw(title, output, report)
     if not report.stable:
         share, q = 100.0 * report.imaginary_share, ", ".join(f"{x:.3g}" for x in report.lowest_qpoint)

@@ -75,6 +75,7 @@ def command(
         resume=resume,
         force=force,
         max_edges=max_edges,
+        add=evaluation.add,
         reading=reading,
     )
     with FramesBar(f"predict {source.name}", hidden=as_json) as bar:

@@ -124,7 +124,7 @@ def command(
             typer.echo(f"interrupted; what was done is in {output}", err=True)
             raise
     if picture is not None:
-        _draw(picture, config, report, f"{potential_name(potential)}: {file.name}")
+        _draw(picture, config, report, f"{potential_name(potential, evaluation.add)}: {file.name}")
     if as_json:
         typer.echo(
             json.dumps({**_plain(report, picture), "unknown_compositions": foreign, "program": calculator.program})

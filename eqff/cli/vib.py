@@ -92,7 +92,7 @@ def command(
             "below a few hundred cm-1 and the free motions mean little; leave out --no-relax",
             err=True,
         )
-    title = f"{potential_name(potential)}: {report.atoms.get_chemical_formula()}"
+    title = f"{potential_name(potential, evaluation.add)}: {report.atoms.get_chemical_formula()}"
     thermal = thermochemistry(report, temperature, pressure, symmetry_number)
     picture = config.output / "frequencies.png" if plot else None
     if picture is not None:

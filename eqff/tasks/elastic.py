@@ -123,7 +123,7 @@ def _run(config: ElasticConfig, atoms: Atoms, calculator: Any, progress: Progres
         5.0 * voigt.shear / reuss.shear + voigt.bulk / reuss.bulk - 6.0,
         (),
     )
-    return report._replace(files=tuple(write_texts(config.output, _contents(report))))
+    return report._replace(files=tuple(write_texts(config.output, _contents(report), calculator)))
 
 
 def symmetry(atoms: Atoms, tolerance: float = SYMMETRY) -> tuple[np.ndarray, np.ndarray, str]:

@@ -104,7 +104,7 @@ def _run(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress) -
     slope = (report.fitted(volumes - step) - report.fitted(volumes + step)) / (2.0 * step) / units.GPa
     difference = float(np.sqrt(np.mean((pressures - slope) ** 2)))
     report = report._replace(residual=residual, pressure_difference=difference)
-    return report._replace(files=tuple(write_texts(config.output, _contents(report, structures))))
+    return report._replace(files=tuple(write_texts(config.output, _contents(report, structures), calculator)))
 
 
 def plain(report: EosReport) -> dict[str, Any]:

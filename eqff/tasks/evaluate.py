@@ -11,7 +11,7 @@ from ase.formula import Formula
 from eqff.artifact.potential import Potential, Prediction, check_finite
 from eqff.data.frame import Frame, hill_formula
 from eqff.elements import SYMBOLS
-from eqff.engines.ase.baseline import baseline_of
+from eqff.engines.ase.baseline import added_to
 from eqff.errors import DataError
 from eqff.graph import grouped, n_edges
 from eqff.tasks.metrics import QUANTITIES, error_metrics, pairs
@@ -44,11 +44,13 @@ def evaluate(
     n_worst: int = 10,
     max_edges: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    add: str | None = None,
 ) -> Evaluation:
     """Predict every frame and compare.
 
     Args:    potential; frames with labels; where: their name in messages; n_worst: number of worst frames to name;
-             max_edges: of one batch; progress: called with (frames done, all frames)
+             max_edges: of one batch; progress: called with (frames done, all frames);
+             add: dispersion, e.g. "d3:PBE"
     Returns: Evaluation
     Raises:  DataError EQ3110 without labels; GraphError or RunError naming a frame the potential cannot take;
              PotentialError for a baseline that cannot be made, or fails for a frame
@@ -65,7 +67,7 @@ def evaluate(
         for f, name in zip(frames, names, strict=True)
     )
     predictions: list[Prediction] = []
-    baseline = baseline_of(potential)
+    baseline = added_to(potential, dispersed=add)
     for batch in grouped(structures, n_edges, potential.max_edges(max_edges)):
         for prediction in potential.predict_batch(batch):
             number = len(predictions)

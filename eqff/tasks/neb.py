@@ -30,7 +30,7 @@ from eqff import artifact
 from eqff.artifact.potential import Potential, check_finite
 from eqff.data.frame import hill_formula
 from eqff.data.reading.structures import clear_labels, clear_results, frame_text
-from eqff.engines.ase.baseline import baseline_of
+from eqff.engines.ase.baseline import added_to
 from eqff.errors import ConfigError
 from eqff.graph import check_atoms, grouped, n_edges
 from eqff.tasks.relax import RelaxConfig, minimum
@@ -121,8 +121,8 @@ def run_neb(
                 atoms, _ = minimum(relaxation, atoms, calculator)
             ends.append(atoms)
         check_ends(*ends)
-        report = _band(config, ends[0], ends[1], calculator.potential, progress)
-        return report._replace(files=tuple(write_texts(config.output, _contents(report))))
+        report = _band(config, ends[0], ends[1], calculator, progress)
+        return report._replace(files=tuple(write_texts(config.output, _contents(report), calculator)))
 
 
 def check_ends(first: Atoms, last: Atoms) -> None:
@@ -146,15 +146,13 @@ def check_ends(first: Atoms, last: Atoms) -> None:
         )
 
 
-def _band(
-    config: NebConfig, first: Atoms, last: Atoms, potential: Potential, progress: Callable[[str], None]
-) -> NebReport:
+def _band(config: NebConfig, first: Atoms, last: Atoms, calculator: Any, progress: Callable[[str], None]) -> NebReport:
     images = [first, *(first.copy() for _ in range(config.images)), last]
     images[-1] = last.copy()
     images[0] = first.copy()
     turns = not first.pbc.any() and not first.constraints
     options: dict[str, Any] = {"k": config.spring, "remove_rotation_and_translation": turns}
-    band = BatchedNEB(images, potential, **options)
+    band = BatchedNEB(images, calculator.potential, add=calculator.parameters["add"], **options)
     band.interpolate("idpp", mic=bool(first.pbc.any()))
     n_steps = 0
 
@@ -226,6 +224,7 @@ class BatchedNEB(NEB):
 
     Args:   images: at least three ase.Atoms, the ends relaxed; their calculators are replaced;
             potential: name, path of a potential file, or a Potential; device, dtype: as `eqff.load`, of a name or path;
+            add: dispersion, e.g. "d3:PBE";
             options: of ase.mep.NEB (k, climb, method, remove_rotation_and_translation, ...); method "improvedtangent"
     Raises: ConfigError EQ1256 for images; PotentialError for the potential; GraphError and RunError, naming the image,
             when an image cannot be evaluated
@@ -237,6 +236,7 @@ class BatchedNEB(NEB):
         potential: str | Path | Potential,
         device: str = "cpu",
         dtype: str = "auto",
+        add: str | None = None,
         **options: Any,
     ) -> None:
         images = list(images)
@@ -248,12 +248,12 @@ class BatchedNEB(NEB):
             raise ConfigError("EQ1257", "images: one Atoms object stands in two places; use image.copy()")
         loaded = potential if isinstance(potential, Potential) else artifact.load(potential, device, dtype)
         super().__init__(images, **({"method": "improvedtangent"} | options))
-        share(images, loaded)
+        share(images, loaded, add)
 
 
-def share(images: Sequence[Atoms], potential: Potential) -> None:
+def share(images: Sequence[Atoms], potential: Potential, add: str | None = None) -> None:
     """Give every image a calculator that evaluates all of them together (for other classes of ASE than NEB)."""
-    band = _Band(list(images), potential)
+    band = _Band(list(images), potential, add)
     for image in images:
         image.calc = _ImageCalculator(band)
 
@@ -261,8 +261,8 @@ def share(images: Sequence[Atoms], potential: Potential) -> None:
 class _Band:
     """Images that are evaluated together."""
 
-    def __init__(self, images: list[Atoms], potential: Potential) -> None:
-        self.images, self.potential, self.baseline = images, potential, baseline_of(potential)
+    def __init__(self, images: list[Atoms], potential: Potential, add: str | None) -> None:
+        self.images, self.potential, self.baseline = images, potential, added_to(potential, dispersed=add)
 
     def evaluate(self, caller: "_ImageCalculator", atoms: Atoms) -> None:
         """Fill the calculator that was called, for these atoms, and that of every other image that has moved."""

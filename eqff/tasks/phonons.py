@@ -132,7 +132,7 @@ def _run(config: PhononsConfig, atoms: Atoms, calculator: Any, progress: Progres
     progress("bands, density of states and free energy")
     report = _analyse(config, phonons, start, supercell, drift)
     folder = config.output
-    files = write_texts(folder, _contents(report))
+    files = write_texts(folder, _contents(report), calculator)
     parameters = folder / "phonopy_params.yaml"
     with new_file(parameters, force=True) as temporary:
         phonons.save(temporary, settings={"force_sets": True, "displacements": True})

@@ -25,7 +25,7 @@ from eqff.data.reading.options import ReadOptions
 from eqff.data.reading.read import Stream
 from eqff.digest import file_sha256
 from eqff.engines.ase import charge_and_spin
-from eqff.engines.ase.baseline import baseline_of
+from eqff.engines.ase.baseline import added_to
 from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
 from eqff.graph import Structure, grouped, n_edges
 from eqff.tasks.metrics import ErrorSums, pairs
@@ -48,6 +48,7 @@ class PredictConfig:
     resume: bool = False  # continue an existing output
     force: bool = False  # overwrite an existing output
     max_edges: int | None = None  # of one batch; None: a default for the device
+    add: str | None = None  # dispersion, e.g. "d3:PBE"
     reading: ReadOptions = field(default_factory=ReadOptions)  # units, names of the labels to compare with, frames
 
     def __post_init__(self) -> None:
@@ -152,7 +153,7 @@ def run_predict(
         errors=work.errors.metrics(),
         unknown_compositions=work.unknown,
         notes=work.notes,
-        program=potential.program + ("" if potential.baseline is None else f" + {potential.baseline}"),
+        program=" + ".join(part for part in (potential.program, potential.baseline, config.add) if part is not None),
         wall_seconds=elapsed,
         frames_per_second=(work.n_frames - n_resumed) / elapsed if elapsed > 0 else math.nan,
         listed=aligned(work.listed) if work.n_frames <= MAX_LISTED and not n_resumed else (),
@@ -194,6 +195,7 @@ def _settings(config: PredictConfig, potential: Potential, stream: Stream) -> di
         "device": potential.device.type,
         "dtype": str(potential.dtype).removeprefix("torch."),
         "program": potential.program,
+        **({} if config.add is None else {"add": config.add}),
         "shard": list(config.shard),
         "max_edges": potential.max_edges(config.max_edges),
         "as_calculator": config.as_calculator,
@@ -213,7 +215,7 @@ class _Work:
         self.config = config
         self.stream = stream
         self.potential = potential
-        self.baseline = baseline_of(potential)
+        self.baseline = added_to(potential, dispersed=config.add)
         self.n_frames: int = memory["n_frames"]
         self.n_atoms: int = memory["n_atoms"]
         self.n_bad: int = memory["n_bad"]

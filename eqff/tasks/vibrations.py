@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -125,7 +125,7 @@ def _run(
     modes = normal_modes(data)
     zero_point = 0.5 * units.invcm * sum(mode.frequency for mode in modes if mode.kind == "vibration")
     report = VibrationsReport(atoms, relaxed, max_force, data, modes, zero_point, ())
-    return report._replace(files=tuple(_write(config, report)))
+    return report._replace(files=tuple(_write(config, report, calculator)))
 
 
 def normal_modes(data: VibrationsData) -> tuple[Mode, ...]:
@@ -207,11 +207,11 @@ def _free_atoms(atoms: Atoms) -> np.ndarray:
     return np.setdiff1d(np.arange(len(atoms)), fixed)
 
 
-def _write(config: VibrationsConfig, report: VibrationsReport) -> list[Path]:
+def _write(config: VibrationsConfig, report: VibrationsReport, calculator: Any) -> list[Path]:
     """Modes of an earlier calculation are deleted, so that two are never mixed."""
     for path in config.output.glob("modes/mode_[0-9]*.extxyz"):
         path.unlink()
-    return write_texts(config.output, _contents(config, report))
+    return write_texts(config.output, _contents(config, report), calculator)
 
 
 def _contents(config: VibrationsConfig, report: VibrationsReport) -> Iterator[tuple[str, str]]:

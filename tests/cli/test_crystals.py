@@ -34,7 +34,7 @@ def test_equation_of_state_in_words_and_files(run, tmp_path):
     for word in ("Si2: equation of state, 7 volumes", "bulk modulus     88.", "volume           20.4"):
         assert word in result.output
     assert {path.name for path in (tmp_path / "eos").iterdir()} == {
-        *("eos.csv", "eos.json", "eos.png", "structure.extxyz", "structures.extxyz")
+        *("eos.csv", "eos.json", "eos.png", "provenance.json", "structure.extxyz", "structures.extxyz")
     }
 
 

@@ -157,7 +157,7 @@ def test_files(tmp_path):
     folder = tmp_path / "vib"
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     modes = [f"modes/mode_{k}.extxyz" for k in (6, 7, 8)]
-    assert names == ["frequencies.csv", *modes, "structure.extxyz", "vibrations.json"]
+    assert names == ["frequencies.csv", *modes, "provenance.json", "structure.extxyz", "vibrations.json"]
     assert sorted(report.files) == [folder / name for name in names]
     table = np.genfromtxt(folder / "frequencies.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     np.testing.assert_allclose(table["frequency_cm1"], [mode.frequency for mode in report.modes], atol=1e-6)

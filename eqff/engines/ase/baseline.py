@@ -9,6 +9,7 @@ results depend on positions, elements and cell only.
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from eqff.artifact.lookup import SUFFIX, find
 from eqff.artifact.potential import Potential, Prediction
 from eqff.digest import file_sha256
 from eqff.engines.ase.calculators import calculator_maker
+from eqff.engines.ase.dispersion import dispersion
 from eqff.errors import ConfigError, EqffError, PotentialError
 
 ENERGY_TOLERANCE = (
@@ -135,6 +137,36 @@ class Baseline:
         ):
             return None
         return np.array(energies, dtype=np.float64)
+
+
+class Sum(Baseline):
+    """Several at once."""
+
+    def __init__(self, parts: Sequence[Baseline]) -> None:
+        self.parts, self.name = parts, " + ".join(part.name for part in parts)
+
+    def __call__(
+        self, positions: Any, atomic_numbers: Any, cell: Any, pbc: Any, where: str = "structure"
+    ) -> Prediction:
+        """As that of a Baseline."""
+        first, *others = self.parts
+        found = first(positions, atomic_numbers, cell, pbc, where)
+        for other in others:
+            found = other.added(found, positions, atomic_numbers, cell, pbc, where)
+        return found
+
+
+def added_to(potential: Potential, calculator: Any = None, dispersed: str | None = None) -> Baseline | None:
+    """What must be added to the results of a potential: its baseline, and the dispersion that the user wants.
+
+    Args:   calculator: as `baseline_of`; dispersed: e.g. "d3:PBE"
+    Raises: as `baseline_of` and `dispersion.dispersion`
+    """
+    baseline = baseline_of(potential, calculator)
+    if dispersed is None:
+        return baseline
+    extra = Baseline(*dispersion(dispersed))
+    return extra if baseline is None else Sum([baseline, extra])
 
 
 def baseline_of(potential: Potential, calculator: Any = None) -> Baseline | None:

@@ -19,14 +19,14 @@ from eqff import artifact
 from eqff.artifact.background import Acceleration
 from eqff.artifact.potential import Potential, Prediction
 from eqff.elements import species_index
-from eqff.engines.ase.baseline import Baseline, baseline_of
+from eqff.engines.ase.baseline import Baseline, added_to
 from eqff.errors import ConfigError, GraphError, PotentialError
 from eqff.graph import check_atoms
 from eqff.neighbors import VerletList
 from eqff.potential import hessian, voigt_stress
 
 DTYPES = ("auto", "float32", "float64")
-OPTIONS = ("potential", "device", "dtype", "skin", "strict", "accelerate", "exact")
+OPTIONS = ("potential", "device", "dtype", "skin", "strict", "accelerate", "exact", "add")
 MODES = ("off", "ready", "auto")
 # names in atoms.info for the state of a structure, with the value that stands for neutral or singlet
 NEUTRAL_SINGLET = dict.fromkeys(("charge", "total_charge", "net_charge", "spin", "total_spin"), 0) | dict.fromkeys(
@@ -58,7 +58,8 @@ class EqffCalculator(Calculator):
             when it is verified (results then change within its tolerance, at a moment that differs from run to run);
             "off" runs the program in the file; a given Potential keeps its program;
             exact: of compiled programs, use only the one without radial splines;
-            baseline: ASE calculator to use as the baseline, None for the one that the potential names
+            baseline: ASE calculator to use as the baseline, None for the one that the potential names;
+            add: dispersion to add, "d3:PBE" or "d3zero:PBE" (needs the extra `dispersion`); None for none
     Raises: PotentialError when the potential is not found, is damaged, or gives a result that is not finite, and for a
             baseline that cannot be made, fails, or is not the one used in training;
             GraphError for structures that are invalid; ConfigError for options
@@ -66,7 +67,7 @@ class EqffCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  ASE's own form
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
-    default_parameters = {"strict": False, "accelerate": "ready", "exact": False}  # noqa: RUF012
+    default_parameters = {"strict": False, "accelerate": "ready", "exact": False, "add": None}  # noqa: RUF012
     _first_process: ClassVar[int | None] = None  # that loaded a potential first; other processes are its forks
 
     def __init__(
@@ -79,6 +80,7 @@ class EqffCalculator(Calculator):
         accelerate: str = "ready",
         exact: bool = False,
         baseline: Any = None,
+        add: str | None = None,
     ) -> None:
         if device is None:
             device = str(potential.device) if isinstance(potential, Potential) else "cpu"
@@ -97,6 +99,7 @@ class EqffCalculator(Calculator):
         else:
             place = str(artifact.find(potential).resolve())
         options = {"dtype": dtype, "skin": skin, "strict": strict, "accelerate": accelerate, "exact": exact}
+        options["add"] = add
         super().__init__(potential=place, device=str(device), **options)
 
     @property
@@ -120,10 +123,10 @@ class EqffCalculator(Calculator):
 
     @property
     def baseline(self) -> Baseline | None:
-        """The baseline added to the potential's results, made and checked at first use; None without one."""
+        """What is added to the potential's results, baseline and dispersion, made and checked at first use; or None."""
         with self._lock:
             if self._baseline is None:
-                self._baseline = baseline_of(self.potential, self._given_baseline)
+                self._baseline = added_to(self.potential, self._given_baseline, self.parameters["add"])
             return self._baseline
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -152,6 +155,8 @@ class EqffCalculator(Calculator):
         if changed:
             self.reset()
             self._neighbors = None
+        if "add" in changed:
+            self._baseline = None
         if changed.keys() & {"device", "dtype", "accelerate", "exact"}:
             if self._acceleration is not None:
                 self._acceleration.stop()
@@ -319,7 +324,8 @@ class EqffCalculator(Calculator):
         return (
             f"EqffCalculator({str(what)!r}, device={options['device']!r}, dtype={options['dtype']!r}, "
             f"skin={options['skin']:g} Å{', strict=True' * options['strict']}, accelerate={options['accelerate']!r}"
-            f"{', exact=True' * options['exact']}; runs {self.program}; energy eV, forces eV/Å, stress eV/Å^3)"
+            f"{', exact=True' * options['exact']}{_added(options['add'])}; "
+            f"runs {self.program}; energy eV, forces eV/Å, stress eV/Å^3)"
         )
 
     @property
@@ -327,8 +333,8 @@ class EqffCalculator(Calculator):
         """Which program runs: the TorchScript program of the file, or a compiled one."""
         if self._loaded is None:
             return "nothing yet"
-        baseline = self._loaded.baseline
-        return self._loaded.program + ("" if baseline is None else f" + {baseline}")
+        parts = [self._loaded.program, self._loaded.baseline, self.parameters["add"]]
+        return " + ".join(part for part in parts if part is not None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = dict(self.parameters)
@@ -338,13 +344,13 @@ class EqffCalculator(Calculator):
             )
         if self._given is not None:
             options["device"], options["dtype"] = str(self._given.device), str(self._given.dtype).removeprefix("torch.")
-        arguments = [options[name] for name in OPTIONS]
-        return type(self), (*arguments, self._given_baseline), {"atoms": self.atoms, "results": self.results}
+        *arguments, add = (options[name] for name in OPTIONS)
+        return type(self), (*arguments, self._given_baseline, add), {"atoms": self.atoms, "results": self.results}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "EqffCalculator":
         options = self.parameters
         source = options["potential"] if self._given is None else self._given
-        twin = type(self)(source, *(options[name] for name in OPTIONS[1:]))
+        twin = type(self)(source, **{name: options[name] for name in OPTIONS[1:]})
         with self._lock:
             self._copy_to(twin, memo)
         return twin
@@ -354,6 +360,10 @@ class EqffCalculator(Calculator):
         twin._loaded = self._loaded  # a loaded potential never changes
         twin._baseline = self._baseline  # a baseline keeps no state
         twin.atoms, twin.results = copy.deepcopy(self.atoms, memo), copy.deepcopy(self.results, memo)
+
+
+def _added(name: str | None) -> str:
+    return "" if name is None else f", add={name!r}"
 
 
 def _own(tensor: torch.Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 ethanol-nequip, my.eqff.pt     a potential
 tblite:GFN2-xTB                extended tight binding, from the extra `labels`
+d3:PBE, d3zero:PBE             DFT-D3 dispersion, from the extra `dispersion`
 emt                            ASE's effective-medium theory (Cu, Ag, Au, Ni, Pd, Pt, H, C, N, O)
 my_module:make                 make() returns a calculator
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eqff.digest import file_sha256
+from eqff.engines.ase.dispersion import dispersion, is_dispersion
 from eqff.errors import ConfigError, ResourceError
 
 TBLITE = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
@@ -44,6 +46,9 @@ def calculator_maker(name: str) -> Maker:
     kind, _, rest = name.partition(":")
     if kind == "tblite":
         return _tblite(name, rest)
+    if is_dispersion(name):
+        level = dispersion(name)[1]
+        return Maker(name, level, lambda: dispersion(name)[0])
     if name.lower() == "emt":
         from ase.calculators.emt import EMT
 

@@ -112,7 +112,8 @@ def _identity(calculator: Any) -> dict[str, Any]:
     """Source of the forces: class and options of the calculator, and the content of its potential."""
     identity: dict[str, Any] = {"calculator": type(calculator).__name__}
     parameters = getattr(calculator, "parameters", {})
-    identity |= {name: str(parameters[name]) for name in sorted(parameters) if name not in ("potential", "skin")}
+    given = sorted(name for name in parameters if parameters[name] is not None)
+    identity |= {name: str(parameters[name]) for name in given if name not in ("potential", "skin")}
     potential = getattr(calculator, "potential", None)
     if parameters.get("accelerate", "auto") != "auto":  # which switches programs during the run
         identity["program"] = str(getattr(potential, "program", ""))
