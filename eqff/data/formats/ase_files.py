@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eqff.data.frame import Frame
-from eqff.data.reading import stated_units
+from eqff.data.reading import outputs, stated_units
 from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format
 from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, contents_of, to_frame, units_by_convention
@@ -208,8 +208,11 @@ def _images(path: str | Path, options: ReadOptions) -> Iterator[Any]:
 
     kind = _chosen(path, options)
     elements = _elements(path, kind, options)
-    images = iread(str(path), index=":", format=kind, do_not_split_by_at_sign=True, **elements)
-    index = 0
+    if kind in ("vasp-out", "vasp-xml"):
+        images = (outputs.outcar if kind == "vasp-out" else outputs.vasprun)(path, options)
+    else:
+        images = iread(str(path), index=":", format=kind, do_not_split_by_at_sign=True, **elements)
+    index, n_left_out = 0, options.log.notes.total()
     while True:
         try:
             with warnings.catch_warnings():
@@ -234,6 +237,10 @@ def _images(path: str | Path, options: ReadOptions) -> Iterator[Any]:
             raise _unnamed(path, options)
         yield _without_inventions(atoms, kind)
         index += 1
+    outputs.check_marks(path, kind, index, options)
+    if index == 0 and options.log.notes.total() > n_left_out:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in options.log.notes.items())
+        raise DataError("EQ3745", f"{path}: no frame is left ({reasons}); converge them, or give another file")
     if index == 0:
         raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
 
