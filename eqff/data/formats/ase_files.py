@@ -242,7 +242,11 @@ def _images(path: str | Path, options: ReadOptions) -> Iterator[Any]:
         reasons = "; ".join(f"{count} {reason}" for reason, count in options.log.notes.items())
         raise DataError("EQ3745", f"{path}: no frame is left ({reasons}); converge them, or give another file")
     if index == 0:
-        raise DataError("EQ3025", f"{path}: there are no frames to read; check that the file is complete")
+        raise DataError(
+            "EQ3746",
+            f"{path}: ASE takes it for {kind!r} and finds no structure with results in it; see whether the calculation "
+            "has finished, or name another format of ASE with --from",
+        )
 
 
 FORMAT = Format(

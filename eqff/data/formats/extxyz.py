@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from eqff.data.frame import Frame, stated_masses
-from eqff.data.reading import stated_units
+from eqff.data.reading import dialects, stated_units
 from eqff.data.reading.file_units import Units
 from eqff.data.reading.format import Format
 from eqff.data.reading.labels import N_FRAMES_TO_JUDGE, Contents, check_stated, to_frame, units_by_convention
@@ -191,6 +191,9 @@ def _header(comment: str) -> dict[str, Any]:
     """Entries of the comment line.  ASE refuses `stress` and `virial` of six numbers, so these are hidden from it."""
     from ase.io.extxyz import key_val_str_to_dict
 
+    known = dialects.entries(comment)
+    if known is not None:
+        return known
     try:
         return dict(key_val_str_to_dict(comment))
     except ValueError:
