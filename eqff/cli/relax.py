@@ -78,6 +78,9 @@ def command(
     constant_volume: Annotated[
         bool, typer.Option("--constant-volume", help="Of the cell, relax the shape only (with --cell).")
     ] = False,
+    fix_symmetry: Annotated[
+        bool, typer.Option("--fix-symmetry", help="Keep the space group of the start (0.01 Å; needs eqff[crystals]).")
+    ] = False,
     reading: ReadOptions = READING,
     evaluation: Evaluation = EVALUATION,
     force: Force = False,
@@ -99,6 +102,7 @@ def command(
         steps=steps,
         cell=cell,
         constant_volume=constant_volume,
+        fix_symmetry=fix_symmetry,
         output=output,
         keep_trajectory=trajectory,
         force=force,

@@ -24,7 +24,7 @@ def per_species(value: float | Sequence[float], n_species: int, name: str) -> tu
     if len(values) != n_species:
         raise ConfigError(
             "EQ1091",
-            f"{name}={value} has {len(values)} numbers for {n_species} species; "
+            f"{name} has {len(values)} numbers for {n_species} species; "
             "give one number for all species or one for each",
         )
     return values

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
 from ase.mep import NEB
@@ -27,12 +26,12 @@ from ase.optimize import FIRE
 from ase.utils.forcecurve import fit_images
 
 from eqff import artifact
-from eqff.artifact.potential import Potential, check_finite
+from eqff.artifact.potential import Potential
 from eqff.data.frame import hill_formula
 from eqff.data.reading.structures import clear_labels, clear_results, frame_text
-from eqff.engines.ase.baseline import added_to
+from eqff.engines.ase.together import share
 from eqff.errors import ConfigError
-from eqff.graph import check_atoms, grouped, n_edges
+from eqff.graph import check_atoms
 from eqff.tasks.relax import RelaxConfig, minimum
 from eqff.tasks.results_folder import results_folder, write_texts
 
@@ -249,78 +248,3 @@ class BatchedNEB(NEB):
         loaded = potential if isinstance(potential, Potential) else artifact.load(potential, device, dtype)
         super().__init__(images, **({"method": "improvedtangent"} | options))
         share(images, loaded, add)
-
-
-def share(images: Sequence[Atoms], potential: Potential, add: str | None = None) -> None:
-    """Give every image a calculator that evaluates all of them together (for other classes of ASE than NEB)."""
-    band = _Band(list(images), potential, add)
-    for image in images:
-        image.calc = _ImageCalculator(band)
-
-
-class _Band:
-    """Images that are evaluated together."""
-
-    def __init__(self, images: list[Atoms], potential: Potential, add: str | None) -> None:
-        self.images, self.potential, self.baseline = images, potential, added_to(potential, dispersed=add)
-
-    def evaluate(self, caller: "_ImageCalculator", atoms: Atoms) -> None:
-        """Fill the calculator that was called, for these atoms, and that of every other image that has moved."""
-        stale = [(f"image {self._place(caller)}", caller, atoms)]
-        for place, image in enumerate(self.images):
-            calculator = image.calc
-            if not (isinstance(calculator, _ImageCalculator) and calculator.band is self) or calculator is caller:
-                continue  # the user has replaced the calculator of this image
-            if calculator.calculation_required(image, ["forces"]):
-                stale.append((f"image {place}", calculator, image))
-        jobs = (
-            (
-                where,
-                calculator,
-                image,
-                self.potential.structure(image.positions, image.numbers, image.cell.array, image.pbc, where),
-            )
-            for where, calculator, image in stale
-        )
-        for group in grouped(jobs, lambda job: n_edges(job[3]), self.potential.max_edges()):
-            predictions = self.potential.predict_batch([job[3] for job in group])
-            for (where, calculator, image, _), prediction in zip(group, predictions, strict=True):
-                check_finite(prediction, where)
-                if self.baseline is not None:
-                    plain = (image.positions, image.numbers, image.cell.array, image.pbc)
-                    prediction = self.baseline.added(prediction, *plain, where)
-                calculator.fill(image, prediction)
-
-    def _place(self, calculator: "_ImageCalculator") -> str:
-        return next((str(k) for k, image in enumerate(self.images) if image.calc is calculator), "?")
-
-
-class _ImageCalculator(Calculator):
-    """Calculator of one image of a band."""
-
-    implemented_properties = ["energy", "free_energy", "energies", "forces"]  # noqa: RUF012  ASE's own form
-    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
-
-    def __init__(self, band: _Band) -> None:
-        super().__init__()
-        self.band = band
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)
-        self.band.evaluate(self, self.atoms)
-
-    def fill(self, atoms: Atoms, prediction: Any) -> None:
-        """Results for these atoms."""
-        self.atoms = atoms.copy()
-        self.results = {
-            "energy": prediction.energy,
-            "free_energy": prediction.energy,
-            "forces": prediction.forces,
-        }
-        if prediction.energies is not None:
-            self.results["energies"] = prediction.energies

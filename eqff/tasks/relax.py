@@ -21,12 +21,16 @@ from ase.io.trajectory import TrajectoryWriter
 from ase.optimize import BFGS, FIRE, LBFGS
 
 from eqff.data.reading.structures import EXTENDED_XYZ, clear_labels, clear_results, frame_text, lost_constraints
-from eqff.errors import ConfigError, EqffError, RunError
+from eqff.engines.ase import EqffCalculator
+from eqff.engines.ase.together import share
+from eqff.errors import ConfigError, EqffError, ResourceError, RunError
 from eqff.files import new_file
 from eqff.graph import check_atoms
 from eqff.locks import locked_in_new_folder
 
 MAX_FORCE, MAX_GROWTH = 1e3, 10.0  # eV/Å, and factor of the start: forces beyond both mean a hole in the potential
+POOL = 64  # structures that relax side by side
+SYMMETRY = 0.01  # Å, within which atoms are symmetric
 OPTIMIZERS = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
 Optimizer = Literal["bfgs", "lbfgs", "fire"]
 
@@ -40,6 +44,7 @@ class RelaxConfig:
     steps: int = 500  # at most, for each structure
     cell: bool = False  # relax the cell as well
     constant_volume: bool = False  # of the cell, its shape only
+    fix_symmetry: bool = False  # keep the space group of the start
     output: Path = Path("relaxed.extxyz")
     keep_trajectory: bool = True
     force: bool = False  # overwrite existing files
@@ -117,7 +122,10 @@ Progress = Callable[[RelaxStep], None]
 def run_relax(
     config: RelaxConfig, structures: Sequence[Atoms], calculator: Any, progress: Progress | None = None
 ) -> RelaxReport:
-    """Relax structures one after the other and write them; the caller's atoms are not changed.
+    """Relax structures and write them in their order; the caller's atoms are not changed.
+
+    With an EqffCalculator, up to POOL structures relax side by side, and those that have moved are evaluated together:
+    the same steps as one after the other, but for rounding.
 
     A structure that cannot be finished does not stop the others: its last geometry is written with
     relax_converged=False (and relax_problem) in its info, as is that of an interrupted run.
@@ -142,26 +150,87 @@ def run_relax(
         _refuse_existing(config, paths)  # again: another run may have ended meanwhile
         final = files.enter_context(_FrameFile(config.output))
         every = None if config.trajectory is None else files.enter_context(_FrameFile(config.trajectory))
-        for index, atoms in enumerate(structures):
-            walk = _Walk(config, atoms, calculator, index)
-            walks.append(walk)
-            try:
-                for frame in walk.run():
-                    final.keep = True
-                    if every is not None:
-                        every.keep = True
-                        every.write(frame)
-                    if progress is not None:
-                        progress(walk.course[-1])
-            except EqffError as error:
-                walk.problem = str(error)
-                first_error = first_error or error
-            finally:  # Ctrl-C, too
-                final.write(walk.last)
+        walks += [_Walk(config, atoms, calculator, index) for index, atoms in enumerate(structures)]
+        written = _InOrder(walks, final, every)
+        try:
+            for walk, error in _side_by_side(walks, calculator):
+                if error is not None:
+                    walk.problem = str(error)
+                    first_error = first_error or error
+                written.update(walk)
+                if error is None and progress is not None:
+                    progress(walk.course[-1])
+        finally:  # Ctrl-C, too
+            written.close()
         if first_error is not None and not any(walk.course for walk in walks):
             raise first_error
     results = tuple(walk.result() for walk in walks)
     return RelaxReport(results, time.perf_counter() - started, config.output, config.trajectory)
+
+
+def _side_by_side(walks: Sequence["_Walk"], calculator: Any) -> Iterator[tuple["_Walk", EqffError | None]]:
+    """Take steps of the walks in turn; every walk after each of its frames, and once with the error that stopped it."""
+    size = POOL if isinstance(calculator, EqffCalculator) else 1
+    for start in range(0, len(walks), size):
+        pool = walks[start : start + size]
+        if len(pool) > 1:
+            share([walk.atoms for walk in pool], calculator.potential, calculator.parameters["add"], "structure")
+        running = [(walk, walk.run()) for walk in pool]
+        while running:
+            ready = []
+            for walk, frames in running:  # to the places where they need to be evaluated
+                try:
+                    next(frames)
+                    ready.append((walk, frames))
+                except EqffError as error:
+                    yield walk.ended(), error
+            running = []
+            for walk, frames in ready:
+                try:
+                    more = next(frames)
+                except EqffError as error:
+                    yield walk.ended(), error
+                    continue
+                if more:
+                    running.append((walk, frames))
+                else:
+                    walk.ended()
+                yield walk, None
+
+
+class _InOrder:
+    """Writes frames of structures that relax side by side as if they did one after the other."""
+
+    def __init__(self, walks: Sequence["_Walk"], final: "_FrameFile", every: "_FrameFile | None") -> None:
+        self.walks, self.final, self.every = walks, final, every
+        self.waiting: dict[int, list[Atoms]] = {}  # frames of structures whose turn has not come
+        self.turn = 0
+
+    def update(self, walk: "_Walk") -> None:
+        """Keep the last frame of a walk, and write what can be written."""
+        if not walk.problem:
+            self.final.keep = True
+            if self.every is not None:
+                self.every.keep = True
+                self.waiting.setdefault(walk.index, []).append(walk.last)
+        while self.turn < len(self.walks):
+            self._write_course(self.turn)
+            if not self.walks[self.turn].done:
+                break
+            self.final.write(self.walks[self.turn].last)
+            self.turn += 1
+
+    def _write_course(self, number: int) -> None:
+        for frame in self.waiting.pop(number, []):
+            if self.every is not None:
+                self.every.write(frame)
+
+    def close(self) -> None:
+        """Write what is left of an interrupted run: the structures that have begun."""
+        for number in range(self.turn, len(self.walks)):
+            self._write_course(number)
+            if self.walks[number].course or self.walks[number].problem:
+                self.final.write(self.walks[number].last)
 
 
 def relax(
@@ -174,8 +243,8 @@ def relax(
     _check(config, atoms, "structure")
     walk = _Walk(config, atoms, calculator, index=0)
     with _scipy_unnoticed():
-        for _ in walk.run():
-            if progress is not None:
+        for more in walk.run():
+            if more is not None and progress is not None:
                 progress(walk.course[-1])
     return walk.last, walk.result()
 
@@ -229,29 +298,52 @@ class _Walk:
         self._calculator = calculator
         self._start_cell = atoms.cell.copy()
         self._good = self.atoms.copy()
+        self._constraints = self._good.constraints
+        self.done = False
 
-    def run(self) -> Iterator[Atoms]:
-        """Every good frame, including the start."""
-        self.atoms.calc = self._calculator
+    def run(self) -> Iterator[bool | None]:
+        """Step by step: None where the atoms have moved, then, after their evaluation, whether steps are to follow."""
+        if self.atoms.calc is None:
+            self.atoms.calc = self._calculator
+        if self.config.fix_symmetry:
+            self.atoms.set_constraint([*self.atoms.constraints, _symmetry(self.atoms)])
         target = (
             FrechetCellFilter(self.atoms, constant_volume=self.config.constant_volume)
             if self.config.cell
             else self.atoms
         )
         optimizer = OPTIMIZERS[self.config.optimizer](target, logfile=None)
-        for converged in optimizer.irun(fmax=self.config.fmax, steps=self.config.steps):
+        optimizer.fmax = self.config.fmax
+        while True:
+            yield None
             gradient = optimizer.optimizable.get_gradient()
-            size = float(optimizer.optimizable.gradient_norm(gradient))
-            self._check_course(size)
-            results = {"energy": float(self.atoms.get_potential_energy())}
-            results["forces"] = self.atoms.get_forces(apply_constraint=False)
-            if self.config.cell:
-                results["stress"] = self.stress = self.atoms.get_stress(apply_constraint=False)
-            self._good = self.atoms.copy()
-            self._good.calc = SinglePointCalculator(self._good, **results)
-            self.course.append(RelaxStep(self.index, optimizer.nsteps, results["energy"], size))
-            self.converged = bool(converged)
-            yield self.last
+            self._record(optimizer, gradient)
+            more = not self.converged and optimizer.nsteps < self.config.steps
+            yield more
+            if not more:
+                return
+            optimizer.step()
+            optimizer.nsteps += 1
+
+    def _record(self, optimizer: Any, gradient: np.ndarray) -> None:
+        size = float(optimizer.optimizable.gradient_norm(gradient))
+        self._check_course(size)
+        results = {"energy": float(self.atoms.get_potential_energy())}
+        results["forces"] = self.atoms.get_forces(apply_constraint=False)
+        if self.config.cell:
+            results["stress"] = self.stress = self.atoms.get_stress(apply_constraint=False)
+        self._good = self.atoms.copy()
+        self._good.set_constraint(self._constraints)
+        self._good.calc = SinglePointCalculator(self._good, **results)
+        self.course.append(RelaxStep(self.index, optimizer.nsteps, results["energy"], size))
+        self.converged = bool(optimizer.gradient_converged(gradient))
+
+    def ended(self) -> "_Walk":
+        """Mark the end: nobody asks for this structure any more."""
+        self.done = True
+        if hasattr(self.atoms.calc, "wanted"):
+            self.atoms.calc.wanted = False
+        return self
 
     def _check_course(self, size: float) -> None:
         """Raises: RunError EQ5321 when forces grow beyond anything physical."""
@@ -296,6 +388,16 @@ class _Walk:
             volume=float(self._good.cell.volume) if relaxed else None,
             course=tuple(self.course),
         )
+
+
+def _symmetry(atoms: Atoms) -> Any:
+    """ASE's constraint that keeps the space group.  Raises: ResourceError EQ6032 without spglib"""
+    from ase.constraints import FixSymmetry
+
+    try:
+        return FixSymmetry(atoms, symprec=SYMMETRY)
+    except ImportError as error:
+        raise ResourceError("EQ6032", "fix_symmetry needs spglib; pip install 'eqff[crystals]'") from error
 
 
 class _FrameFile:
@@ -347,6 +449,10 @@ def _check(config: RelaxConfig, atoms: Atoms, where: str) -> None:
             "EQ1245",
             f"{where}: pbc={atoms.pbc.tolist()}, cell rank {atoms.cell.rank}; leave out --cell, or set pbc and a cell "
             "that is periodic in three directions",
+        )
+    if config.fix_symmetry and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise ConfigError(
+            "EQ1237", f"{where}: pbc={atoms.pbc.tolist()} has no space group to keep; leave out --fix-symmetry"
         )
     lost = lost_constraints(atoms)
     if lost and config.output.suffix in EXTENDED_XYZ:

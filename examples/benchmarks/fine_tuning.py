@@ -4,10 +4,10 @@ python examples/benchmarks/fine_tuning.py ethanol_ccsd_t-train.npz --energy-unit
     -o runs/fine_tuning [--counts 50 100 200 400 800] [--held-out 200] [--steps 4000]
 
 Both have the architecture of the potential and make the same number of optimiser steps, from the potential's weights at
-a fifth of the learning rate. Reference energies, which hold what the levels of theory differ by in the mean, are fitted
-to the labelled frames in both cases. Of the labelled frames one in twenty (at least 5) chooses the checkpoint; errors
-are those on the held-out frames, the same for all. Finished runs are skipped, a stopped run continues. Writes table.csv
-and fine_tuning.png; a slope is that of log error against log frames.
+a fifth of the learning rate, unless --learning-rate says otherwise. Reference energies, which hold what the levels of
+theory differ by in the mean, are fitted to the labelled frames in both cases. Of the labelled frames one in twenty (at
+least 5) chooses the checkpoint; errors are those on the held-out frames, the same for all. Finished runs are skipped, a
+stopped run continues. Writes table.csv and fine_tuning.png; a slope is that of log error against log frames.
 """
 
 from pathlib import Path
@@ -20,15 +20,15 @@ from eqff.data.reading.read import read_frames
 from eqff.rebuild import rebuild
 from eqff.report import plots
 
-OF_THE_DATA = ("reference_energies", "avg_num_neighbors", "seed")  # not of the architecture
+OF_THE_DATA = ("species", "reference_energies", "avg_num_neighbors", "seed")  # not of the architecture
 AS_IT_IS = "as it is"
-LEARNING_RATES = {"scratch": 0.01, "fine-tuned": 0.002}
 
 parser = campaign.parser(__doc__, steps=4000)
 parser.add_argument("data", type=Path)
 parser.add_argument("--energy-unit")
 parser.add_argument("--init-from", required=True, metavar="POTENTIAL", help="name or file")
 parser.add_argument("--counts", type=int, nargs="+", default=[50, 100, 200, 400, 800])
+parser.add_argument("--learning-rate", type=float, default=0.002, help="of the fine-tuned models; from scratch: 0.01")
 parser.add_argument("--held-out", type=int, default=200, help="frames for the errors of the table")
 arguments = parser.parse_args()
 
@@ -45,7 +45,7 @@ for count in arguments.counts:
         found = campaign.compare(rebuild(arguments.init_from), header["config"], held_out)
         found["energy_mae_meV"] = found["energy_aligned_mae_meV"]
         rows.append({"series": AS_IT_IS, "labelled_frames": "", **found})
-    for series, learning_rate in LEARNING_RATES.items():
+    for series, learning_rate in (("scratch", 0.01), ("fine-tuned", arguments.learning_rate)):
         folder = arguments.output / f"{series}_{count}"
         start = place if series == "fine-tuned" else None
         settings = campaign.recipe(arguments.data, split, arguments, model, learning_rate, start)

@@ -16,6 +16,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 from toys import Bonds, potential_of
 
+from eqff.artifact.potential import Potential
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, GraphError
 from eqff.tasks.relax import RelaxConfig, relax, run_relax
@@ -155,7 +156,8 @@ def test_files_of_many_structures(tmp_path):
         np.testing.assert_allclose(forces, atoms.get_forces(apply_constraint=True), atol=1e-6)
     every = ase.io.read(config.trajectory, ":")
     assert len(every) == len(seen) == sum(result.n_force_calls for result in report.results)
-    assert [(atoms.info["relax_structure"], atoms.info["relax_step"]) for atoms in every] == [step[:2] for step in seen]
+    written = [(atoms.info["relax_structure"], atoms.info["relax_step"]) for atoms in every]
+    assert written == sorted(step[:2] for step in seen)
     np.testing.assert_allclose(every[0].positions, frames[0].positions, atol=1e-8)
     assert [atoms.info["relax_converged"] for atoms in every].count(True) == 3
 
@@ -183,7 +185,7 @@ def test_what_does_not_converge_is_marked_and_the_rest_goes_on(tmp_path):
     assert report.n_converged == 2
     assert report.results[0].n_steps == 8
     assert report.results[0].problem == ""
-    assert "EQ2101: species: atom 0 is Ar" in report.results[2].problem
+    assert "EQ2101: structure 2: species: atom 0 is Ar" in report.results[2].problem
     final = ase.io.read(config.output, ":")
     assert [atoms.info["relax_converged"] for atoms in final] == [False, True, False, True]
     assert "atom 0 is Ar" in final[2].info["relax_problem"]
@@ -220,9 +222,14 @@ def test_interrupted_runs_keep_what_was_done(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_relax(config, [start(0), start(1), start(2)], calculator(), interrupt)
     final = ase.io.read(config.output, ":")
-    assert [atoms.info["relax_converged"] for atoms in final] == [True, False]
-    assert final[1].info["relax_step"] == 2
-    assert ase.io.read(config.trajectory, "-1").positions == pytest.approx(final[1].positions)
+    assert [(atoms.info["relax_converged"], atoms.info["relax_step"]) for atoms in final] == [
+        *((False, 2), (False, 2), (False, 1))
+    ]
+    every = ase.io.read(config.trajectory, ":")
+    assert [(atoms.info["relax_structure"], atoms.info["relax_step"]) for atoms in every] == [
+        *((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1))
+    ]
+    assert ase.io.read(config.trajectory, "2").positions == pytest.approx(final[0].positions)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.xyz", "out_trajectory.xyz"]
 
 
@@ -271,3 +278,54 @@ def test_constant_volume_relaxes_the_shape_only(tmp_path):
     np.testing.assert_allclose(end.cell.lengths(), atoms.get_volume() ** (1 / 3), rtol=1e-4)
     with pytest.raises(ConfigError, match="EQ1248"):
         RelaxConfig(constant_volume=True)
+
+
+@pytest.mark.parametrize("cell", [False, True])
+def test_structures_side_by_side_take_the_steps_of_each_alone(cell, tmp_path):
+    crystals = []
+    for seed in range(5):
+        atoms = bulk("Si", cubic=seed % 2 == 0)
+        atoms.rattle(0.02 * (seed + 1), seed=seed)
+        crystals.append(atoms)
+    counted = EqffCalculator("si-nequip", dtype="float64")
+    options = {"cell": cell, "fmax": 0.005}
+    report = run_relax(RelaxConfig(output=tmp_path / "all.xyz", **options), crystals, counted)
+    assert len({result.n_steps for result in report.results}) > 1
+    final = ase.io.read(tmp_path / "all.xyz", ":")
+    for atoms, result, together in zip(crystals, report.results, final, strict=True):
+        alone, course = relax(RelaxConfig(**options), atoms, EqffCalculator("si-nequip", dtype="float64"))
+        assert (course.n_steps, course.converged) == (result.n_steps, result.converged)
+        assert course.energy == pytest.approx(result.energy, abs=1e-9)
+        np.testing.assert_allclose(alone.positions, together.positions, atol=1e-6)
+        np.testing.assert_allclose(alone.cell, together.cell, atol=1e-6)
+
+
+def test_structures_that_have_moved_are_evaluated_together(tmp_path, monkeypatch):
+    sizes = []
+    original = Potential.predict_batch
+    monkeypatch.setattr(
+        Potential, "predict_batch", lambda self, batch: sizes.append(len(batch)) or original(self, batch)
+    )
+    run_relax(RelaxConfig(output=tmp_path / "out.xyz", steps=3), [start(k) for k in range(4)], calculator())
+    assert sizes == [4, 4, 4, 4]
+
+
+def test_the_space_group_is_kept(tmp_path):
+    spglib = pytest.importorskip("spglib")
+    atoms = bulk("Si", cubic=True)
+    atoms.set_cell(np.diag([5.3, 5.3, 5.6]), scale_atoms=True)  # tetragonal
+    shaken = atoms.copy()
+    shaken.rattle(0.001, seed=1)
+
+    def group(one):
+        return spglib.get_spacegroup((one.cell.array, one.get_scaled_positions(), one.numbers), symprec=1e-4)
+
+    config = RelaxConfig(output=tmp_path / "out.xyz", cell=True, fix_symmetry=True, fmax=0.02)
+    (result,) = run_relax(config, [shaken], EqffCalculator("si-nequip", dtype="float64")).results
+    assert result.converged
+    final = ase.io.read(config.output)
+    assert group(shaken) == "P1 (1)"
+    assert group(final) in ("I4_1/amd (141)", "Fd-3m (227)")
+    assert not final.constraints
+    with pytest.raises(ConfigError, match="EQ1237"):
+        run_relax(RelaxConfig(output=tmp_path / "b.xyz", fix_symmetry=True), [start(0)], calculator())

@@ -106,10 +106,20 @@ def _header(name_or_path: str | Path) -> dict[str, Any]:
 
 
 def starting_numbers(start: Start, species: Sequence[str]) -> dict[str, Any]:
-    """Fields of a Config that the weights were trained with; per-species values only if the species are the same."""
-    values = {name: start.config[name] for name in KEPT if name in start.config}
-    same_species = start.species == list(species)
-    return {name: value for name, value in values.items() if same_species or not isinstance(value, list)}
+    """Fields of a Config that the weights were trained with.
+
+    Per-species values go to the same element, and an element that is new gets the mean of the others.
+    """
+    found: dict[str, Any] = {}
+    for name in KEPT:
+        value = start.config.get(name)
+        if isinstance(value, list | tuple) and len(value) == len(start.species):
+            of_element = dict(zip(start.species, map(float, value), strict=True))
+            mean = sum(of_element.values()) / len(of_element)
+            found[name] = [of_element.get(symbol, mean) for symbol in species]
+        elif value is not None:
+            found[name] = value
+    return found
 
 
 @torch.no_grad()

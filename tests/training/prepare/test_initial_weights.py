@@ -117,7 +117,28 @@ def test_the_border_is_half_of_the_numbers() -> None:
 def test_numbers_the_weights_were_made_for() -> None:
     start = start_of(dataclasses.replace(SMALL, energy_scale=(1.0, 2.0, 3.0)))
     assert starting_numbers(start, ["H", "C", "O"]) == {"avg_num_neighbors": 3.0, "energy_scale": [1.0, 2.0, 3.0]}
-    assert starting_numbers(start, ["H", "C"]) == {"avg_num_neighbors": 3.0}
+    assert starting_numbers(start, ["O", "N", "H"]) == {"avg_num_neighbors": 3.0, "energy_scale": [3.0, 2.0, 1.0]}
+
+
+def test_a_run_on_fewer_elements_begins_with_the_forces_of_the_start(tmp_path: Path) -> None:
+    """Scales of each element go along: forces of the first model are those of the potential."""
+    settings = dataclasses.replace(SMALL, species=("H", "C", "N", "O"), energy_scale=(1.5, 2.5, 9.0, 3.5), seed=5)
+    start = nequip.Model(settings).to(torch.float64)
+    export.export(start, "nequip", config_io.to_mapping(settings), tmp_path / "start.eqff.pt")
+    frames = []
+    for seed in range(6):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = EqffCalculator(tmp_path / "start.eqff.pt")
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    write(tmp_path / "frames.extxyz", frames)
+    options = [f"init_from='{tmp_path / 'start.eqff.pt'}'", "training.kernels=reference", "training.compile=false"]
+    quick = ["training.epochs=1", "training.report=false", "training.learning_rate=1e-9", "training.export_best=false"]
+    run = train(tmp_path / "frames.extxyz", tmp_path / "run", overrides=[*options, *quick])
+    assert run.best["forces_mae_meV_A"] < 1e-2
+    assert run.best["energy_mae_meV"] < 1e-1
 
 
 def test_another_family_and_strangers_are_refused() -> None:
