@@ -64,6 +64,8 @@ def command(
             f"band             {report.n_steps} steps, largest force {report.max_force:.3f} eV/Å",
             f"results          {output}",
         ]
+        if report.saddle in (0, len(report.images) - 1):
+            lines.insert(1, "note             the highest image is an end: there is no barrier between them")
         print_report(f"{title}: {len(report.images) - 2} images", lines)
     if not report.converged:
         typer.echo(f"warning: above {fmax:g} eV/Å after {report.n_steps} steps; allow more --steps", err=True)

@@ -19,6 +19,8 @@ import numpy as np
 from ase import Atoms, units
 
 from eqff.data.reading.structures import frame_text
+from eqff.engines.ase import EqffCalculator
+from eqff.engines.ase.together import share
 from eqff.errors import ConfigError, ResourceError, RunError
 from eqff.files import new_file
 from eqff.tasks.crystal import CrystalConfig, Progress, prepare
@@ -120,11 +122,13 @@ def _run(config: PhononsConfig, atoms: Atoms, calculator: Any, progress: Progres
         phonons = phonopy.Phonopy(cell, np.diag(supercell), symprec=SYMMETRY)
     phonons.generate_displacements(distance=config.displacement)
     moved = phonons.supercells_with_displacements
+    displaced = [Atoms(one.numbers, one.positions, cell=one.cell, pbc=True, calculator=calculator) for one in moved]
+    if isinstance(calculator, EqffCalculator):
+        share(displaced, calculator.potential, calculator.parameters["add"], "displacement")
     forces = []
-    for number, one in enumerate(moved, 1):
-        progress(f"displacement {number} of {len(moved)}, {len(one)} atoms")
-        displaced = Atoms(one.numbers, one.positions, cell=one.cell, pbc=True, calculator=calculator)
-        forces.append(displaced.get_forces())
+    for number, atoms in enumerate(displaced, 1):
+        progress(f"displacement {number} of {len(moved)}, {len(atoms)} atoms")
+        forces.append(atoms.get_forces())
     drift = max(float(np.abs(f.sum(axis=0)).max()) for f in forces)
     phonons.forces = [f - f.mean(axis=0) for f in forces]
     phonons.produce_force_constants(show_drift=False)
