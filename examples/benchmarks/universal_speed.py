@@ -123,7 +123,6 @@ for threads in arguments.threads:
         row["differences"] = agree(sides, told)
         times = timed(sides, told, arguments.rounds, arguments.seconds)
         row["ms"] = times
-        row["peak_MB"] = {name: side.ask("memory")["peak_MB"] for name, side in sides.items()}
         for side in sides.values():
             side.close()
         rows.append(row)
