@@ -8,15 +8,17 @@ import sys
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from dftd3.ase import DFTD3
 from typer.testing import CliRunner
 
+import eqff
 from eqff import cli
 from eqff.engines.ase import EqffCalculator
 from eqff.engines.ase.calculators import calculator_maker
-from eqff.errors import ConfigError, ResourceError
+from eqff.errors import ConfigError, PotentialError, ResourceError
 
 
 def silicon():
@@ -113,3 +115,31 @@ def test_verbs_add_it_and_say_so(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "vib" / "provenance.json").read_text())["program"].endswith(" + d3:PBE")
     run("md", "ethanol-nequip", "--structure", "ethanol.xyz", "--steps", "3", "-o", "md.extxyz", "--no-plot")
     assert len(ase.io.read("md.extxyz")) == 9
+
+
+def test_two_body_terms_only():
+    atoms = silicon()
+    atoms.calc = calculator_maker("d3:PBE")()
+    energy, energies = atoms.get_potential_energy(), []
+    for three_body in (False, True):
+        atoms.calc = DFTD3(damping="d3bj", params_tweaks={"method": "PBE", "atm": three_body})
+        energies.append(atoms.get_potential_energy())
+    assert energy == energies[0]
+    assert abs(energy - energies[1]) > 0.05
+
+
+def test_elements_beyond_d3_are_refused():
+    atoms = Atoms([104, 1], [[0, 0, 0], [0, 0, 2.0]])
+    atoms.calc = calculator_maker("d3:PBE")()
+    with pytest.raises(PotentialError, match=r"EQ4926: d3:PBE: D3 ends with element 103, not 104"):
+        atoms.get_potential_energy()
+
+
+def test_dispersion_is_not_counted_twice(monkeypatch):
+    atoms, potential = silicon(), eqff.load("si-nequip")
+    for level in ("PBE-D3(BJ)", "B3LYP+D3", "revPBE D4", "wB97X-D3"):
+        monkeypatch.setitem(potential.header, "level_of_theory", level)
+        with pytest.raises(ConfigError, match="EQ1969"):
+            EqffCalculator(potential, add="d3:PBE").get_potential_energy(atoms)
+    monkeypatch.setitem(potential.header, "level_of_theory", "PBE, 3D grid, CD3OD")
+    assert EqffCalculator(potential, add="d3:PBE").get_potential_energy(atoms) < 0.0

@@ -8,6 +8,7 @@ results depend on positions, elements and cell only.
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ ENERGY_TOLERANCE = (
 FORCE_TOLERANCE = 5e-3  # eV/Å
 ONE_THREAD = threading.RLock()  # calculators of ASE keep state, and copies of an EqffCalculator share a baseline
 STEP = 0.005  # Å, of central differences
+CONTAINS_DISPERSION = re.compile(r"(?<![A-Za-z0-9])D[34](?![A-Za-z0-9])|D[34]\(", re.IGNORECASE)  # in a level of theory
 SUM_TOLERANCE = 1e-6  # eV per atom: energies of atoms that sum to the energy
 
 
@@ -160,11 +162,18 @@ def added_to(potential: Potential, calculator: Any = None, dispersed: str | None
     """What must be added to the results of a potential: its baseline, and the dispersion that the user wants.
 
     Args:   calculator: as `baseline_of`; dispersed: e.g. "d3:PBE"
-    Raises: as `baseline_of` and `dispersion.dispersion`
+    Raises: as `baseline_of` and `dispersion.dispersion`; ConfigError EQ1969 if the potential contains D3 or D4 already
     """
     baseline = baseline_of(potential, calculator)
     if dispersed is None:
         return baseline
+    header = potential.header
+    for level in (header.get("level_of_theory"), (header.get("baseline") or {}).get("level_of_theory")):
+        if CONTAINS_DISPERSION.search(str(level)):
+            raise ConfigError(
+                "EQ1969",
+                f"add={dispersed!r}: this potential gives {level}: dispersion would be counted twice; leave it out",
+            )
     extra = Baseline(*dispersion(dispersed))
     return extra if baseline is None else Sum([baseline, extra])
 

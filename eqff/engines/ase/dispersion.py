@@ -1,6 +1,7 @@
 """DFT-D3 dispersion as an addition to a potential: d3:PBE, by the library dftd3 (simple-dftd3).
 
-Energies contain the three-body term.  Damping is that of Becke and Johnson; d3zero:PBE has zero damping.
+Two-body terms only, as DFT programs have by default; no three-body (Axilrod-Teller-Muto) term.  Damping is that of
+Becke and Johnson; d3zero:PBE has zero damping.
 
 Source: S. Grimme et al., J. Chem. Phys. 132, 154104 (2010); J. Comput. Chem. 32, 1456 (2011)
 """
@@ -11,9 +12,10 @@ from typing import Any
 
 from ase import Atoms
 
-from eqff.errors import ConfigError, ResourceError
+from eqff.errors import ConfigError, PotentialError, ResourceError
 
 DAMPINGS = {"d3": "d3bj", "d3bj": "d3bj", "d3zero": "d3zero"}
+HEAVIEST = 103  # atomic number; dftd3 gives heavier elements no dispersion, without a word
 HYDROGEN_MOLECULE = Atoms("H2", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]])
 
 
@@ -39,7 +41,19 @@ def dispersion(name: str) -> tuple[Any, str]:
             "EQ6915", f"add={name!r}: dftd3 cannot be imported ({error}); pip install 'eqff[dispersion]'"
         ) from error
     damping = DAMPINGS[kind.lower()]
-    calculator = library.DFTD3(method=functional, damping=damping, cache_api=True)
+
+    class Dispersion(library.DFTD3):  # type: ignore[misc, name-defined]
+        """DFTD3 that refuses elements without parameters."""
+
+        def calculate(self, atoms: Any = None, *arguments: Any, **options: Any) -> None:
+            heaviest = 0 if atoms is None else atoms.numbers.max(initial=0)
+            if heaviest > HEAVIEST:
+                raise PotentialError(
+                    "EQ4926", f"{name}: D3 ends with element {HEAVIEST}, not {heaviest}; leave the dispersion out"
+                )
+            super().calculate(atoms, *arguments, **options)
+
+    calculator = Dispersion(damping=damping, params_tweaks={"method": functional, "atm": False}, cache_api=True)
     try:
         calculator.get_potential_energy(HYDROGEN_MOLECULE.copy())
     except Exception as error:  # the library has several kinds of its own
