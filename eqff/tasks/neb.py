@@ -29,6 +29,7 @@ from eqff import artifact
 from eqff.artifact.potential import Potential
 from eqff.data.frame import hill_formula
 from eqff.data.reading.structures import clear_labels, clear_results, frame_text
+from eqff.engines.ase.baseline import added_to
 from eqff.engines.ase.together import share
 from eqff.errors import ConfigError
 from eqff.graph import check_atoms
@@ -247,4 +248,4 @@ class BatchedNEB(NEB):
             raise ConfigError("EQ1257", "images: one Atoms object stands in two places; use image.copy()")
         loaded = potential if isinstance(potential, Potential) else artifact.load(potential, device, dtype)
         super().__init__(images, **({"method": "improvedtangent"} | options))
-        share(images, loaded, add)
+        share(images, loaded, added_to(loaded, dispersed=add))

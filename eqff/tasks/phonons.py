@@ -124,7 +124,7 @@ def _run(config: PhononsConfig, atoms: Atoms, calculator: Any, progress: Progres
     moved = phonons.supercells_with_displacements
     displaced = [Atoms(one.numbers, one.positions, cell=one.cell, pbc=True, calculator=calculator) for one in moved]
     if isinstance(calculator, EqffCalculator):
-        share(displaced, calculator.potential, calculator.parameters["add"], "displacement")
+        share(displaced, calculator.potential, calculator.baseline, "displacement")
     forces = []
     for number, atoms in enumerate(displaced, 1):
         progress(f"displacement {number} of {len(moved)}, {len(atoms)} atoms")

@@ -174,7 +174,7 @@ def _side_by_side(walks: Sequence["_Walk"], calculator: Any) -> Iterator[tuple["
     for start in range(0, len(walks), size):
         pool = walks[start : start + size]
         if len(pool) > 1:
-            share([walk.atoms for walk in pool], calculator.potential, calculator.parameters["add"], "structure")
+            share([walk.atoms for walk in pool], calculator.potential, calculator.baseline, "structure")
         running = [(walk, walk.run()) for walk in pool]
         while running:
             ready = []
@@ -305,6 +305,8 @@ class _Walk:
         """Step by step: None where the atoms have moved, then, after their evaluation, whether steps are to follow."""
         if self.atoms.calc is None:
             self.atoms.calc = self._calculator
+        elif isinstance(self._calculator, EqffCalculator):
+            self._calculator.check_charge_and_spin(self.atoms)
         if self.config.fix_symmetry:
             self.atoms.set_constraint([*self.atoms.constraints, _symmetry(self.atoms)])
         target = (

@@ -329,3 +329,12 @@ def test_the_space_group_is_kept(tmp_path):
     assert not final.constraints
     with pytest.raises(ConfigError, match="EQ1237"):
         run_relax(RelaxConfig(output=tmp_path / "b.xyz", fix_symmetry=True), [start(0)], calculator())
+
+
+def test_side_by_side_charges_are_still_noticed(tmp_path):
+    charged = start(0)
+    charged.info["charge"] = 1
+    strict = EqffCalculator(potential_of(Bonds(), species=("H", "C", "O")), strict=True)
+    report = run_relax(RelaxConfig(output=tmp_path / "out.xyz", steps=2), [start(1), charged], strict)
+    assert [bool(result.problem) for result in report.results] == [False, True]
+    assert "EQ2114" in report.results[1].problem

@@ -186,7 +186,7 @@ class EqffCalculator(Calculator):
         }
         changes = [name for name, (a, b) in pairs.items() if a.tobytes() != b.tobytes()]
         if not changes:
-            self._check_charge_and_spin(atoms)
+            self.check_charge_and_spin(atoms)
         return changes
 
     def calculate(
@@ -208,7 +208,7 @@ class EqffCalculator(Calculator):
             self.atoms = atoms.copy()
         if self.atoms is None:
             raise GraphError("EQ2113", "atoms=None: this calculator has seen no structure yet; pass atoms")
-        self._check_charge_and_spin(self.atoms)
+        self.check_charge_and_spin(self.atoms)
         potential, baseline = self.potential, self.baseline
         if self._neighbors is None:
             self._neighbors = VerletList(potential.r_max, self.parameters["skin"])
@@ -291,8 +291,8 @@ class EqffCalculator(Calculator):
         self._warned.add("composition")
         return formulas
 
-    def _check_charge_and_spin(self, atoms: Atoms) -> None:
-        """Warn once, or refuse if strict, because potentials ignore charge and spin."""
+    def check_charge_and_spin(self, atoms: Atoms) -> None:
+        """Warn once of charge or spin, which potentials ignore; if strict, refuse.  Raises: GraphError EQ2114"""
         strict = self.parameters["strict"]
         if "state" in self._warned and not strict:
             return

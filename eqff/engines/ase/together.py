@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from eqff.artifact.potential import Potential, check_finite
 from eqff.elements import species_index
-from eqff.engines.ase.baseline import added_to
+from eqff.engines.ase.baseline import Baseline
 from eqff.errors import EqffError
 from eqff.graph import Structure, check_atoms, grouped, n_edges
 from eqff.neighbors import VerletList
@@ -21,12 +21,15 @@ from eqff.neighbors import VerletList
 SKIN = 0.5  # Å
 
 
-def share(structures: Sequence[Atoms], potential: Potential, add: str | None = None, name: str = "image") -> None:
+def share(
+    structures: Sequence[Atoms], potential: Potential, baseline: Baseline | None = None, name: str = "image"
+) -> None:
     """Give every structure a calculator that evaluates all of them together.
 
-    Args: add: dispersion, e.g. "d3:PBE"; name: what a structure is called in messages, before its number
+    Args: baseline: what is added to the potential's results, see `baseline.added_to`; name: of a structure in messages,
+          before its number
     """
-    group = _Group(list(structures), potential, add, name)
+    group = _Group(list(structures), potential, baseline, name)
     for atoms in structures:
         atoms.calc = _Member(group)
 
@@ -34,9 +37,8 @@ def share(structures: Sequence[Atoms], potential: Potential, add: str | None = N
 class _Group:
     """Structures that are evaluated together."""
 
-    def __init__(self, structures: list[Atoms], potential: Potential, add: str | None, name: str) -> None:
-        self.structures, self.potential, self.name = structures, potential, name
-        self.baseline = added_to(potential, dispersed=add)
+    def __init__(self, structures: list[Atoms], potential: Potential, baseline: Baseline | None, name: str) -> None:
+        self.structures, self.potential, self.baseline, self.name = structures, potential, baseline, name
 
     def evaluate(self, caller: "_Member", atoms: Atoms) -> None:
         """Fill the calculator that was called, for these atoms, and that of every other structure that has moved.
