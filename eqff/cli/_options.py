@@ -67,6 +67,13 @@ Crystal = Annotated[
     ),
 ]
 RelaxFirst = Annotated[bool, typer.Option("--relax/--no-relax", help="Relax positions and cell first.")]
+ElementsFrom = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="FILE",
+        help="Phases of the elements (e.g. crystals, an O2 molecule), which are relaxed: adds formation energies.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 
 _READING: dict[str, tuple[Any, Any]] = {

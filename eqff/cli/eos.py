@@ -12,6 +12,7 @@ from eqff.cli._options import (
     STRUCTURE,
     AsJson,
     Crystal,
+    ElementsFrom,
     Evaluation,
     FolderForce,
     Potential,
@@ -42,22 +43,31 @@ def command(
     relax: RelaxFirst = True,
     fmax: Annotated[float, typer.Option(help="eV/Å, largest force after a relaxation.")] = 1e-3,
     steps: Annotated[int, typer.Option(help="Largest number of steps of a relaxation.")] = 500,
+    elements_from: ElementsFrom = None,
     reading: ReadOptions = READING,
     evaluation: Evaluation = EVALUATION,
     force: FolderForce = False,
     as_json: AsJson = False,
 ) -> None:
     """Equation of state of a crystal: volume, bulk modulus and its derivative (Birch-Murnaghan)."""
-    from eqff.data.reading.structures import read_structure
+    from eqff.data.reading.structures import read_structure, read_structures
     from eqff.report.terminal import StatusLine
     from eqff.tasks import eos
+    from eqff.tasks.binding import References, check_elements, elemental_energies, isolated_energies
+    from eqff.tasks.results_folder import check_folder
 
     config = eos.EosConfig(
         range=range, n_points=points, relax=relax, fmax=fmax, steps=steps, output=output, force=force
     )
     atoms = read_structure(starting_file(potential, structure), reading)
     with StatusLine(hidden=as_json) as line:
-        report = eos.run_eos(config, atoms, evaluation.calculator(potential, len(atoms)), line.show)
+        calculator, elemental = evaluation.calculator(potential, len(atoms)), {}
+        if elements_from is not None:
+            check_folder(config.output, config.force)  # before anything is computed
+            elemental = elemental_energies(read_structures(elements_from, ReadOptions()), calculator, line.show)
+            check_elements(elemental, atoms)
+        references = References(isolated_energies(calculator.potential), elemental)
+        report = eos.run_eos(config, atoms, calculator, line.show, references)
     if report.bulk_modulus < SOFT:
         typer.echo(
             f"warning: a bulk modulus of {report.bulk_modulus:.2g} GPa: the cell contains a vacuum, or its atoms "
@@ -97,8 +107,14 @@ def _show(title: str, folder: Path, report: "EosReport") -> None:
         f"cell             {a:.4f} {b:.4f} {c:.4f} Å, {alpha:.3f} {beta:.3f} {gamma:.3f}°",
         f"bulk modulus     {report.bulk_modulus:.2f} GPa, derivative {report.bulk_modulus_derivative:.2f}",
         f"energy           {report.energy / n_atoms:.6f} eV/atom",
+        *_binding(report),
         f"fit              {residual:.3g} meV/atom RMS; pressure from the stress differs by "
         f"{report.pressure_difference:.2g} GPa RMS",
         f"results          {folder}",
     ]
     print_report(f"{title}: equation of state, {len(report.volumes)} volumes", lines)
+
+
+def _binding(report: "EosReport") -> list[str]:
+    energies = {"cohesive energy ": report.cohesive_energy, "formation energy": report.formation_energy}
+    return [f"{name} {energy:.4f} eV/atom" for name, energy in energies.items() if energy is not None]

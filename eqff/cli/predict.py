@@ -1,6 +1,7 @@
 """eqff predict: energies, forces and stress for every frame of a file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from eqff.cli._options import (
     LABELLED,
     READING,
     AsJson,
+    ElementsFrom,
     Evaluation,
     Force,
     MaxEdges,
@@ -32,6 +34,8 @@ UNITS = {  # names in JSON
     "energy_error": "energy_error_eV",
     "energy_error_aligned": "energy_error_aligned_eV",
     "forces_mae": "forces_mae_eV_A",
+    "cohesive_energy": "cohesive_energy_eV_atom",
+    "formation_energy": "formation_energy_eV_atom",
 }
 
 
@@ -56,6 +60,7 @@ def command(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Write frames that cannot be evaluated without results.")
     ] = False,
+    elements_from: ElementsFrom = None,
     reading: ReadOptions = READING,
     max_edges: MaxEdges = None,
     evaluation: Evaluation = EVALUATION,
@@ -64,6 +69,7 @@ def command(
 ) -> None:
     """Predict energies, forces and stress of every frame of a file; compare with its labels, if it has any."""
     from eqff.report.terminal import FramesBar
+    from eqff.tasks.binding import References, elemental_energies, isolated_energies
     from eqff.tasks.predict import PredictConfig, parse_shard, run_predict
 
     config = PredictConfig(
@@ -78,9 +84,20 @@ def command(
         add=evaluation.add,
         reading=reading,
     )
+    loaded = evaluation.load(potential)
+    elemental = {}
+    if elements_from is not None:
+        from eqff.data.reading.structures import read_structures
+        from eqff.engines.ase import EqffCalculator
+
+        phases = read_structures(elements_from, ReadOptions())
+        elemental = elemental_energies(
+            phases, EqffCalculator(loaded, accelerate=evaluation.accelerate, add=evaluation.add)
+        )
+    config = replace(config, references=References(isolated_energies(loaded), elemental))
     with FramesBar(f"predict {source.name}", hidden=as_json) as bar:
         try:
-            report = run_predict(config, evaluation.load(potential), progress=bar.advance)
+            report = run_predict(config, loaded, progress=bar.advance)
         except (KeyboardInterrupt, SystemExit):
             typer.echo(
                 f"interrupted; continue with the same command and --resume, {output} is not written yet", err=True
@@ -132,6 +149,13 @@ def _show_frames(results: "Sequence[FrameResult]") -> None:
     columns = [["frame", *(str(one.frame) for one in results)], ["formula", *(one.formula for one in results)]]
     columns.append(["energy eV", *(f"{one.energy:.6f}" for one in results)])
     columns.append(["largest force eV/Å", *(f"{one.max_force:.4f}" for one in results)])
+    binding = {
+        "cohesive eV/atom": [one.cohesive_energy for one in results],
+        "formation eV/atom": [one.formation_energy for one in results],
+    }
+    for name, energies in binding.items():
+        if any(energy is not None for energy in energies):
+            columns.append([name, *("" if energy is None else f"{energy:.4f}" for energy in energies)])
     optional = {  # divisors give meV/atom and meV/Å
         "energy error meV/atom": [(one.energy_error, one.n_atoms) for one in results],
         "aligned meV/atom": [(one.energy_error_aligned, one.n_atoms) for one in results],

@@ -21,6 +21,7 @@ from ase.eos import EquationOfState, birchmurnaghan
 
 from eqff.data.reading.structures import frame_text
 from eqff.errors import ConfigError, RunError
+from eqff.tasks.binding import NONE, References
 from eqff.tasks.crystal import CrystalConfig, Progress, prepare, pressure, relaxed, strained
 from eqff.tasks.results_folder import results_folder, write_texts
 
@@ -55,6 +56,8 @@ class EosReport(NamedTuple):
     residual: float  # eV, RMS of energies about the fit
     pressure_difference: float  # GPa, RMS between stress and fit
     files: tuple[Path, ...]
+    cohesive_energy: float | None = None  # eV/atom, None where isolated atoms are unknown
+    formation_energy: float | None = None  # eV/atom, None where elemental phases are unknown
 
     def fitted(self, volumes: np.ndarray) -> np.ndarray:
         """eV, the fit at volumes in Å^3."""
@@ -62,19 +65,26 @@ class EosReport(NamedTuple):
         return np.asarray(birchmurnaghan(volumes, self.energy, modulus, self.bulk_modulus_derivative, self.volume))
 
 
-def run_eos(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress = lambda text: None) -> EosReport:
+def run_eos(
+    config: EosConfig,
+    atoms: Atoms,
+    calculator: Any,
+    progress: Progress = lambda text: None,
+    references: References = NONE,
+) -> EosReport:
     """Relax, evaluate the volumes, fit and write; the caller's atoms are not changed.
 
-    Args:    config; atoms: a crystal; calculator: any ASE calculator with stress; progress
+    Args:    config; atoms: a crystal; calculator: any ASE calculator with stress; progress;
+             references: energies of isolated atoms and elemental phases
     Returns: EosReport
     Raises:  as `crystal.prepare` and `results_folder`; RunError EQ5331 when the energies have no minimum in
              the range of volumes
     """
     with results_folder(config.output, config.force):
-        return _run(config, atoms, calculator, progress)
+        return _run(config, atoms, calculator, progress, references)
 
 
-def _run(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress) -> EosReport:
+def _run(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress, references: References) -> EosReport:
     start = prepare(config, atoms, calculator, progress)
     structures = []
     for number, factor in enumerate(np.linspace(1.0 - config.range, 1.0 + config.range, config.n_points), 1):
@@ -98,6 +108,8 @@ def _run(config: EosConfig, atoms: Atoms, calculator: Any, progress: Progress) -
         residual=0.0,
         pressure_difference=0.0,
         files=(),
+        cohesive_energy=references.cohesive(start, energy),
+        formation_energy=references.formation(start, energy),
     )
     residual = float(np.sqrt(np.mean((energies - report.fitted(volumes)) ** 2)))
     step = 1e-4 * volume
@@ -118,6 +130,8 @@ def plain(report: EosReport) -> dict[str, Any]:
         "volume_A3_atom": report.volume / n_atoms,
         "energy_eV": report.energy,
         "energy_eV_atom": report.energy / n_atoms,
+        "cohesive_energy_eV_atom": report.cohesive_energy,
+        "formation_energy_eV_atom": report.formation_energy,
         "bulk_modulus_GPa": report.bulk_modulus,
         "bulk_modulus_derivative": report.bulk_modulus_derivative,
         "cell_lengths_A": lengths.tolist(),

@@ -1,5 +1,6 @@
 """Predictions for every frame of a file: streamed, packed into batches by edges, resumable, split into shards.
 
+    info     eqff_cohesive_energy and eqff_formation_energy eV/atom where isolated atoms or elemental phases are known
     info     eqff_energy eV; eqff_stress eV/Å^3, Voigt xx yy zz yz xz xy, for frames periodic in three directions
     arrays   eqff_forces eV/Å; eqff_energies eV, of each atom (unless a baseline has none)
 
@@ -28,11 +29,13 @@ from eqff.engines.ase import charge_and_spin
 from eqff.engines.ase.baseline import added_to
 from eqff.errors import ConfigError, DataError, EqffError, GraphError, PotentialError, RunError
 from eqff.graph import Structure, grouped, n_edges
+from eqff.tasks.binding import NONE, References
 from eqff.tasks.metrics import ErrorSums, pairs
 from eqff.tasks.resumable import ResumableFile
 
 MAX_LISTED = 10  # frames whose results the report lists; of more frames none
 MAX_BAD_NAMED = 20  # failed frames whose reasons the report keeps
+BINDING = ("eqff_cohesive_energy", "eqff_formation_energy")  # in info, eV/atom
 MANY_FRAMES = 2**31  # more than any file has: the frames were not counted
 
 
@@ -49,6 +52,7 @@ class PredictConfig:
     force: bool = False  # overwrite an existing output
     max_edges: int | None = None  # of one batch; None: a default for the device
     add: str | None = None  # dispersion, e.g. "d3:PBE"
+    references: References = NONE  # energies of isolated atoms and elemental phases
     reading: ReadOptions = field(default_factory=ReadOptions)  # units, names of the labels to compare with, frames
 
     def __post_init__(self) -> None:
@@ -80,6 +84,8 @@ class FrameResult(NamedTuple):
     energy_error: float | None  # eV, against the label; None without one
     energy_error_aligned: float | None  # eV, without the mean error of its composition; None unless several share it
     forces_mae: float | None  # eV/Å, of components
+    cohesive_energy: float | None = None  # eV/atom, against isolated atoms; None where they are unknown
+    formation_energy: float | None = None  # eV/atom, against elemental phases; None where they are unknown
 
 
 class PredictReport(NamedTuple):
@@ -199,6 +205,7 @@ def _settings(config: PredictConfig, potential: Potential, stream: Stream) -> di
         "shard": list(config.shard),
         "max_edges": potential.max_edges(config.max_edges),
         "as_calculator": config.as_calculator,
+        "references": config.references.plain(),
         "label_keys": list(config.reading.keys),
         "units": [stream.units.energy, stream.units.length],
     }
@@ -275,6 +282,9 @@ class _Work:
                     rename_labels(atoms)
                 if prediction is not None:
                     attach(atoms, prediction, self.config.as_calculator)
+                    for name, energy in zip(BINDING, self._binding(atoms, prediction), strict=True):
+                        if energy is not None:
+                            atoms.info[name] = energy
                 pieces.append(structures.frame_text(atoms))
             except DataError as error:
                 raise DataError(error.id, f"{where} {error.message}") from error
@@ -295,7 +305,12 @@ class _Work:
             self.errors.add(prediction, labels)
         formula = str(atoms.get_chemical_formula())
         if len(self.listed) < MAX_LISTED:
-            self.listed.append(_result(index, formula, prediction, labels))
+            cohesive, formation = self._binding(atoms, prediction)
+            result = _result(index, formula, prediction, labels)
+            self.listed.append(result._replace(cohesive_energy=cohesive, formation_energy=formation))
+        missing = sorted(set(atoms.symbols) - set(self.config.references.elemental))
+        if self.config.references.elemental and missing:
+            self._note(f"no formation energies of structures with {', '.join(missing)}: no such phase is given")
         if formula not in self._seen:
             self._seen.add(formula)
             counts = [int((atoms.symbols == symbol).sum()) for symbol in self.potential.species]
@@ -306,6 +321,11 @@ class _Work:
             self._note(f"{kind}, but frame {index} has {state}: results are for the state that was trained", kind)
         for name in structures.lost_constraints(atoms):
             self._note(f"constraints of kind {name} cannot be kept in extended XYZ")
+
+    def _binding(self, atoms: Atoms, prediction: Prediction) -> tuple[float | None, float | None]:
+        """Cohesive and formation energy, eV/atom."""
+        references, energy = self.config.references, float(prediction.energy)
+        return references.cohesive(atoms, energy), references.formation(atoms, energy)
 
     def _skipped(self, error: EqffError) -> str:
         """The reason, if bad frames may be skipped."""

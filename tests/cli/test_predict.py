@@ -147,7 +147,7 @@ def test_errors_name_the_culprit(run, source, tmp_path, arguments, words):
 def test_defaults_are_those_of_the_task():
     options = {name: parameter.default for name, parameter in inspect.signature(predict.command).parameters.items()}
     for field in fields(PredictConfig):
-        if field.name not in ("source", "output", "shard", "reading"):
+        if field.name not in ("source", "output", "shard", "reading", "references"):
             assert options[field.name] == field.default
     assert options["shard"] == "1/1"
 

@@ -14,6 +14,8 @@ from ase.constraints import FixAtoms
 from torch import nn
 from toys import potential_of
 
+from eqff.artifact import potential as potential_module
+from eqff.artifact.potential import Potential
 from eqff.engines.ase import EqffCalculator
 from eqff.errors import ConfigError, RunError
 from eqff.tasks.elastic import ElasticConfig, moduli, run_elastic, symmetrized, symmetry
@@ -176,6 +178,21 @@ def test_room_temperature_does_not_depend_on_the_other_temperatures(tmp_path):
         assert report.at_300_kelvin[2] == pytest.approx(3 * units._k * units._Nav, rel=0.15)
         content = json.loads((tmp_path / place / "phonons.json").read_text())
         assert content["heat_capacity_300K_J_K_mol"] == report.at_300_kelvin[2]
+
+
+def test_displacements_are_evaluated_together(tmp_path, monkeypatch):
+    sizes, original = [], Potential.predict_batch
+    monkeypatch.setattr(
+        Potential, "predict_batch", lambda self, batch: sizes.append(len(batch)) or original(self, batch)
+    )
+    monkeypatch.setitem(potential_module.MAX_EDGES, "cpu", 10**6)
+    atoms = bulk("Si", cubic=True)
+    atoms.set_cell([[5.5, 0.0, 0.0], [0.4, 5.4, 0.0], [0.3, 0.5, 5.6]], scale_atoms=True)
+    atoms.rattle(0.05, seed=2)  # without symmetry every atom has six displacements
+    config = PhononsConfig(output=tmp_path / "phonons", supercell=(1, 1, 1), relax=False, mesh=10.0)
+    report = run_phonons(config, atoms, EqffCalculator("si-nequip", dtype="float64"))
+    assert report.n_displacements > 20
+    assert sizes == [report.n_displacements]
 
 
 def test_what_phonons_and_elastic_constants_cannot_do(tmp_path):

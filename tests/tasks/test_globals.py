@@ -132,6 +132,13 @@ def eos(folder, symbols="OH2"):
     run_eos(EosConfig(output=folder / "eos", force=True), *crystal(symbols))
 
 
+def binding(folder, symbols="OH2"):
+    from eqff.tasks.binding import elemental_energies
+
+    atoms, calculator = crystal(symbols)
+    elemental_energies([atoms], calculator)
+
+
 def elastic(folder, symbols="OH2"):
     from eqff.tasks.elastic import ElasticConfig, run_elastic
 
@@ -217,7 +224,7 @@ def reproduce(folder, symbols="OH2"):
 
 
 ALL = (
-    *(md, relax, predict, evaluate, vibrations, eos, elastic, phonons, neb, wrap, sample),
+    *(md, relax, predict, evaluate, vibrations, binding, eos, elastic, phonons, neb, wrap, sample),
     *(import_model, training_report, reproduce),
 )
 CASES = {case.__name__: case for case in ALL}
