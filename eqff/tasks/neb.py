@@ -152,7 +152,8 @@ def _band(config: NebConfig, first: Atoms, last: Atoms, calculator: Any, progres
     images[0] = first.copy()
     turns = not first.pbc.any() and not first.constraints
     options: dict[str, Any] = {"k": config.spring, "remove_rotation_and_translation": turns}
-    band = BatchedNEB(images, calculator.potential, add=calculator.parameters["add"], **options)
+    band = BatchedNEB(images, calculator.potential, **options)
+    share(images, calculator.potential, calculator.baseline)
     band.interpolate("idpp", mic=bool(first.pbc.any()))
     n_steps = 0
 
