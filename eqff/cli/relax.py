@@ -79,7 +79,7 @@ def command(
         bool, typer.Option("--constant-volume", help="Of the cell, relax the shape only (with --cell).")
     ] = False,
     fix_symmetry: Annotated[
-        bool, typer.Option("--fix-symmetry", help="Keep the space group of the start (0.01 Å; needs eqff[crystals]).")
+        bool, typer.Option("--fix-symmetry", help="Keep the space group of the start (to 0.01 Å; needs spglib).")
     ] = False,
     reading: ReadOptions = READING,
     evaluation: Evaluation = EVALUATION,

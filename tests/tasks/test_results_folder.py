@@ -1,7 +1,11 @@
 """Folders of results: refused where they would mix, or where no folder can be, before anything is computed."""
 
-import pytest
+import json
 
+import pytest
+from ase.calculators.emt import EMT
+
+import eqff
 from eqff.errors import ConfigError
 from eqff.tasks.results_folder import results_folder, write_texts
 
@@ -11,7 +15,9 @@ def test_a_folder_with_other_files(tmp_path):
     with pytest.raises(ConfigError, match="EQ1251"), results_folder(tmp_path, force=False):
         pass
     with results_folder(tmp_path, force=True):
-        assert [path.name for path in write_texts(tmp_path, [("a/b.csv", "1\n")])] == ["b.csv"]
+        paths = write_texts(tmp_path, [("a/b.csv", "1\n")], EMT())
+    assert [path.name for path in paths] == ["b.csv", "provenance.json"]
+    assert json.loads(paths[1].read_text()) == {"eqff": eqff.__version__, "calculator": "EMT"}
     assert (tmp_path / "a" / "b.csv").read_text() == "1\n"
     assert (tmp_path / "note").read_text() == "mine"
 
