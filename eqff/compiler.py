@@ -96,7 +96,9 @@ def _compile(
     progress("compiling the program")
     shutil.rmtree(place, ignore_errors=True)  # what is there is unsound
     with new_folder(place) as scratch:
-        model = share_radial(fuse(model)).to(dtype)
+        model = fuse(model).to(dtype)
+        if not obstacle:  # radial networks are functions of the length alone, used by convolutions alone
+            model = share_radial(model)
         report["shared_radial"] = bool(_shared(model))
         _make_program(model, scratch / compiled.PROGRAM, contents.path)
         report["sha256"] = hashlib.sha256((scratch / compiled.PROGRAM).read_bytes()).hexdigest()

@@ -85,7 +85,7 @@ def test_shipped_potential_has_the_errors_it_states(run, tmp_path):
     assert run(PUBLISHED, "--energy-unit", "kcal/mol", "--no-plot").exit_code == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
     for name in ("forces_mae_meV_A", "forces_rmse_meV_A", "forces_max_meV_A"):
-        assert found[name] == pytest.approx(stated[name], rel=1e-6)
+        assert found[name] == pytest.approx(stated[name], rel=1e-5)  # rounding of float32 differs between processors
     assert found["energy_mae_meV"] == pytest.approx(stated["energy_mae_meV"], rel=0.02)
 
 
