@@ -16,8 +16,8 @@ MAX_COORDINATE = 1e7  # Å; farther out a float64 coordinate no longer resolves 
 MIN_LATTICE_VECTOR, MAX_LATTICE_VECTOR = 0.1, 1e5  # Å, periodic directions only
 MIN_LATTICE_ANGLE = 1e-6  # smallest singular value of the periodic lattice vectors after each is scaled to length 1
 MAX_ATOMIC_NUMBER = 118
-SAME = 1e-9  # Å, an edge vector and that of its reverse, after rounding
-NORMAL = np.array([1.0, 0.6180339887498949, 0.4142135623730951])  # of a plane that hardly any edge lies in
+REVERSE_ROUNDING = 1e-9  # Å, between an edge vector and that of its reverse
+SPLITTING_NORMAL = np.array([1.0, 0.6180339887498949, 0.4142135623730951])  # of a plane that hardly any edge lies in
 
 
 class Structure(NamedTuple):
@@ -73,14 +73,15 @@ def reverse_pairs(senders: Tensor, receivers: Tensor, edge_vector: Tensor) -> tu
     Returns: edges to evaluate [n_rows]; row of every edge [n_edges]; every edge by itself unless all have a reverse
     """
     ends, vector = np.stack([senders.numpy(), receivers.numpy()]), edge_vector.numpy()
-    along = vector @ NORMAL
+    along = vector @ SPLITTING_NORMAL
     alone = torch.arange(ends.shape[1]), torch.arange(ends.shape[1])
-    if ends.shape[1] % 2 or np.abs(along).min(initial=1.0) < SAME:
+    if ends.shape[1] % 2 or np.abs(along).min(initial=1.0) < REVERSE_ROUNDING:
         return alone
     ends = np.where(along > 0.0, ends, ends[::-1])  # as if all edges pointed to one side of the plane
     order = np.lexsort((np.abs(along), ends[1], ends[0]))
     first, second = order[0::2], order[1::2]
-    if not ((ends[:, first] == ends[:, second]).all() and np.abs(vector[first] + vector[second]).max() < SAME):
+    off = np.abs(vector[first] + vector[second]).max(initial=0.0)
+    if off > REVERSE_ROUNDING or not np.array_equal(ends[:, first], ends[:, second]):
         return alone
     rows = np.empty_like(order)
     rows[order] = np.arange(len(order)) // 2

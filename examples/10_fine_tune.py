@@ -27,6 +27,6 @@ start = ["init_from=ethanol-nequip", f"data.foreign={json.dumps(str(Path('methan
 tuned = eqff.train(data, "runs/fine-tuned", overrides=[*given, *quick, *start])
 scratch = eqff.train(data, "runs/from-scratch", overrides=[*given, *quick, "training.warmup_steps=30"])
 forgotten = json.loads((tuned.folder / "forgotten.json").read_text())
-print(f"methanol has moved by {forgotten['after']['forces_mae']:.0f} meV/Å")
+print(f"methanol has moved by {forgotten['after']['forces_mae_meV_A']:.0f} meV/Å")
 for label, run in (("from scratch", scratch), ("fine-tuned", tuned)):
     print(f"{label}: forces {run.best['forces_mae_meV_A']:.1f} meV/Å, energy {run.best['energy_mae_meV']:.1f} meV")

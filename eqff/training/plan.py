@@ -51,7 +51,6 @@ class Plan:
     n_edges: int | None  # of every frame, padded with edges beyond r_max; None: as many as are within r_max
     initial_weights: str | None  # where they come from; None: random
     baseline: UsedBaseline | None
-    n_replayed: int  # foreign frames that train, the last of the split
     sentences: tuple[str, ...]  # one or more for each decision that the user did not take
     warnings: tuple[str, ...]
 

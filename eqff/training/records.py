@@ -66,7 +66,7 @@ def _model_record(prepared: Prepared) -> dict[str, Any]:
         data["foreign"] = {
             "file": prepared.foreign.name,
             "sha256": source_sha256(split_index(str(config.data.foreign))[0]),
-            "replayed": plan.n_replayed,
+            "replayed": len(prepared.foreign.replayed),
             "labels": prepared.foreign.labelled_by,
         }
     record = {"family": plan.family, "config": config_io.to_mapping(plan.model_config), "data": data}

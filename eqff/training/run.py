@@ -87,11 +87,7 @@ def train(
         resumes = resume and (folder / LAST).is_file()
         if resume and not resumes:
             logger.info("stopped before its first checkpoint: starting again")
-        try:
-            _fit(prepared, folder, resumes, deadline)
-        finally:
-            if first:
-                _show_forgotten(prepared, folder)
+        _fit(prepared, folder, resumes, deadline)
     potential = folder / "best.eqff.pt"
     return TrainedRun(
         folder, best_row(read_metrics(folder / "metrics.csv")), potential if potential.is_file() else None
@@ -122,29 +118,32 @@ def _fit(prepared: Prepared, folder: Path, resume: bool, deadline: float) -> Non
     try:
         fit(prepared.model, training, plan, prepared.dataset, folder, resume, deadline)
     except Stopped:
-        _export(folder, training.export_best)
+        _finish(prepared, folder)
         raise
     finally:
         torch.set_num_threads(threads)
-    _export(folder, training.export_best)
+    _finish(prepared, folder)
+
+
+def _finish(prepared: Prepared, folder: Path) -> None:
+    """Export the best model, which proves itself in a fresh process, and show what it has forgotten."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if rank_zero_only.rank != 0 or not (folder / BEST).is_file():
+        return
+    _show_forgotten(prepared, folder)
+    if prepared.config.training.export_best:
+        export_run(folder, folder / "best.eqff.pt", force=True)
 
 
 def _show_forgotten(prepared: Prepared, folder: Path) -> None:
     """Print and keep the errors of the best model on foreign frames, beside those of the initial weights."""
     foreign = prepared.foreign
-    if foreign is None or not (folder / BEST).is_file():
+    if foreign is None:
         return
     after = foreign_errors(load_run(folder).model, list(prepared.plan.model_config.species), foreign.measured)
     logger.info("foreign frames: %s as it started, %s now", foreign.before.text(), after.text())
     with run_file(folder / FORGOTTEN) as temporary:
         found = {"frames": len(foreign.measured), "file": foreign.name, "labels": foreign.labelled_by}
-        both = {"before": foreign.before._asdict(), "after": after._asdict()}
+        both = {"before": foreign.before.plain(), "after": after.plain()}
         temporary.write_text(json.dumps(found | both, indent=2) + "\n", encoding="utf-8")
-
-
-def _export(folder: Path, wanted: bool) -> None:
-    """Export the best model; the file proves itself in a fresh process."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    if rank_zero_only.rank == 0 and wanted and (folder / BEST).is_file():
-        export_run(folder, folder / "best.eqff.pt", force=True)

@@ -1,7 +1,7 @@
 """Outputs of electronic-structure programs: steps whose labels are no labels.
 
 left out   machine-learned steps of VASP, steps whose electronic loop did not converge, a last step that is cut off
-asked for  other programs' files that say somewhere that they did not converge: one frame is refused, several get a note
+refused    other programs' files of one frame that say that they did not converge; files of several get a note
 """
 
 import contextlib
@@ -22,6 +22,7 @@ CUT_OFF = "step left out: the file ends within it"
 DOUBTFUL = "times the file says that the electronic structure did not converge: look at these frames"
 END = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"  # of a step in an OUTCAR
 AFTER_END = 4  # lines that belong to the step
+CALCULATION = "calculation"  # a step in a vasprun.xml
 # what programs write about a calculation that did not converge
 MARKS = {
     "espresso-out": "convergence NOT achieved",
@@ -95,53 +96,60 @@ def _reason(step: list[str], iterations: int, most: int) -> str:
     return ""
 
 
-def vasprun_reasons(path: str | Path) -> list[str]:
-    """Why each step of a vasprun.xml is no label; "" if it is one.  Damage ends the list."""
-    reasons: list[str] = []
-    most, parents = 0, 0
-    electronic = 0
-    try:
-        for event, element in ElementTree.iterparse(path, events=("start", "end")):
-            if event == "start":
-                parents += element.tag == "calculation"
-                continue
-            if element.tag == "i" and element.get("name") == "NELM":
-                most = int(element.text or 0)
-            elif element.tag == "scstep" and parents:
-                electronic += 1
-                element.clear()
-            elif element.tag == "calculation":
-                reasons.append(UNCONVERGED if 0 < most <= electronic else "" if electronic else LEARNED)
-                electronic, parents = 0, 0
-                element.clear()
-    except (ElementTree.ParseError, ValueError):
-        pass
-    return reasons
-
-
 def vasprun(path: str | Path, options: ReadOptions) -> Iterator[Any]:
     """ase.Atoms of the steps of a vasprun.xml; steps that are no labels never reach ASE, which fails at some."""
     from ase.io import iread
 
-    reasons = vasprun_reasons(path)
+    reasons, complete = vasprun_reasons(path)
     left_out = [number for number, reason in enumerate(reasons) if reason]
     if options.structures:
         left_out = [number for number in left_out if reasons[number] != UNCONVERGED]
     with contextlib.ExitStack() as stack:
-        if left_out:
-            tree = ElementTree.parse(path)
-            root = tree.getroot()
-            steps = root.findall("calculation")
+        if left_out or not complete:
+            root = ElementTree.fromstring(_whole(path, complete, options))
+            steps = root.findall(CALCULATION)
             for number in left_out:
                 root.remove(steps[number])
                 options.log.notes[reasons[number]] += 1
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            path = Path(folder) / "vasprun.xml"
-            tree.write(path)
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "vasprun.xml"
+            ElementTree.ElementTree(root).write(path)
         for atoms in iread(str(path), index=":", format="vasp-xml", do_not_split_by_at_sign=True):
             if options.structures and any(reasons):
                 atoms.calc = None
             yield atoms
+
+
+def vasprun_reasons(path: str | Path) -> tuple[list[str], bool]:
+    """(why each whole step of a vasprun.xml is no label, "" if it is one; whether the file is whole)."""
+    reasons: list[str] = []
+    most = electronic = 0
+    try:
+        for _, element in ElementTree.iterparse(path):
+            if element.tag == "i" and element.get("name") == "NELM":
+                most = int(element.text or 0)
+            elif element.tag == "scstep":
+                electronic += 1
+                element.clear()
+            elif element.tag == CALCULATION:
+                reasons.append(UNCONVERGED if 0 < most <= electronic else "" if electronic else LEARNED)
+                electronic = 0
+                element.clear()
+    except (ElementTree.ParseError, ValueError):
+        return reasons, False
+    return reasons, True
+
+
+def _whole(path: str | Path, complete: bool, options: ReadOptions) -> str:
+    """The text of a vasprun.xml, ended after its last whole step."""
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    text = re.sub(r"^<\?xml[^>]*\?>", "", text)
+    if complete:
+        return text
+    end = f"</{CALCULATION}>"
+    place = text.rfind(end)
+    if f"<{CALCULATION}" in text[max(place, 0) + 1 :]:
+        options.log.notes[CUT_OFF] += 1
+    return text if place < 0 else text[: place + len(end)] + "</modeling>"
 
 
 def check_marks(path: str | Path, kind: str, n_frames: int, options: ReadOptions) -> None:

@@ -1,8 +1,8 @@
 """Radial networks as quintic splines of the edge length, for compiled potentials.
 
-Value, slope and curvature are those of the network at equally spaced knots: splines are C2, so forces are C1, but for
-XPLOR's envelope, whose own curvature jumps; errors
-fall with the sixth power of the spacing of knots, those of slopes with the fifth.
+Value, slope and curvature are those of the network at equally spaced knots: splines are C2, so forces are C1 (but where
+the curvature of XPLOR's envelope itself jumps). Errors fall with the sixth power of the spacing of knots, those of
+slopes with the fifth.
 """
 
 from collections.abc import Callable

@@ -27,6 +27,10 @@ class ForeignErrors(NamedTuple):
     forces_mae: float  # meV/Å
     stress_mae: float | None  # GPa; None without stress
 
+    def plain(self) -> dict[str, float | None]:
+        """For JSON, with units."""
+        return {"forces_mae_meV_A": self.forces_mae, "stress_mae_GPa": self.stress_mae}
+
     def text(self) -> str:
         """As it is printed."""
         stress = "" if self.stress_mae is None else f", stress {self.stress_mae:.3f} GPa"

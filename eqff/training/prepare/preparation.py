@@ -102,7 +102,6 @@ def prepare(config: RunConfig, folder: Path | None = None, kept: Kept | None = N
         n_edges=None if equal is None else equal[1],
         initial_weights=config.init_from,
         baseline=baseline,
-        n_replayed=n_replayed,
         sentences=_sentences(config, batched, numbers, epochs, (initial, beside, reason, *more)),
         warnings=(*labels.warnings, *_warnings(config, batched)),
     )

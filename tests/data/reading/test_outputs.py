@@ -148,6 +148,19 @@ def test_steps_of_vasprun(tmp_path: Path) -> None:
     assert len(read_structures(path)) == 3  # ASE cannot read a machine-learned step at all
 
 
+@pytest.mark.parametrize("second", [2, 3])
+def test_vasprun_of_a_killed_run(second: int, tmp_path: Path) -> None:
+    """Whole steps are kept, the last one is not, whether or not another is left out."""
+    path = tmp_path / "vasprun.xml"
+    steps = [CALCULATION.format(scf=SCF * k, n=n) for n, k in ((1, 2), (2, second), (3, 1))]
+    text = XML.format(steps="\n".join(steps))
+    path.write_text(text[: text.rindex("<energy>")])
+    found, notes = read(path)
+    assert found == ([-1.0, -2.0] if second == 2 else [-1.0])
+    assert notes[CUT_OFF] == 1
+    assert notes.get(UNCONVERGED, 0) == second - 2
+
+
 def test_other_programs_that_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from eqff.data.reading import outputs
 

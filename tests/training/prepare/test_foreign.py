@@ -57,18 +57,18 @@ def test_errors_before_and_after_are_kept_and_said(
     run = train(own, tmp_path / "run", overrides=options)
     found = json.loads((run.folder / "forgotten.json").read_text())
     assert (found["frames"], found["labels"]) == (4, "the file")
-    assert found["before"]["forces_mae"] != found["after"]["forces_mae"]
+    assert found["before"]["forces_mae_meV_A"] != found["after"]["forces_mae_meV_A"]
     assert run.potential is not None
     potential, errors = artifact.load(run.potential, accelerate="off"), []
     for atoms in (ase.io.read(foreign, index=k) for k in (1, 2, 3, 4)):  # 0 and 5 train
         (predicted,) = potential.predict([atoms])
         errors.append(np.abs(predicted.forces - atoms.get_forces()).mean())
-    assert found["after"]["forces_mae"] == pytest.approx(1000.0 * float(np.mean(errors)), rel=1e-3)
+    assert found["after"]["forces_mae_meV_A"] == pytest.approx(1000.0 * float(np.mean(errors)), rel=1e-3)
     header = artifact.inspect(run.potential)
     assert header["species"] == ["Cu", "Au"]
     assert header["training_data"]["foreign"]["replayed"] == 2
     assert "as it starts  forces" in caplog.text
-    before = f"{found['before']['forces_mae']:.2f} meV/Å"
+    before = f"{found['before']['forces_mae_meV_A']:.2f} meV/Å"
     assert f"foreign: 4 frames of gold.xyz, labels of the file; as it starts: forces {before}" in caplog.text
     assert "replay: 2 more of them train, on forces and stress" in caplog.text
     split = json.loads((run.folder / "split.json").read_text())
